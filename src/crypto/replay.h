@@ -1,0 +1,29 @@
+/*
+ * Sliding replay window over 64-bit counters (RFC 4303 §3.4.3, RFC 6479's ring of words). The size is
+ * the caller's array: 2048 for a circuit direction, 8192 for a link.
+ */
+#ifndef MVPN_CRYPTO_REPLAY_H
+#define MVPN_CRYPTO_REPLAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+
+#define MVPN_REPLAY_WORDS(bits) ((bits) / 64 + 1)
+
+typedef struct mvpn_replay {
+    uint64_t next;  /* highest accepted counter + 1; 0 = none yet */
+} mvpn_replay;
+
+/**
+ * Would `counter` be accepted? Call before the (costly) authentication; changes nothing.
+ * MVPN_E_REPLAY (drop) if seen or older than the window.
+ */
+MVPN_WUR int mvpn_replay_check(const mvpn_replay *w, const uint64_t *words, size_t word_count,
+                               uint64_t counter);
+/** Mark `counter` as seen: only after authentication. */
+void mvpn_replay_commit(mvpn_replay *w, uint64_t *words, size_t word_count, uint64_t counter);
+
+#endif
