@@ -11,11 +11,14 @@
 
 void mvpn_blake3(uint8_t *out, size_t out_len, mvpn_bytes in);
 void mvpn_blake3_keyed(uint8_t *out, size_t out_len, const mvpn_key *key, mvpn_bytes in);
-/** `context` is a constant string, unique to one use. Input is the concatenation of `in[0..count)`. */
+/** `context` is a constant string, unique to one use. Input is the concatenation of `in[0..count)`.
+ */
 void mvpn_blake3_derive(uint8_t *out, size_t out_len, const char *context, const mvpn_bytes *in,
                         size_t count);
 
 void mvpn_sha256(uint8_t out[static 32], mvpn_bytes in);
+/** Of the concatenation; `out` may be the array of `a` or `b`. */
+void mvpn_sha256_pair(uint8_t out[static 32], mvpn_bytes a, mvpn_bytes b);
 void mvpn_hmac_sha256(uint8_t out[static 32], mvpn_bytes key, mvpn_bytes in);
 /** RFC 5869; out_len <= 255 * 32, else MVPN_E_INVAL. */
 MVPN_WUR int mvpn_hkdf_sha256(uint8_t *out, size_t out_len, mvpn_bytes salt, mvpn_bytes ikm,

@@ -1,7 +1,7 @@
 /*
  * Noise handshakes (Noise Protocol Framework, revision 34), suite 25519_ChaChaPoly_SHA256, one
- * implementation for links, circuits and DHT. A handshake state is a plain struct without pointers to
- * the heap; mvpn_noise_done wipes it.
+ * implementation for links, circuits and DHT. A handshake state is a plain struct without pointers
+ * to the heap; mvpn_noise_done wipes it.
  */
 #ifndef MVPN_CRYPTO_NOISE_H
 #define MVPN_CRYPTO_NOISE_H
@@ -34,9 +34,9 @@ typedef struct mvpn_noise {
     mvpn_aead *aead; /* borrowed */
     enum mvpn_noise_pattern pattern;
     enum mvpn_noise_role role;
-    uint8_t message;  /* index of the next message of the pattern */
+    uint8_t message; /* index of the next message of the pattern */
     bool has_key;
-    bool failed;      /* after an error nothing works any more */
+    bool failed; /* after an error nothing works any more */
     mvpn_key ck, h, k;
     uint64_t n;
     mvpn_x25519_pair s, e;
@@ -62,8 +62,8 @@ void mvpn_noise_done(mvpn_noise *hs);
 size_t mvpn_noise_overhead(const mvpn_noise *hs);
 
 /**
- * Write the next message. `out` has room for payload.n + overhead; `*ret_len` is set. `rng` makes the
- * ephemeral key (may be NULL with fixed_e). MVPN_E_SPACE, MVPN_E_STATE (not our turn),
+ * Write the next message. `out` has room for payload.n + overhead; `*ret_len` is set. `rng` makes
+ * the ephemeral key (may be NULL with fixed_e). MVPN_E_SPACE, MVPN_E_STATE (not our turn),
  * MVPN_E_AUTH (a DH result was zero).
  */
 MVPN_WUR int mvpn_noise_write(mvpn_noise *hs, uint8_t *out, size_t size, size_t *ret_len,
@@ -71,8 +71,8 @@ MVPN_WUR int mvpn_noise_write(mvpn_noise *hs, uint8_t *out, size_t size, size_t 
 
 /**
  * Read the peer's message; `out` has room for message.n bytes, `*ret_len` is the payload's length.
- * MVPN_E_FORMAT, MVPN_E_AUTH, MVPN_E_STATE. After an error the handshake is dead: read into a copy of
- * the state if later messages may still be genuine.
+ * MVPN_E_FORMAT, MVPN_E_AUTH, MVPN_E_STATE. After an error the handshake is dead: read into a copy
+ * of the state if later messages may still be genuine.
  */
 MVPN_WUR int mvpn_noise_read(mvpn_noise *hs, uint8_t *out, size_t size, size_t *ret_len,
                              mvpn_bytes message);

@@ -10,7 +10,8 @@
 #define MVPN_RNG_BUF 1024
 
 typedef struct mvpn_rng {
-    uint8_t buf[MVPN_RNG_BUF]; /* first 32 bytes: next key (wiped when used); rest: output not yet given */
+    uint8_t buf[MVPN_RNG_BUF]; /* first 32 bytes: next key (wiped when used); rest: output not yet
+                                  given */
     size_t used;
 } mvpn_rng;
 

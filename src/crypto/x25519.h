@@ -15,7 +15,8 @@ void mvpn_x25519_generate(mvpn_x25519_pair *ret, mvpn_rng *rng);
 /** MVPN_E_AUTH if the result is all zero (RFC 7748 §6.1): the peer's point is of small order. */
 MVPN_WUR int mvpn_x25519(mvpn_key *ret_shared, const mvpn_key *secret, const mvpn_key *pub);
 
-void mvpn_ed25519_generate(mvpn_ed25519_pub *ret_pub, mvpn_ed25519_secret *ret_secret, mvpn_rng *rng);
+void mvpn_ed25519_generate(mvpn_ed25519_pub *ret_pub, mvpn_ed25519_secret *ret_secret,
+                           mvpn_rng *rng);
 void mvpn_ed25519_from_seed(mvpn_ed25519_pub *ret_pub, mvpn_ed25519_secret *ret_secret,
                             const uint8_t seed[static 32]);
 void mvpn_ed25519_sign(mvpn_signature *ret, const mvpn_ed25519_secret *secret, mvpn_bytes message);
