@@ -1,0 +1,143 @@
+/*
+ * Links: authenticated, encrypted channels between neighbours over datagrams (docs/protocol.md §4).
+ * One `mvpn_links` holds all links of a node: handshakes, connection ids, replay windows, rekey, path
+ * checks, path MTU, acknowledged messages. Sans-IO: datagrams and time in, datagrams, messages and
+ * events out. Called by the engines of src/core.
+ */
+#ifndef MVPN_NETWORK_P2P_LINK_H
+#define MVPN_NETWORK_P2P_LINK_H
+
+#include "base/addr.h"
+#include "base/error.h"
+#include "base/packet.h"
+#include "base/time.h"
+#include "crypto/aead.h"
+#include "crypto/keys.h"
+#include "crypto/rng.h"
+#include "wire/message.h"
+
+typedef struct mvpn_links mvpn_links;
+typedef struct mvpn_link mvpn_link;
+
+/** What is needed to reach a relay. */
+typedef struct mvpn_link_target {
+    mvpn_ed25519_pub identity;
+    mvpn_key link_key;
+    mvpn_addr addr;
+} mvpn_link_target;
+
+typedef struct mvpn_links_config {
+    mvpn_aead *aead;        /* borrowed, as are the next two */
+    mvpn_rng *rng;
+    mvpn_packet_pool *pool;
+    mvpn_key network_id;
+    bool closed;            /* closed network: secret and membership certificates count (§2) */
+    mvpn_key network_secret;
+    mvpn_ed25519_pub network_pub;
+    int64_t unix_offset_us; /* Unix time = now + offset */
+    /* A relay's own keys; a client leaves is_relay false and uses NK. */
+    bool is_relay;
+    mvpn_ed25519_pub identity;
+    mvpn_x25519_pair link_key;
+    mvpn_bytes link_certificate;       /* §8.1, borrowed for the lifetime of the links */
+    mvpn_bytes membership_certificate; /* §8.2, borrowed; empty in an open network */
+    /* 0 = the limits of §10; tests lower them. */
+    size_t links_max;
+    size_t half_open_max;
+    uint32_t load_half_open;     /* cookies from so many half-open links on */
+    uint32_t load_first_per_s;   /* and from so many first packets a second on */
+    uint64_t rekey_packets;      /* 0 = 2^31; tests lower it */
+    uint64_t exhaust_packets;    /* 0 = 2^32 - 1 */
+    mvpn_time rekey_after;       /* 0 = 120 s */
+} mvpn_links_config;
+
+MVPN_WUR int mvpn_links_new(const mvpn_links_config *config, mvpn_time now, mvpn_links **ret);
+void mvpn_links_free(mvpn_links *links);
+
+/**
+ * Give a link to the relay `target`: the open or opening one if there is one, else a new handshake is
+ * begun (IK if we are a relay, NK if not). `*ret` is valid until its CLOSED event has been pulled.
+ * MVPN_E_LIMIT, MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time now,
+                             mvpn_link **ret);
+
+/**
+ * Take one datagram (`packet->data`, `packet->remote`, `packet->local`); always takes the packet unless
+ * it returns 1: then `*ret_link` and `*ret_header` describe a verified message of a circuit or DHT
+ * command (link commands are handled inside), `packet->data/len` is its body (Relay: the whole padded
+ * body), and the packet is the caller's. Returns 0 when consumed, or a drop code for the counters.
+ */
+MVPN_WUR int mvpn_links_recv(mvpn_links *links, mvpn_packet *packet, mvpn_time now,
+                             mvpn_link **ret_link, mvpn_header *ret_header);
+
+/** Timers due at or before `now`; and acknowledgements held back: call after each batch of recv. */
+void mvpn_links_tick(mvpn_links *links, mvpn_time now);
+mvpn_time mvpn_links_deadline(const mvpn_links *links);
+
+/**
+ * Send a message. `packet->data/len` is the body (taken in every case; needs 64 bytes of headroom and 32 of
+ * tailroom). `header->link_seq` is ignored. With `acked` it is resent until acknowledged (§4.5), and while
+ * the link is still opening it waits (at most 64 messages); unacknowledged ones are refused then.
+ * The result goes to the out queue. MVPN_E_STATE, MVPN_E_LIMIT, MVPN_E_EXHAUSTED, MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *header, bool acked,
+                            mvpn_time now);
+
+/** Datagrams ready to be sent (`remote`, `local` set); the caller drains the queue. */
+mvpn_packet_queue *mvpn_links_out(mvpn_links *links);
+
+/** Sending to `remote` failed with EMSGSIZE: go back to splitting (§4.7). */
+void mvpn_links_message_too_big(mvpn_links *links, const mvpn_addr *remote, mvpn_time now);
+/** The node's own address or network changed: take fresh connection ids and probe all paths anew (§4.3). */
+void mvpn_links_local_changed(mvpn_links *links, mvpn_time now);
+/** Correct the idea of Unix time. */
+void mvpn_links_set_unix_offset(mvpn_links *links, int64_t unix_offset_us);
+
+/** Close one link (sends LinkClose); its CLOSED event follows. */
+void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now);
+
+enum mvpn_link_event_type {
+    MVPN_LINK_OPENED, /* ours: handshake done; theirs: first packet verified */
+    MVPN_LINK_CLOSED, /* pulled last: afterwards the pointer is dead */
+};
+
+typedef struct mvpn_link_event {
+    enum mvpn_link_event_type type;
+    mvpn_link *link;
+    int error; /* CLOSED: 0 closed by us or idle, MVPN_E_TIMEOUT, _REFUSED (peer closed), _EXHAUSTED, ... */
+} mvpn_link_event;
+
+bool mvpn_links_pull_event(mvpn_links *links, mvpn_link_event *ret);
+
+/* Questions. */
+bool mvpn_link_is_open(const mvpn_link *link);
+bool mvpn_link_is_initiator(const mvpn_link *link);
+/** The peer's identity, or NULL for a client. */
+const mvpn_ed25519_pub *mvpn_link_peer_identity(const mvpn_link *link);
+/** The peer's proven address. */
+const mvpn_addr *mvpn_link_peer_addr(const mvpn_link *link);
+/** Smoothed round trip, microseconds; 0 if not measured. */
+uint32_t mvpn_link_rtt_us(const mvpn_link *link);
+/** Our address as the peer saw it in the handshake; family 0 if unknown. */
+const mvpn_addr *mvpn_link_observed_addr(const mvpn_link *link);
+/** Peer's Unix time minus ours, seconds, at the handshake (ours only). */
+int64_t mvpn_link_clock_offset_s(const mvpn_link *link);
+/** Full-size packets pass (§4.7). */
+bool mvpn_link_is_full_size(const mvpn_link *link);
+
+/** The owner's pointer and circuit count: a link with circuits is kept alive (§4.8). */
+void *mvpn_link_user(const mvpn_link *link);
+void mvpn_link_set_user(mvpn_link *link, void *user);
+void mvpn_link_hold(mvpn_link *link);
+void mvpn_link_release(mvpn_link *link, mvpn_time now);
+
+typedef struct mvpn_links_counters {
+    uint64_t packets_in, packets_out, bytes_in, bytes_out;
+    uint64_t dropped_auth, dropped_replay, dropped_format, dropped_unknown, dropped_limit;
+    uint64_t handshakes, cookies, rekeys, resent, split, path_checks;
+} mvpn_links_counters;
+const mvpn_links_counters *mvpn_links_get_counters(const mvpn_links *links);
+size_t mvpn_links_count(const mvpn_links *links);
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * The message header that every packet of a link carries, and the command numbers.
+ * (docs/protocol.md §5.1, §9)
+ */
+#ifndef MVPN_WIRE_MESSAGE_H
+#define MVPN_WIRE_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/macros.h"
+
+enum mvpn_command {
+    MVPN_CMD_CREATE = 0x01,
+    MVPN_CMD_CREATED = 0x02,
+    MVPN_CMD_EXTEND = 0x03,
+    MVPN_CMD_EXTENDED = 0x04,
+    MVPN_CMD_DESTROY = 0x05,
+    MVPN_CMD_RELAY = 0x06,
+    MVPN_CMD_RELAY_DATA = 0x07,
+    MVPN_CMD_RELAY_BEGIN = 0x08,
+    MVPN_CMD_RELAY_END = 0x09,
+    MVPN_CMD_RELAY_EARLY = 0x0a,
+    MVPN_CMD_RELAY_CONNECTED = 0x0b,
+    MVPN_CMD_RELAY_DROP = 0x0c,
+    MVPN_CMD_RELAY_PING = 0x0d,
+    MVPN_CMD_RELAY_PONG = 0x0e,
+
+    MVPN_CMD_LINK_PAD = 0x30,
+    MVPN_CMD_LINK_PING = 0x31,
+    MVPN_CMD_LINK_PONG = 0x32,
+    MVPN_CMD_LINK_ACK = 0x33,
+    MVPN_CMD_LINK_PART = 0x34,
+    MVPN_CMD_LINK_PROBE = 0x35,
+    MVPN_CMD_LINK_PROBE_ACK = 0x36,
+    MVPN_CMD_LINK_NEW_IDS = 0x37,
+    MVPN_CMD_PATH_CHALLENGE = 0x38,
+    MVPN_CMD_PATH_RESPONSE = 0x39,
+    MVPN_CMD_LINK_REKEY = 0x3a,
+    MVPN_CMD_LINK_REKEYED = 0x3b,
+    MVPN_CMD_LINK_CLOSE = 0x3c,
+    MVPN_CMD_VERSION_LIST = 0x3d,
+};
+
+#define MVPN_HEADER_LEN 32
+#define MVPN_CIRCUIT_ID_LEN 16
+/* Largest message: header and a full cell's body. */
+#define MVPN_BODY_MAX 1363
+#define MVPN_MESSAGE_MAX (MVPN_HEADER_LEN + MVPN_BODY_MAX)
+
+typedef struct mvpn_circuit_id {
+    uint8_t b[MVPN_CIRCUIT_ID_LEN];
+} mvpn_circuit_id;
+
+typedef struct mvpn_header {
+    mvpn_circuit_id circuit;
+    uint16_t command;
+    uint16_t length;   /* live length of the body, without the class bits */
+    uint8_t size_class; /* Relay and RelayEarly only */
+    uint32_t link_seq; /* 0 = not acknowledged; set by the link layer */
+    uint64_t counter;  /* layer counter; Relay and RelayEarly only */
+} mvpn_header;
+
+/** True for the two cells whose body is protected by layers and not by the link. */
+static inline bool mvpn_command_is_relay(unsigned command)
+{
+    return command == MVPN_CMD_RELAY || command == MVPN_CMD_RELAY_EARLY;
+}
+
+/** Write the 32 bytes of a header. */
+void mvpn_header_encode(uint8_t out[static MVPN_HEADER_LEN], const mvpn_header *header);
+
+/**
+ * Read a header and check it against the number of body bytes that came with it: outside Relay and
+ * RelayEarly the body is exactly `length` bytes; in them it has the size of its class (§5.2).
+ * MVPN_E_FORMAT.
+ */
+MVPN_WUR int mvpn_header_decode(mvpn_header *ret, const uint8_t in[static MVPN_HEADER_LEN],
+                                size_t body_len);
+
+#endif
