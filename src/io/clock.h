@@ -1,0 +1,17 @@
+/*
+ * The two clocks. Cores never read them: io reads once per loop turn and hands the value in.
+ */
+#ifndef MVPN_IO_CLOCK_H
+#define MVPN_IO_CLOCK_H
+
+#include <stdint.h>
+
+#include "base/time.h"
+
+/** Monotonic microseconds (CLOCK_MONOTONIC: stands still while the machine sleeps). */
+mvpn_time mvpn_clock_now(void);
+
+/** Seconds since 1970 by the system's clock, which may be wrong and may jump. */
+uint64_t mvpn_clock_unix(void);
+
+#endif
