@@ -256,11 +256,13 @@ void mvpn_noise_init(mvpn_noise *hs, mvpn_aead *aead, const mvpn_noise_config *c
     init_symmetric(hs, p->name);
     mix_hash(hs, config->prologue);
     take_keys(hs, config);
+    const mvpn_key *initiator_s = is_initiator ? &hs->s.pub : &hs->rs;
+    const mvpn_key *responder_s = is_initiator ? &hs->rs : &hs->s.pub;
     if (p->is_initiator_known) {
-        mix_hash(hs, MVPN_BYTES_ARRAY(is_initiator ? hs->s.pub.b : hs->rs.b));
+        mix_hash(hs, MVPN_BYTES_ARRAY(initiator_s->b));
     }
     if (p->is_responder_known) {
-        mix_hash(hs, MVPN_BYTES_ARRAY(is_initiator ? hs->rs.b : hs->s.pub.b));
+        mix_hash(hs, MVPN_BYTES_ARRAY(responder_s->b));
     }
 }
 

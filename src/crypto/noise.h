@@ -54,25 +54,33 @@ typedef struct mvpn_noise_config {
     const mvpn_key *fixed_e;   /* ephemeral secret: vectors only, else NULL */
 } mvpn_noise_config;
 
+/**
+ * Start a handshake. `aead` is borrowed until mvpn_noise_done; everything of `config` is copied.
+ * Exactly the keys that the pattern wants must be there (asserted).
+ */
 void mvpn_noise_init(mvpn_noise *hs, mvpn_aead *aead, const mvpn_noise_config *config);
 /** Wipe all secrets. */
 void mvpn_noise_done(mvpn_noise *hs);
 
-/** Bytes that the next message adds to its payload (keys and tags). */
+/** Bytes that the next message adds to its payload (keys and tags); 0 when there is none. */
 size_t mvpn_noise_overhead(const mvpn_noise *hs);
 
 /**
- * Write the next message. `out` has room for payload.n + overhead; `*ret_len` is set. `rng` makes
- * the ephemeral key (may be NULL with fixed_e). MVPN_E_SPACE, MVPN_E_STATE (not our turn),
- * MVPN_E_AUTH (a DH result was zero).
+ * Write the next message. `out` has room for payload.n + overhead; `*ret_len` is set. The payload
+ * may lie in `out` exactly where its ciphertext goes, else it must not overlap. `rng` makes the
+ * ephemeral key (may be NULL with fixed_e). MVPN_E_SPACE (too small, or a message above 65535
+ * bytes) and MVPN_E_STATE (not our turn) change nothing; after MVPN_E_AUTH (a DH result was zero:
+ * the peer's key is of small order) the handshake is dead.
  */
 MVPN_WUR int mvpn_noise_write(mvpn_noise *hs, uint8_t *out, size_t size, size_t *ret_len,
                               mvpn_bytes payload, mvpn_rng *rng);
 
 /**
- * Read the peer's message; `out` has room for message.n bytes, `*ret_len` is the payload's length.
- * MVPN_E_FORMAT, MVPN_E_AUTH, MVPN_E_STATE. After an error the handshake is dead: read into a copy
- * of the state if later messages may still be genuine.
+ * Read the peer's message. `out` has room for message.n - overhead bytes, which is the payload's
+ * length in `*ret_len`; it may lie exactly where the payload's ciphertext is, else it must not
+ * overlap. MVPN_E_STATE (not the peer's turn) and MVPN_E_SPACE change nothing. After MVPN_E_FORMAT
+ * (too short or too long) and MVPN_E_AUTH the handshake is dead: read into a copy of the state if a
+ * later message may still be the genuine one.
  */
 MVPN_WUR int mvpn_noise_read(mvpn_noise *hs, uint8_t *out, size_t size, size_t *ret_len,
                              mvpn_bytes message);
