@@ -1,0 +1,27 @@
+/*
+ * Connection tracking: forget what a pool address did, so that its next user gets neither packets
+ * nor mappings of the last one. (ctnetlink)
+ */
+#ifndef MVPN_IO_CONNTRACK_H
+#define MVPN_IO_CONNTRACK_H
+
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "io/fault.h"
+
+typedef struct mvpn_conntrack mvpn_conntrack;
+
+/** MVPN_E_SYSTEM (no ctnetlink in this kernel), MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_conntrack_open(mvpn_conntrack **ret, mvpn_fault *fault);
+void mvpn_conntrack_close(mvpn_conntrack *ct);
+
+/**
+ * Delete all entries whose connection `source` (port ignored) opened. Costs a pass over the
+ * kernel's table of that family. `*ret_count`, unless NULL, is how many were deleted.
+ * MVPN_E_SYSTEM.
+ */
+MVPN_WUR int mvpn_conntrack_delete(mvpn_conntrack *ct, const mvpn_addr *source, unsigned *ret_count,
+                                   mvpn_fault *fault);
+
+#endif

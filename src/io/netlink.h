@@ -1,0 +1,82 @@
+/*
+ * Routing netlink: links, addresses, routes and policy rules of this network namespace.
+ *
+ * Everything may be repeated: adding what is there already and removing what is gone succeed. The
+ * client's routing is three parts (docs/architecture.md): a default route by the TUN in a table of
+ * its own; a rule that sends every packet without our mark there; a rule before it that still takes
+ * the main table's routes longer than /0 (the local network).
+ */
+#ifndef MVPN_IO_NETLINK_H
+#define MVPN_IO_NETLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "io/fault.h"
+
+typedef struct mvpn_netlink mvpn_netlink;
+
+/* An IP prefix; `addr.port` is not used. */
+typedef struct mvpn_prefix {
+    mvpn_addr addr;
+    uint8_t bits;
+} mvpn_prefix;
+
+/**
+ * Parse "10.8.0.0/24" or "fd00::/64"; without "/bits" the whole address. MVPN_E_FORMAT, `*ret`
+ * untouched.
+ */
+MVPN_WUR int mvpn_prefix_parse(const char *text, mvpn_prefix *ret);
+/** True if one holds the other, or both are equal. */
+bool mvpn_prefix_overlaps(const mvpn_prefix *a, const mvpn_prefix *b);
+
+/** MVPN_E_SYSTEM, MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_netlink_open(mvpn_netlink **ret, mvpn_fault *fault);
+void mvpn_netlink_close(mvpn_netlink *nl);
+
+/*
+ * All below return 0; MVPN_E_UNKNOWN if the interface does not exist (for adding); MVPN_E_SYSTEM
+ * with `fault` and errno telling why (EPERM: CAP_NET_ADMIN is missing).
+ */
+
+/** Index of interface `name`. */
+MVPN_WUR int mvpn_netlink_index(mvpn_netlink *nl, const char *name, uint32_t *ret,
+                                mvpn_fault *fault);
+MVPN_WUR int mvpn_netlink_link_up(mvpn_netlink *nl, uint32_t index, uint32_t mtu,
+                                  mvpn_fault *fault);
+
+/** Add an interface address; IPv6 without duplicate detection, so that it can be used at once. */
+MVPN_WUR int mvpn_netlink_addr_add(mvpn_netlink *nl, uint32_t index, const mvpn_prefix *prefix,
+                                   mvpn_fault *fault);
+MVPN_WUR int mvpn_netlink_addr_del(mvpn_netlink *nl, uint32_t index, const mvpn_prefix *prefix,
+                                   mvpn_fault *fault);
+
+/** Add a route to `prefix` (bits 0 = default) by interface `index` in `table` (254 = main). */
+MVPN_WUR int mvpn_netlink_route_add(mvpn_netlink *nl, uint32_t table, uint32_t index,
+                                    const mvpn_prefix *prefix, mvpn_fault *fault);
+MVPN_WUR int mvpn_netlink_route_del(mvpn_netlink *nl, uint32_t table, uint32_t index,
+                                    const mvpn_prefix *prefix, mvpn_fault *fault);
+
+/** A policy rule: which packets look into which table. */
+typedef struct mvpn_rule {
+    uint8_t family; /* 4 or 6 */
+    uint32_t priority;
+    uint32_t table;
+    uint32_t mark;      /* 0 = any packet */
+    bool is_not_mark;   /* the rule is for packets that do not carry `mark` */
+    bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
+} mvpn_rule;
+
+MVPN_WUR int mvpn_netlink_rule_add(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
+MVPN_WUR int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
+
+/**
+ * Look for an address or route (default routes aside) that overlaps
+ * `prefix` and does not belong to interface `except_index` (0 = none). `*ret` tells whether there
+ * is one, and `fault` (not touched otherwise) names it.
+ */
+MVPN_WUR int mvpn_netlink_find_clash(mvpn_netlink *nl, const mvpn_prefix *prefix,
+                                     uint32_t except_index, bool *ret, mvpn_fault *fault);
+
+#endif
