@@ -1,0 +1,346 @@
+#include "io/nat.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "io/file.h"
+#include "io/nft.h"
+
+/* Two switches, and accept_ra of each interface that is configured by router advertisements. */
+#define SWITCHES_MAX 64
+#define SWITCH_PATH 96
+#define STATE_HEAD "meshvpn-nat 1\n"
+#define STATE_MAX (SWITCHES_MAX * (SWITCH_PATH + 32) + 64)
+
+typedef struct change {
+    char path[SWITCH_PATH]; /* below /proc/sys */
+    int before;
+    int after;
+} change;
+
+typedef struct changes {
+    change rows[SWITCHES_MAX];
+    unsigned count;
+} changes;
+
+static int check_names(const char *instance, mvpn_fault *fault)
+{
+    if (!mvpn_nft_is_name(instance)) {
+        return mvpn_fault_set(fault, MVPN_E_INVAL,
+                              "instance name \"%s\": use 1 to 32 small letters, digits or _",
+                              instance);
+    }
+    return 0;
+}
+
+static int state_path(const char *instance, const char *run_dir, char out[static PATH_MAX],
+                      mvpn_fault *fault)
+{
+    int n = snprintf(out, PATH_MAX, "%s/nat_%s.state", run_dir, instance);
+    if (n < 0 || n >= PATH_MAX) {
+        return mvpn_fault_set(fault, MVPN_E_INVAL, "the run directory's name is too long");
+    }
+    return 0;
+}
+
+/* ---- kernel switches ---- */
+
+static int switch_open(const char *path, int flags)
+{
+    char full[SWITCH_PATH + 16];
+    (void)snprintf(full, sizeof(full), "/proc/sys/%s", path);
+    return open(full, flags | O_CLOEXEC);
+}
+
+static int switch_read(const char *path, int *ret)
+{
+    char text[16] = {0};
+    int fd = switch_open(path, O_RDONLY);
+    if (fd < 0) {
+        return -1;
+    }
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    return n > 0 && sscanf(text, "%d", ret) == 1 ? 0 : -1;
+}
+
+static int switch_write(const char *path, int value)
+{
+    char text[16];
+    int len = snprintf(text, sizeof(text), "%d\n", value);
+    int fd = switch_open(path, O_WRONLY);
+    if (fd < 0) {
+        return -1;
+    }
+    ssize_t n = write(fd, text, (size_t)len);
+    int err = errno;
+    (void)close(fd);
+    errno = err;
+    return n == len ? 0 : -1;
+}
+
+static int plan(changes *c, const char *path, int wanted, mvpn_fault *fault)
+{
+    int now = 0;
+    if (switch_read(path, &now) != 0) {
+        return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot read kernel switch %s", path);
+    }
+    if (now == wanted) {
+        return 0;
+    }
+    if (c->count == SWITCHES_MAX) {
+        return mvpn_fault_set(fault, MVPN_E_SYSTEM, "more than %d kernel switches to change",
+                              SWITCHES_MAX);
+    }
+    change *row = &c->rows[c->count++];
+    (void)snprintf(row->path, sizeof(row->path), "%s", path);
+    row->before = now;
+    row->after = wanted;
+    return 0;
+}
+
+/*
+ * A forwarding IPv6 host ignores router advertisements unless accept_ra is 2 (ip-sysctl): without
+ * this a server that gets its default route so would fall off the network when forwarding is
+ * switched on.
+ */
+static int plan_accept_ra(changes *c, mvpn_fault *fault)
+{
+    DIR *dir = opendir("/proc/sys/net/ipv6/conf");
+    int rc = 0;
+    if (dir == NULL) {
+        return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot list IPv6 interfaces");
+    }
+    for (struct dirent *e = readdir(dir); e != NULL && rc == 0; e = readdir(dir)) {
+        char path[SWITCH_PATH];
+        int now = 0;
+        int n = snprintf(path, sizeof(path), "net/ipv6/conf/%.64s/accept_ra", e->d_name);
+        if (e->d_name[0] == '.' || strcmp(e->d_name, "all") == 0 || n < 0 ||
+            n >= (int)sizeof(path)) {
+            continue;
+        }
+        if (switch_read(path, &now) == 0 && now == 1) {
+            rc = plan(c, path, 2, fault);
+        }
+    }
+    (void)closedir(dir);
+    return rc;
+}
+
+static int plan_all(const mvpn_nat_options *options, changes *c, mvpn_fault *fault)
+{
+    int rc = 0;
+    if (options->pool_v4.addr.family == 4) {
+        rc = plan(c, "net/ipv4/ip_forward", 1, fault);
+    }
+    if (rc == 0 && options->pool_v6.addr.family == 6) {
+        int now = 0;
+        if (switch_read("net/ipv6/conf/all/forwarding", &now) == 0 && now == 0) {
+            rc = plan_accept_ra(c, fault);
+        }
+        if (rc == 0) {
+            rc = plan(c, "net/ipv6/conf/all/forwarding", 1, fault);
+        }
+    }
+    return rc;
+}
+
+/* ---- state file ---- */
+
+static int save(const char *path, const changes *c, mvpn_fault *fault)
+{
+    char text[STATE_MAX];
+    size_t used = (size_t)snprintf(text, sizeof(text), "%s", STATE_HEAD);
+    for (unsigned i = 0; i < c->count; i++) {
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s %d %d\n", c->rows[i].path,
+                                 c->rows[i].before, c->rows[i].after);
+    }
+    return mvpn_file_write(path, text, used, 0600, fault);
+}
+
+static bool is_switch_of_ours(const char *path)
+{
+    return strcmp(path, "net/ipv4/ip_forward") == 0 ||
+           (strncmp(path, "net/ipv6/conf/", 14) == 0 && strstr(path, "..") == NULL);
+}
+
+/* The changes noted in the state file; none if there is no file. */
+static int load(const char *path, changes *c, mvpn_fault *fault)
+{
+    uint8_t *content = NULL;
+    size_t size = 0;
+    c->count = 0;
+    int rc = mvpn_file_read(path, STATE_MAX, true, &content, &size, fault);
+    if (rc != 0) {
+        return rc == MVPN_E_UNKNOWN ? 0 : rc;
+    }
+    const char *line = (const char *)content;
+    if (strncmp(line, STATE_HEAD, strlen(STATE_HEAD)) != 0) {
+        rc = mvpn_fault_set(fault, MVPN_E_CONFIG, "%s is not a state file of this version", path);
+    }
+    while (rc == 0 && (line = strchr(line, '\n')) != NULL && *++line != '\0') {
+        change row = {{0}, 0, 0};
+        if (c->count == SWITCHES_MAX ||
+            sscanf(line, "%95s %d %d", row.path, &row.before, &row.after) != 3 ||
+            !is_switch_of_ours(row.path)) {
+            rc = mvpn_fault_set(fault, MVPN_E_CONFIG, "%s is damaged", path);
+            break;
+        }
+        c->rows[c->count++] = row;
+    }
+    mvpn_file_free(content, size);
+    return rc;
+}
+
+/* ---- rules ---- */
+
+static void pool_text(const mvpn_prefix *pool, char *out, size_t size)
+{
+    char host[MVPN_ADDR_STRLEN];
+    mvpn_addr bare = pool->addr;
+    bare.port = 0;
+    (void)snprintf(out, size, "%s/%u", mvpn_addr_format(&bare, host), (unsigned)pool->bits);
+}
+
+/*
+ * Creating the table before deleting it makes the deletion succeed whether it was there or not, in
+ * the same transaction. Sessions do not reach each other, and nobody outside opens connections to
+ * them.
+ */
+static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
+{
+    const mvpn_prefix *pools[2] = {&options->pool_v4, &options->pool_v6};
+    const char *tun = options->tun_name;
+    size_t used = (size_t)snprintf(out, size,
+                                   "table inet meshvpn_%s\n"
+                                   "delete table inet meshvpn_%s\n"
+                                   "table inet meshvpn_%s {\n"
+                                   "  chain forward {\n"
+                                   "    type filter hook forward priority filter; policy accept;\n"
+                                   "    iifname \"%s\" oifname \"%s\" drop\n"
+                                   "    oifname \"%s\" ct state established,related accept\n"
+                                   "    oifname \"%s\" drop\n",
+                                   options->instance, options->instance, options->instance, tun,
+                                   tun, tun, tun);
+    for (unsigned i = 0; i < 2; i++) {
+        char pool[MVPN_ADDR_STRLEN + 4];
+        if (pools[i]->addr.family != 0) {
+            pool_text(pools[i], pool, sizeof(pool));
+            used +=
+                (size_t)snprintf(out + used, size - used, "    iifname \"%s\" %s saddr %s accept\n",
+                                 tun, i == 0 ? "ip" : "ip6", pool);
+        }
+    }
+    used += (size_t)snprintf(out + used, size - used,
+                             "    iifname \"%s\" drop\n"
+                             "  }\n"
+                             "  chain postrouting {\n"
+                             "    type nat hook postrouting priority srcnat; policy accept;\n",
+                             tun);
+    for (unsigned i = 0; i < 2; i++) {
+        char pool[MVPN_ADDR_STRLEN + 4];
+        if (pools[i]->addr.family != 0) {
+            pool_text(pools[i], pool, sizeof(pool));
+            used += (size_t)snprintf(out + used, size - used,
+                                     "    %s saddr %s oifname != \"%s\" masquerade\n",
+                                     i == 0 ? "ip" : "ip6", pool, tun);
+        }
+    }
+    (void)snprintf(out + used, size - used, "  }\n}\n");
+}
+
+/* ---- setting up and taking back ---- */
+
+static int apply_switches(const changes *c, mvpn_fault *fault)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        if (switch_write(c->rows[i].path, c->rows[i].after) != 0) {
+            return mvpn_fault_errno(
+                fault, MVPN_E_SYSTEM, errno,
+                "cannot set kernel switch %s to %d (an exit must forward packets)", c->rows[i].path,
+                c->rows[i].after);
+        }
+    }
+    return 0;
+}
+
+/* Last set, first restored. A vanished interface or a value that is not ours any more is left
+ * alone. */
+static int restore_switches(const changes *c, mvpn_fault *fault)
+{
+    int rc = 0;
+    for (unsigned i = c->count; i > 0; i--) {
+        const change *row = &c->rows[i - 1];
+        int now = 0;
+        if (switch_read(row->path, &now) == 0 && now == row->after &&
+            switch_write(row->path, row->before) != 0) {
+            rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
+                                  "cannot set kernel switch %s back to %d", row->path, row->before);
+        }
+    }
+    return rc;
+}
+
+int mvpn_nat_setup(const mvpn_nat_options *options, mvpn_fault *fault)
+{
+    char path[PATH_MAX];
+    char script[MVPN_NFT_SCRIPT];
+    changes c = {.count = 0};
+    if (!mvpn_nft_is_interface(options->tun_name)) {
+        return mvpn_fault_set(fault, MVPN_E_INVAL, "bad interface name \"%s\"", options->tun_name);
+    }
+    int rc = mvpn_nat_remove(options->instance, options->run_dir, fault);
+    if (rc == 0) {
+        rc = state_path(options->instance, options->run_dir, path, fault);
+    }
+    if (rc == 0) {
+        rc = plan_all(options, &c, fault);
+    }
+    if (rc == 0) {
+        rc = save(path, &c, fault);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    write_rules(options, script, sizeof(script));
+    rc = apply_switches(&c, fault);
+    if (rc == 0) {
+        rc = mvpn_nft_apply(script, fault);
+    }
+    if (rc != 0 && mvpn_nat_remove(options->instance, options->run_dir, NULL) != 0) {
+        return rc; /* the first fault counts; the state file stays for the next start */
+    }
+    return rc;
+}
+
+int mvpn_nat_remove(const char *instance, const char *run_dir, mvpn_fault *fault)
+{
+    char path[PATH_MAX];
+    char script[256];
+    changes c = {.count = 0};
+    int rc = check_names(instance, fault);
+    if (rc == 0) {
+        rc = state_path(instance, run_dir, path, fault);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    /* Rules first: nothing is forwarded without them being there. */
+    (void)snprintf(script, sizeof(script), "table inet meshvpn_%s\ndelete table inet meshvpn_%s\n",
+                   instance, instance);
+    int rules_rc = mvpn_nft_apply(script, fault);
+    rc = load(path, &c, fault);
+    if (rc == 0) {
+        rc = restore_switches(&c, fault);
+    }
+    if (rc == 0 && unlink(path) != 0 && errno != ENOENT) {
+        rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot remove %s", path);
+    }
+    return rc != 0 ? rc : rules_rc;
+}
