@@ -1,9 +1,13 @@
-/* ChaCha20-Poly1305: RFC 8439 §2.8.2 and Wycheproof, through every backend of this machine. */
+/*
+ * ChaCha20-Poly1305: RFC 8439 §2.8.2 and Wycheproof, through every backend of this machine.
+ * XChaCha20-Poly1305: Wycheproof.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <stdlib.h>
 
 #include "base/error.h"
 #include "crypto/aead.h"
@@ -11,6 +15,8 @@
 
 /* Wycheproof cases with the 96-bit nonces of RFC 8439. */
 #define WYCHEPROOF_CASES 316
+/* XChaCha20-Poly1305 cases with its 192-bit nonces. */
+#define XCHACHA_CASES 306
 
 struct one {
     mvpn_key key;
@@ -152,6 +158,54 @@ static void test_wycheproof_openssl(void **state)
     run(wycheproof, MVPN_AEAD_OPENSSL);
 }
 
+static void xchacha_case(const json_t *test)
+{
+    mvpn_key key;
+    mvpn_bytes key_bytes = vectors_hex(test, "key");
+    mvpn_bytes nonce = vectors_hex(test, "iv");
+    mvpn_bytes ad = vectors_hex(test, "aad");
+    mvpn_bytes plain = vectors_hex(test, "msg");
+    mvpn_bytes body = vectors_hex(test, "ct");
+    mvpn_bytes tag = vectors_hex(test, "tag");
+    assert_int_equal(key_bytes.n, sizeof(key.b));
+    assert_int_equal(nonce.n, 24);
+    assert_int_equal(tag.n, MVPN_AEAD_TAG);
+    memcpy(key.b, key_bytes.p, sizeof(key.b));
+    uint8_t *sealed = malloc(body.n + tag.n);
+    uint8_t *out = malloc(body.n + tag.n);
+    assert_true(sealed != NULL && out != NULL);
+    memcpy(sealed, body.p, body.n);
+    memcpy(sealed + body.n, tag.p, tag.n);
+    mvpn_bytes all = mvpn_bytes_of(sealed, body.n + tag.n);
+    if (vectors_is(test, "result", "valid")) {
+        assert_int_equal(mvpn_xaead_open(out, &key, nonce.p, ad, all), 0);
+        assert_memory_equal(out, plain.p, plain.n);
+        mvpn_xaead_seal(out, &key, nonce.p, ad, plain);
+        assert_memory_equal(out, sealed, all.n);
+    } else {
+        assert_int_equal(mvpn_xaead_open(out, &key, nonce.p, ad, all), MVPN_E_AUTH);
+    }
+    free(out);
+    free(sealed);
+}
+
+static void test_xchacha(void **state)
+{
+    (void)state;
+    json_t *root = vectors_load("wycheproof/xchacha20_poly1305_test.json");
+    size_t count = 0;
+    VECTORS_FOREACH(root, group, test)
+    {
+        if (json_integer_value(json_object_get(group, "ivSize")) == 192) {
+            xchacha_case(test);
+            vectors_reset();
+            count++;
+        }
+    }
+    json_decref(root);
+    assert_int_equal(count, XCHACHA_CASES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_rfc8439_openssl),
         cmocka_unit_test(test_wycheproof_ipsec_mb),
         cmocka_unit_test(test_wycheproof_openssl),
+        cmocka_unit_test(test_xchacha),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
