@@ -1,0 +1,423 @@
+/*
+ * What io changes in the kernel, in a network namespace of the test's own: links, addresses, routes
+ * and rules as `ip` sees them; NAT rules set and taken back without a trace, also after a crash;
+ * connection tracking. Needs root.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "io/conntrack.h"
+#include "io/nat.h"
+#include "io/netlink.h"
+#include "io/nft.h"
+
+#define TEXT 65536
+
+static char run_dir[64];
+
+/* Output of a shell command, which must succeed. */
+static const char *shell(const char *command, char out[static TEXT])
+{
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t n = fread(out, 1, TEXT - 1, pipe);
+    out[n] = '\0';
+    int status = pclose(pipe);
+    if (status != 0) {
+        print_error("%s: status %d\n", command, status);
+    }
+    assert_int_equal(status, 0);
+    return out;
+}
+
+static void run(const char *command)
+{
+    static char out[TEXT];
+    (void)shell(command, out);
+}
+
+static bool shows(const char *command, const char *text)
+{
+    static char out[TEXT];
+    return strstr(shell(command, out), text) != NULL;
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    (void)snprintf(run_dir, sizeof(run_dir), "/tmp/mvpn-netns-test.XXXXXX");
+    if (mkdtemp(run_dir) == NULL) {
+        return -1;
+    }
+    if (unshare(CLONE_NEWNET) != 0) {
+        print_error("this test needs root: it makes a network namespace\n");
+        return -1;
+    }
+    run("ip link set lo up");
+    run("ip tuntap add dev t0 mode tun");
+    run("ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up");
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    return rmdir(run_dir); /* no state file is left */
+}
+
+static mvpn_prefix prefix(const char *text)
+{
+    mvpn_prefix p;
+    assert_int_equal(mvpn_prefix_parse(text, &p), 0);
+    return p;
+}
+
+static void test_prefix(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "",           "10.8.0.0/33", "10.8.0.0/", "10.8.0.0/-1",  "10.8.0/24",
+        "fd00::/129", "[fd00::]/64", "x/8",       "10.0.0.1:5/8", "10.8.0.0/+8"};
+    static const struct {
+        const char *a, *b;
+        bool overlaps;
+    } rows[] = {
+        {"10.8.0.0/24", "10.8.0.0/16", true},
+        {"10.0.0.0/8", "10.8.0.0/24", true},
+        {"10.8.0.0/24", "10.8.1.0/24", false},
+        {"10.8.0.5", "10.8.0.0/24", true},
+        {"fd6d:7670:6e00::/64", "fd00::/8", true},
+        {"fd6d:7670:6e00::/64", "fe80::/10", false},
+        {"0.0.0.0/0", "1.2.3.4", true},
+        {"0.0.0.0/0", "::/0", false},
+    };
+    mvpn_prefix p;
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(bad); i++) {
+        assert_int_equal(mvpn_prefix_parse(bad[i], &p), MVPN_E_FORMAT);
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        mvpn_prefix a = prefix(rows[i].a), b = prefix(rows[i].b);
+        assert_int_equal(mvpn_prefix_overlaps(&a, &b), rows[i].overlaps);
+        assert_int_equal(mvpn_prefix_overlaps(&b, &a), rows[i].overlaps);
+    }
+}
+
+/* The client's whole routing, twice (all can be repeated), and taken back twice. */
+static void test_client_routing(void **state)
+{
+    (void)state;
+    mvpn_netlink *nl = NULL;
+    mvpn_fault fault = {{0}};
+    uint32_t index = 0;
+    static char before[TEXT], after[TEXT];
+    const char *all =
+        "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all | "
+        "grep -v 'fe80\\|multicast'; ip -4 addr show t0; ip link show t0 | grep -o 'state.*'";
+    const mvpn_prefix addrs[] = {prefix("10.8.0.2/24"), prefix("fd6d:7670:6e00::2/64")};
+    const mvpn_prefix defaults[] = {prefix("0.0.0.0/0"), prefix("::/0")};
+    assert_int_equal(mvpn_netlink_open(&nl, &fault), 0);
+    assert_int_equal(mvpn_netlink_index(nl, "t0", &index, &fault), 0);
+    assert_int_equal(mvpn_netlink_link_up(nl, index, 1420, &fault), 0);
+    (void)shell(all, before);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 2; i++) {
+            const uint8_t family = i == 0 ? 4 : 6;
+            const mvpn_rule by_mark = {.family = family,
+                                       .priority = 5201,
+                                       .table = 51820,
+                                       .mark = 0x4d56,
+                                       .is_not_mark = true};
+            const mvpn_rule specific = {
+                .family = family, .priority = 5200, .table = 254, .only_specific = true};
+            assert_int_equal(mvpn_netlink_addr_add(nl, index, &addrs[i], &fault), 0);
+            assert_int_equal(mvpn_netlink_route_add(nl, 51820, index, &defaults[i], &fault), 0);
+            assert_int_equal(mvpn_netlink_rule_add(nl, &specific, &fault), 0);
+            assert_int_equal(mvpn_netlink_rule_add(nl, &by_mark, &fault), 0);
+        }
+    }
+    assert_true(shows("ip link show t0", "mtu 1420"));
+    assert_true(shows("ip addr show t0", "inet 10.8.0.2/24"));
+    assert_true(shows("ip addr show t0", "inet6 fd6d:7670:6e00::2/64"));
+    assert_true(shows("ip -4 route show table 51820", "default dev t0"));
+    assert_true(shows("ip -6 route show table 51820", "default dev t0"));
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(shows(i == 0 ? "ip -4 rule" : "ip -6 rule",
+                          "5200:\tfrom all lookup main suppress_prefixlength 0\n"
+                          "5201:\tnot from all fwmark 0x4d56 lookup 51820\n"));
+    }
+    assert_true(shows("ip -4 rule | grep -c ^5201", "1\n"));
+    /* The kernel's own verdict. */
+    run("ip addr add 192.0.2.1/24 dev v0 && ip route add default via 192.0.2.254 dev v0");
+    assert_true(shows("ip route get 198.51.100.1", "dev t0"));
+    assert_true(shows("ip route get 198.51.100.1 mark 0x4d56", "via 192.0.2.254 dev v0"));
+    assert_true(shows("ip route get 192.0.2.7", "dev v0"));
+    run("ip route del default && ip addr del 192.0.2.1/24 dev v0");
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 2; i++) {
+            const uint8_t family = i == 0 ? 4 : 6;
+            const mvpn_rule by_mark = {.family = family,
+                                       .priority = 5201,
+                                       .table = 51820,
+                                       .mark = 0x4d56,
+                                       .is_not_mark = true};
+            const mvpn_rule specific = {
+                .family = family, .priority = 5200, .table = 254, .only_specific = true};
+            assert_int_equal(mvpn_netlink_rule_del(nl, &by_mark, &fault), 0);
+            assert_int_equal(mvpn_netlink_rule_del(nl, &specific, &fault), 0);
+            assert_int_equal(mvpn_netlink_route_del(nl, 51820, index, &defaults[i], &fault), 0);
+            assert_int_equal(mvpn_netlink_addr_del(nl, index, &addrs[i], &fault), 0);
+        }
+    }
+    assert_string_equal(shell(all, after), before);
+    assert_int_equal(mvpn_netlink_index(nl, "nothere", &index, &fault), MVPN_E_UNKNOWN);
+    assert_int_equal(mvpn_netlink_addr_add(nl, 9999, &addrs[0], &fault), MVPN_E_SYSTEM);
+    assert_non_null(strstr(fault.text, "10.8.0.2/24"));
+    mvpn_netlink_close(nl);
+}
+
+static void check_clash(mvpn_netlink *nl, const char *wanted, uint32_t except, const char *found)
+{
+    mvpn_fault fault = {{0}};
+    bool clashes = false;
+    const mvpn_prefix p = prefix(wanted);
+    assert_int_equal(mvpn_netlink_find_clash(nl, &p, except, &clashes, &fault), 0);
+    assert_int_equal(clashes, found != NULL);
+    if (found != NULL) {
+        assert_non_null(strstr(fault.text, found));
+    }
+}
+
+static void test_clash(void **state)
+{
+    (void)state;
+    mvpn_netlink *nl = NULL;
+    mvpn_fault fault;
+    uint32_t index = 0;
+    assert_int_equal(mvpn_netlink_open(&nl, &fault), 0);
+    check_clash(nl, "10.8.0.0/24", 0, NULL);
+    run("ip addr add 10.8.0.77/25 dev v0");
+    check_clash(nl, "10.8.0.0/24", 0, "on v0");
+    assert_int_equal(mvpn_netlink_index(nl, "v0", &index, &fault), 0);
+    check_clash(nl, "10.8.0.0/24", index, NULL);
+    check_clash(nl, "10.9.0.0/24", 0, NULL);
+    run("ip route add 10.9.0.0/16 dev v1");
+    check_clash(nl, "10.9.0.0/24", 0, "10.9.0.0/16 on v1");
+    run("ip route add default dev v1"); /* a default route clashes with nothing */
+    check_clash(nl, "10.10.0.0/24", 0, NULL);
+    run("ip -6 addr add fd6d:7670:6e00::9/64 dev v0 nodad");
+    check_clash(nl, "fd6d:7670:6e00::/64", 0, "on v0");
+    run("ip addr flush dev v0 && ip route flush dev v1 && ip -6 addr flush dev v0");
+    mvpn_netlink_close(nl);
+}
+
+static mvpn_nat_options nat_options(void)
+{
+    return (mvpn_nat_options){.instance = "test",
+                              .run_dir = run_dir,
+                              .tun_name = "t0",
+                              .pool_v4 = prefix("10.99.0.0/16"),
+                              .pool_v6 = prefix("fd99::/64")};
+}
+
+static const char *const everything =
+    "nft list ruleset; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding "
+    "/proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv6/conf/*/forwarding "
+    "/proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/accept_redirects";
+
+static void others_rules(void)
+{
+    run("nft add table ip other && nft 'add chain ip other post { type nat hook postrouting "
+        "priority 100; }' "
+        "&& nft add rule ip other post ip saddr 172.17.0.0/16 masquerade "
+        "&& nft add table inet meshvpn_other && nft 'add set inet meshvpn_other s { type "
+        "ipv4_addr; }'");
+    run("echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding; "
+        "echo 1 > /proc/sys/net/ipv6/conf/v0/accept_ra");
+}
+
+static void test_nat(void **state)
+{
+    (void)state;
+    static char before[TEXT], during[TEXT], after[TEXT];
+    mvpn_fault fault = {{0}};
+    mvpn_nat_options options = nat_options();
+    others_rules();
+    (void)shell(everything, before);
+    assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), 0); /* nothing there */
+    assert_string_equal(shell(everything, after), before);
+    int rc = mvpn_nat_setup(&options, &fault);
+    if (rc != 0) {
+        print_error("%s\n", fault.text);
+    }
+    assert_int_equal(rc, 0);
+    (void)shell("nft list table inet meshvpn_test", during);
+    assert_non_null(strstr(during, "ip saddr 10.99.0.0/16 oifname != \"t0\" masquerade"));
+    assert_non_null(strstr(during, "ip6 saddr fd99::/64 oifname != \"t0\" masquerade"));
+    assert_non_null(strstr(during, "iifname \"t0\" oifname \"t0\" drop"));
+    assert_true(shows("cat /proc/sys/net/ipv4/ip_forward", "1"));
+    assert_true(shows("cat /proc/sys/net/ipv6/conf/all/forwarding", "1"));
+    assert_true(shows("cat /proc/sys/net/ipv6/conf/v0/accept_ra", "2"));
+    assert_int_equal(mvpn_nat_setup(&options, &fault), 0); /* again, over itself */
+    assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), 0);
+    assert_string_equal(shell(everything, after), before);
+    /* Forwarding that was on stays on. */
+    run("echo 1 > /proc/sys/net/ipv4/ip_forward");
+    assert_int_equal(mvpn_nat_setup(&options, &fault), 0);
+    assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), 0);
+    assert_true(shows("cat /proc/sys/net/ipv4/ip_forward", "1"));
+    run("nft flush ruleset");
+}
+
+static void test_nat_after_crash(void **state)
+{
+    (void)state;
+    static char before[TEXT], after[TEXT];
+    mvpn_fault fault = {{0}};
+    mvpn_nat_options options = nat_options();
+    char path[128];
+    int status = 0;
+    others_rules();
+    (void)shell(everything, before);
+    (void)fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        if (mvpn_nat_setup(&options, &fault) != 0) {
+            _exit(1);
+        }
+        abort();
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    (void)snprintf(path, sizeof(path), "%s/nat_test.state", run_dir);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_true(shows("nft list tables", "inet meshvpn_test"));
+    /* The next run notes the values from before the crash, not those it finds. */
+    assert_int_equal(mvpn_nat_setup(&options, &fault), 0);
+    assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), 0);
+    assert_string_equal(shell(everything, after), before);
+    assert_int_not_equal(access(path, F_OK), 0);
+    /* A damaged state file is said, not guessed at; the rules go all the same. */
+    assert_int_equal(mvpn_nat_setup(&options, &fault), 0);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fprintf(file, "meshvpn-nat 1\nkernel/core_pattern 1 0\n") > 0);
+    (void)fclose(file);
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), MVPN_E_CONFIG);
+    assert_non_null(strstr(fault.text, "damaged"));
+    assert_false(shows("nft list tables", "inet meshvpn_test"));
+    assert_int_equal(unlink(path), 0);
+    run("nft flush ruleset");
+}
+
+static void test_nat_names(void **state)
+{
+    (void)state;
+    mvpn_fault fault;
+    mvpn_nat_options options = nat_options();
+    static const char *const bad[] = {
+        "", "a b", "a;b", "A", "a{", "a-b", "123456789012345678901234567890123"};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(bad); i++) {
+        options.instance = bad[i];
+        assert_int_equal(mvpn_nat_setup(&options, &fault), MVPN_E_INVAL);
+        assert_int_equal(mvpn_nat_remove(bad[i], run_dir, &fault), MVPN_E_INVAL);
+    }
+    options = nat_options();
+    options.tun_name = "t0\" accept; x";
+    assert_int_equal(mvpn_nat_setup(&options, &fault), MVPN_E_INVAL);
+    assert_int_equal(mvpn_nft_apply("add rule inet nowhere nothing accept\n", &fault),
+                     MVPN_E_SYSTEM);
+    assert_non_null(strstr(fault.text, "nft refused"));
+}
+
+static unsigned tracked(void)
+{
+    static char out[TEXT];
+    return (unsigned)strtoul(shell("cat /proc/sys/net/netfilter/nf_conntrack_count", out), NULL,
+                             10);
+}
+
+static void open_flows(const char *from, const char *to, unsigned count)
+{
+    bool is_v6 = strchr(from, ':') != NULL;
+    for (unsigned i = 0; i < count; i++) {
+        int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_DGRAM, 0);
+        struct sockaddr_in v4 = {.sin_family = AF_INET};
+        struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+        struct sockaddr *sa = is_v6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4;
+        socklen_t len = is_v6 ? sizeof(v6) : sizeof(v4);
+        assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, from,
+                                   is_v6 ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr),
+                         1);
+        assert_int_equal(bind(fd, sa, len), 0);
+        assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, to,
+                                   is_v6 ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr),
+                         1);
+        v4.sin_port = htons((uint16_t)(20000 + i));
+        v6.sin6_port = v4.sin_port;
+        assert_int_equal(sendto(fd, "x", 1, 0, sa, len), 1);
+        (void)close(fd);
+    }
+}
+
+/* 1,500 entries of one address take two passes; those of its neighbour stay. */
+static void test_conntrack(void **state)
+{
+    (void)state;
+    mvpn_conntrack *ct = NULL;
+    mvpn_fault fault = {{0}};
+    unsigned count = 99;
+    mvpn_addr first, second, six;
+    assert_int_equal(mvpn_addr_parse("10.99.0.5", &first), 0);
+    assert_int_equal(mvpn_addr_parse("10.99.0.6", &second), 0);
+    assert_int_equal(mvpn_addr_parse("fd99::5", &six), 0);
+    run("nft add table inet track && nft 'add chain inet track out { type filter hook output priority 0; "
+        "}' && "
+        "nft add rule inet track out ct state new accept");
+    run("ip addr add 10.99.0.5/32 dev lo && ip addr add 10.99.0.6/32 dev lo && ip addr add "
+        "10.99.0.7/32 dev lo "
+        "&& ip -6 addr add fd99::5/128 dev lo nodad && ip -6 addr add fd99::7/128 dev lo nodad");
+    assert_int_equal(mvpn_conntrack_open(&ct, &fault), 0);
+    unsigned before = tracked();
+    open_flows("10.99.0.5", "10.99.0.7", 1500);
+    open_flows("10.99.0.6", "10.99.0.7", 3);
+    open_flows("10.99.0.7", "10.99.0.5", 2); /* towards it: not its own */
+    open_flows("fd99::5", "fd99::7", 4);
+    assert_int_equal(tracked(), before + 1509);
+    assert_int_equal(mvpn_conntrack_delete(ct, &first, &count, &fault), 0);
+    assert_int_equal(count, 1500);
+    assert_int_equal(tracked(), before + 9);
+    assert_int_equal(mvpn_conntrack_delete(ct, &first, &count, &fault), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(mvpn_conntrack_delete(ct, &six, &count, &fault), 0);
+    assert_int_equal(count, 4);
+    assert_int_equal(mvpn_conntrack_delete(ct, &second, &count, &fault), 0);
+    assert_int_equal(count, 3);
+    mvpn_conntrack_close(ct);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prefix),          cmocka_unit_test(test_client_routing),
+        cmocka_unit_test(test_clash),           cmocka_unit_test(test_nat),
+        cmocka_unit_test(test_nat_after_crash), cmocka_unit_test(test_nat_names),
+        cmocka_unit_test(test_conntrack),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
