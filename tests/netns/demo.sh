@@ -1,0 +1,253 @@
+#!/bin/bash
+# The whole main job as a story: a real page through an onion circuit of the real programs.
+#
+#     demo.sh [--hops N] [--once] [--json]
+#
+# --once  tear down at the end; exit code 0 only if everything held
+# --json  the last line on stdout is one JSON object
+# Without --once the network stays up until Ctrl-C. Topology: lab.sh.
+set -u
+. "$(dirname "$0")/lab.sh"
+. "$(dirname "$0")/mesh.sh"
+
+hops=3
+once=
+json=
+started=$(date +%s%N)
+
+usage() {
+    echo "usage: ./run demo [--hops 1..5] [--once] [--json]" >&2
+    exit 2
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --hops)
+        [ $# -ge 2 ] || usage
+        hops=$2
+        shift
+        ;;
+    --hops=*) hops=${1#--hops=} ;;
+    --once) once=1 ;;
+    --json) json=1 ;;
+    *) usage ;;
+    esac
+    shift
+done
+case $hops in [1-5]) ;; *) usage ;; esac
+
+problems=0
+exec 3>&1
+# The story is for a person; with --json stdout is for the object.
+[ -n "$json" ] && exec 1>&2
+
+tell() {
+    printf '%s\n' "$*"
+}
+
+# hold CONDITION-TEXT COMMAND...: a claim of the story
+hold() {
+    local text=$1
+    shift
+    if "$@" >/dev/null 2>&1; then
+        tell "   ok    $text"
+    else
+        problems=$((problems + 1))
+        tell "   FAIL  $text"
+    fi
+}
+
+elapsed() {
+    awk -v from="$started" -v to="$(date +%s%N)" 'BEGIN { printf "%.1f s", (to - from) / 1e9 }'
+}
+
+# ---- what each hop can see: raw frames at its network card while the page is fetched ----
+
+declare -A watchers=()
+
+watch_start() {
+    local node
+    for node in "${path[@]}"; do
+        : >"$LAB_DIR/log/seen-$node.log"
+        lab_spawn "$node" "seen-$node" "$LAB_PYTHON" "$LAB_TOOL" peers eth0
+        watchers[$node]=$LAB_PID
+    done
+    for node in "${path[@]}"; do
+        until grep -q ready "$LAB_DIR/log/seen-$node.log"; do
+            kill -0 "${watchers[$node]}" 2>/dev/null || return 1
+            sleep 0.02
+        done
+    done
+}
+
+watch_stop() {
+    local node
+    for node in "${path[@]}"; do
+        lab_stop "${watchers[$node]}"
+    done
+}
+
+name_of() {
+    local node
+    for node in client web dns $LAB_RELAYS; do
+        case $1 in "$(lab_addr4 "$node")" | "$(lab_addr6 "$node")")
+            echo "$node"
+            return
+            ;;
+        esac
+    done
+    echo "$1"
+}
+
+# neighbours NODE: names that its card saw, itself left out
+neighbours() {
+    local address
+    grep -v -e '^#' -e ' ff02:' -e '^fe80' "$LAB_DIR/log/seen-$1.log" | tr ' ' '\n' | sort -u |
+        while read -r address; do
+            name_of "$address"
+        done | grep -vx "$1" | sort -u | tr '\n' ' '
+}
+
+saw() {
+    case " $(neighbours "$1")" in *" $2 "*) return 0 ;; esac
+    return 1
+}
+
+saw_not() {
+    ! saw "$1" "$2"
+}
+
+# ---- the story ----
+
+lab_begin
+tell "1. An internet in network namespaces ($LAB_ID): a web server with DNS and iperf3, five relays in"
+tell "   different /16s, two of them exits, and one client."
+lab_internet
+lab_services
+
+tell "2. meshvpn-bootstrap makes a closed network and certifies the five relays; they start."
+mesh_create
+mesh_relays_start
+
+tell "3. meshvpn-client starts and builds a circuit of $hops hop(s)."
+mesh_client_start "$hops"
+mesh_client_wait 20
+mapfile -t path < <(mesh_path)
+guard=${path[0]:-}
+exit_node=${path[-1]:-}
+build_ms=$(mesh_get circuit_build_ms build_ms circuit.build_ms <"$LAB_DIR/status.json") || build_ms=null
+client_addr=$(lab_addr4 client)
+server_addr=$(lab_addr4 web)
+exit_addr=$(lab_addr4 "$exit_node") || exit_addr=
+tell ""
+line="   client ($client_addr)"
+for node in "${path[@]}"; do
+    line="$line -> $node ($(lab_country "$node"), $(lab_addr4 "$node"))"
+done
+tell "$line -> web ($server_addr)"
+tell "   built in $build_ms ms"
+hold "the path has $hops hop(s) and ends at an exit" \
+    eval '[ "${#path[@]}" = "$hops" ] && lab_is_exit "$exit_node"'
+
+tell ""
+tell "4. The client asks 10.8.0.1 for $LAB_WEB_NAME and fetches the page with plain curl."
+watch_start
+resolved=$(mesh_dns A 2>/dev/null | head -n 1)
+hold "DNS through the circuit: $LAB_WEB_NAME is ${resolved:-unknown}" [ "$resolved" = "$server_addr" ]
+http_status=$(mesh_curl_name "$server_addr" -o "$LAB_DIR/page.html" -w '%{http_code}' \
+    "http://$LAB_WEB_NAME/" 2>"$LAB_DIR/log/curl.log") || http_status=${http_status:-0}
+case $http_status in '' | 000) http_status=0 ;; esac
+seen=$(awk '$2 == "/" { print $1 }' "$LAB_DIR/web.seen" 2>/dev/null | tail -n 1)
+sleep 0.2
+watch_stop
+hold "the page arrived: HTTP $http_status, $(wc -c <"$LAB_DIR/page.html" 2>/dev/null || echo 0) bytes" \
+    [ "$http_status" = 200 ]
+hold "the web server saw ${seen:-nobody}: the exit $exit_node" [ -n "$seen" -a "$seen" = "$exit_addr" ]
+hold "the web server did not see the client ($client_addr)" [ "$seen" != "$client_addr" ]
+tell ""
+tell "5. What each hop could see at its network card meanwhile (raw frames):"
+for node in "${path[@]}"; do
+    tell "   $node: itself and $(neighbours "$node")"
+done
+hold "the guard saw the client (so this look at the wire works)" saw "$guard" client
+hold "the exit saw the web server" saw "$exit_node" web
+for node in "${path[@]}"; do
+    [ "$node" = "$guard" ] || hold "$node never met the client's address" saw_not "$node" client
+    [ "$node" = "$exit_node" ] || hold "$node never met the web server's address" saw_not "$node" web
+done
+
+tell ""
+tell "6. Measurements"
+rtt_ms=$(mesh_ping_ms "$server_addr" 20) || rtt_ms=null
+hold "ping over the TUN: $rtt_ms ms to the web server and back" [ "$rtt_ms" != null ]
+cpu_before=$(mesh_cpu_s)
+tcp_mbit_s=null cpu_s_per_gb=null udp_loss=null
+if mesh_iperf "$LAB_DIR/tcp.json" -t 4 2>"$LAB_DIR/log/iperf.log"; then
+    cpu_after=$(mesh_cpu_s)
+    read -r tcp_mbit_s cpu_s_per_gb cpu_iperf < <("$LAB_PYTHON" -c '
+import json, sys
+end = json.load(open(sys.argv[1]))["end"]
+received, load = end["sum_received"], end["cpu_utilization_percent"]
+iperf = (load["host_total"] + load["remote_total"]) / 100 * received["seconds"]
+gb = received["bytes"] / 1e9
+mesh = float(sys.argv[3]) - float(sys.argv[2])
+print(round(received["bits_per_second"] / 1e6, 1), round((mesh + iperf) / gb, 2), round(iperf / gb, 2))
+' "$LAB_DIR/tcp.json" "$cpu_before" "$cpu_after") || true
+fi
+hold "TCP: $tcp_mbit_s Mbit/s (iperf3, 4 s)" [ "$tcp_mbit_s" != null ]
+[ "$cpu_s_per_gb" = null ] ||
+    tell "         CPU: $cpu_s_per_gb s per GB (user + system of all meshvpn programs and of iperf3's two ends, which are $cpu_iperf of it)"
+if mesh_iperf "$LAB_DIR/udp.json" -u -b 20M -l 1200 -t 2 2>>"$LAB_DIR/log/iperf.log"; then
+    udp_loss=$("$LAB_PYTHON" -c '
+import json, sys
+end = json.load(open(sys.argv[1]))["end"]["sum"]
+print(round(end["lost_packets"] / max(1, end["packets"]), 5))' "$LAB_DIR/udp.json") || udp_loss=null
+fi
+hold "UDP: $udp_loss of the packets lost at 20 Mbit/s (1200 bytes each)" \
+    awk "BEGIN { exit !(\"$udp_loss\" != \"null\" && $udp_loss + 0 <= 0.01) }"
+hold "all programs still run" mesh_alive
+
+tell ""
+if [ "$problems" = 0 ]; then
+    tell "Everything held ($(elapsed))."
+else
+    tell "$problems of the claims above did not hold ($(elapsed)). Last lines of the logs:"
+    for log in client "${path[@]}" curl iperf; do
+        tell "--- $log"
+        tail -n 8 "$LAB_DIR/log/$log.log" 2>/dev/null
+    done
+fi
+
+print_json() {
+    [ -n "$json" ] || return 0
+    "$LAB_PYTHON" -c '
+import json, sys
+names = ["ok", "hops", "http_status", "seen_by_server", "exit_addr", "client_addr", "circuit_build_ms",
+         "rtt_ms", "tcp_mbit_s", "cpu_s_per_gb", "udp_loss"]
+texts = ("seen_by_server", "exit_addr", "client_addr")
+print(json.dumps({n: v if n in texts else json.loads(v) for n, v in zip(names, sys.argv[1:])}))
+' "$([ "$problems" = 0 ] && echo true || echo false)" "$hops" "$http_status" "$seen" "$exit_addr" \
+        "$client_addr" "$build_ms" "$rtt_ms" "$tcp_mbit_s" "$cpu_s_per_gb" "$udp_loss" >&3
+}
+
+if [ -z "$once" ]; then
+    mkdir -p "/etc/netns/$(lab_ns client)" 2>/dev/null &&
+        echo "nameserver $MESH_GATEWAY4" >"/etc/netns/$(lab_ns client)/resolv.conf"
+    tell ""
+    tell "The network stays up. In another terminal, as root:"
+    tell "   ip netns exec $(lab_ns client) bash        the client's network; then for example"
+    tell "       curl http://$LAB_WEB_NAME/             ping $server_addr"
+    tell "   $MESH_PROGRAMS/meshvpn status --control $LAB_DIR/sock/client"
+    tell "   logs: $LAB_DIR/log"
+    tell "Ctrl-C ends it and leaves nothing behind."
+    print_json
+    # In pieces: bash runs the trap only between commands.
+    while mesh_alive >/dev/null; do
+        sleep 1 &
+        wait $!
+    done
+    mesh_alive
+    exit 1
+fi
+print_json
+exit $((problems > 0))

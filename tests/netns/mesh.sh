@@ -1,0 +1,205 @@
+# shellcheck shell=bash
+# A MeshVPN network of the real programs inside the lab; sourced after lab.sh.
+#
+#     mesh_create; mesh_relays_start; mesh_client_start HOPS [PATH...]; mesh_client_wait
+
+MESH_PROGRAMS=$LAB_BUILD/src/bin
+MESH_LOG_LEVEL=info
+MESH_TUN=mvpn0
+MESH_GATEWAY4=10.8.0.1
+# shellcheck disable=SC2034 # for the scripts that source this
+MESH_GATEWAY6=fd6d:7670:6e00::1
+MESH_CLIENT_PID=
+declare -A MESH_PIDS=()
+
+mesh_need_programs() {
+    local program
+    for program in meshvpn-bootstrap meshvpn-relay meshvpn-exit-node meshvpn-client meshvpn; do
+        [ -x "$MESH_PROGRAMS/$program" ] ||
+            lab_die "$program is not built in $MESH_PROGRAMS; run ./run build"
+    done
+}
+
+# mesh_create: keys, certificates, descriptors and configuration of all relays under $LAB_DIR/net.
+mesh_create() {
+    local node options net=$LAB_DIR/net
+    mesh_need_programs
+    mkdir -p "$LAB_DIR/sock"
+    "$MESH_PROGRAMS/meshvpn-bootstrap" init "$net" --name lab >>"$LAB_DIR/log/bootstrap.log" 2>&1 ||
+        mesh_fail "meshvpn-bootstrap init failed" bootstrap
+    for node in $LAB_RELAYS; do
+        options=
+        lab_is_exit "$node" && options=--exit
+        # shellcheck disable=SC2086 # options are words
+        "$MESH_PROGRAMS/meshvpn-bootstrap" add-node "$net" "$node" \
+            --address "$(lab_addr4 "$node"):$LAB_PORT" --address "[$(lab_addr6 "$node")]:$LAB_PORT" \
+            --country "$(lab_country "$node")" --provider "$node-hosting" --bandwidth-mbit 1000 $options \
+            >>"$LAB_DIR/log/bootstrap.log" 2>&1 ||
+            mesh_fail "meshvpn-bootstrap add-node $node failed" bootstrap
+    done
+    for node in $LAB_RELAYS; do
+        mesh_configure "$node"
+    done
+}
+
+mesh_conf() {
+    if lab_is_exit "$1"; then
+        echo "$LAB_DIR/net/nodes/$1/exit.conf"
+    else
+        echo "$LAB_DIR/net/nodes/$1/relay.conf"
+    fi
+}
+
+# What an operator would edit by hand. A later line wins over an earlier one.
+mesh_configure() {
+    {
+        echo "control_socket = \"$LAB_DIR/sock/$1\""
+        echo "log_level = \"$MESH_LOG_LEVEL\""
+        lab_is_exit "$1" && echo "dns_upstream = \"$(lab_addr4 dns):53\""
+    } >>"$(mesh_conf "$1")"
+}
+
+mesh_relay_start() {
+    local program=meshvpn-relay
+    lab_is_exit "$1" && program=meshvpn-exit-node
+    lab_spawn "$1" "$1" "$MESH_PROGRAMS/$program" --config "$(mesh_conf "$1")"
+    MESH_PIDS[$1]=$LAB_PID
+}
+
+mesh_relays_start() {
+    local node
+    for node in $LAB_RELAYS; do
+        mesh_relay_start "$node"
+    done
+    for node in $LAB_RELAYS; do
+        lab_wait_port "$node" udp "$LAB_PORT" || mesh_fail "$node does not open its port" "$node"
+    done
+}
+
+# mesh_client_start HOPS [NODE...]: nodes fix the path (guard first).
+mesh_client_start() {
+    local hops=$1 list node
+    shift
+    {
+        echo "network_file = \"$LAB_DIR/net/network.conf\""
+        echo "control_socket = \"$LAB_DIR/sock/client\""
+        echo "tun_name = \"$MESH_TUN\""
+        echo "log_level = \"$MESH_LOG_LEVEL\""
+        echo "hops = $hops"
+        if [ $# -gt 0 ]; then
+            list=
+            for node in "$@"; do
+                list="$list${list:+, }\"$node\""
+            done
+            echo "path = {$list}"
+        fi
+    } >"$LAB_DIR/client.conf"
+    lab_spawn client client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf"
+    MESH_CLIENT_PID=$LAB_PID
+    MESH_PIDS[client]=$LAB_PID
+}
+
+mesh_client_stop() {
+    lab_stop "$MESH_CLIENT_PID"
+    unset 'MESH_PIDS[client]'
+}
+
+mesh_status() {
+    lab_in client timeout 5 "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/client" \
+        2>>"$LAB_DIR/log/status.log"
+}
+
+# mesh_client_wait [SECONDS]: until connected; leaves the status in $LAB_DIR/status.json.
+mesh_client_wait() {
+    local deadline=$((SECONDS + ${1:-20}))
+    while [ "$SECONDS" -lt "$deadline" ]; do
+        kill -0 "$MESH_CLIENT_PID" 2>/dev/null || mesh_fail "the client ended by itself" client
+        if [ -S "$LAB_DIR/sock/client" ] && mesh_status >"$LAB_DIR/status.json" &&
+            [ "$(mesh_get state <"$LAB_DIR/status.json")" = connected ]; then
+            return 0
+        fi
+        sleep 0.05
+    done
+    lab_say "last status: $(cat "$LAB_DIR/status.json" 2>/dev/null)"
+    # shellcheck disable=SC2086 # node names are words
+    mesh_fail "the client is not connected after ${1:-20} s" client $LAB_RELAYS
+}
+
+mesh_get() {
+    "$LAB_PYTHON" "$LAB_TOOL" get "$@"
+}
+
+# mesh_path: names on the path, guard first.
+mesh_path() {
+    "$LAB_PYTHON" -c 'import json, sys
+for hop in json.load(sys.stdin)["path"]:
+    print(hop["name"])' <"$LAB_DIR/status.json"
+}
+
+# mesh_fail MESSAGE LOG...: say what went wrong, show the ends of the logs, give up.
+mesh_fail() {
+    local log
+    lab_say "error: $1"
+    shift
+    for log in "$@"; do
+        lab_say "--- last lines of $log's log"
+        tail -n 12 "$LAB_DIR/log/$log.log" >&2 2>/dev/null
+    done
+    exit 1
+}
+
+# mesh_cpu_s: CPU seconds so far of all our programs, user and system.
+mesh_cpu_s() {
+    local pid
+    for pid in "${MESH_PIDS[@]}"; do
+        cat "/proc/$pid/stat" 2>/dev/null
+    done | awk -v tick="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); total += $12 + $13 } END { print total / tick }'
+}
+
+# mesh_alive: every program that was started still runs.
+mesh_alive() {
+    local name dead=
+    for name in "${!MESH_PIDS[@]}"; do
+        kill -0 "${MESH_PIDS[$name]}" 2>/dev/null || dead="$dead $name"
+    done
+    [ -z "$dead" ] || {
+        echo "ended by themselves:$dead"
+        return 1
+    }
+}
+
+# ---- traffic from the client's namespace, through the TUN ----
+
+mesh_curl() {
+    lab_in client curl --noproxy '*' -sS --connect-timeout 10 --max-time 60 "$@"
+}
+
+# mesh_curl_name ADDRESS CURL-ARGUMENT...: the name as DNS answered it
+mesh_curl_name() {
+    local address=$1
+    shift
+    mesh_curl --resolve "$LAB_WEB_NAME:80:$address" "$@"
+}
+
+mesh_dns() {
+    lab_in client "$LAB_PYTHON" "$LAB_TOOL" dns "$MESH_GATEWAY4" "$LAB_WEB_NAME" "${1:-A}"
+}
+
+# mesh_ping_ms ADDRESS COUNT: average round trip
+mesh_ping_ms() {
+    lab_in client ping -n -q -i 0.05 -W 3 -c "$2" "$1" |
+        awk -F/ '/^rtt/ { print $5; ok = 1 } END { exit !ok }'
+}
+
+# mesh_iperf OUTPUT OPTION...: one iperf3 run to the web node, JSON to OUTPUT; waits while the server is busy.
+mesh_iperf() {
+    local output=$1 try
+    shift
+    for try in 1 2 3 4 5; do
+        lab_in client timeout 60 iperf3 -c "$(lab_addr4 web)" -J "$@" >"$output" && return 0
+        grep -q 'busy' "$output" || break
+        sleep "0.$try"
+    done
+    mesh_get error <"$output" >&2
+    return 1
+}
