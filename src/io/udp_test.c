@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -279,13 +280,14 @@ static void test_too_long(void **state)
 
 /* In a namespace of its own: loopback with a small MTU, no route elsewhere. Returns an exit code.
  */
-static int small_mtu_child(void)
+static int small_mtu_child(bool gso)
 {
+    const mvpn_udp_options options = {.no_gso = !gso};
     struct ifreq ifr = {0};
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (unshare(CLONE_NEWNET) != 0 || (close(fd), fd = socket(AF_INET, SOCK_DGRAM, 0)) < 0) {
+    if (unshare(CLONE_NEWNET) != 0) {
         return 10;
     }
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
     (void)snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "lo");
     ifr.ifr_flags = IFF_UP;
     if (ioctl(fd, SIOCSIFFLAGS, &ifr) != 0) {
@@ -295,7 +297,8 @@ static int small_mtu_child(void)
     if (ioctl(fd, SIOCSIFMTU, &ifr) != 0) {
         return 12;
     }
-    mvpn_udp *a = open_on("127.0.0.1:0", NULL);
+    (void)close(fd);
+    mvpn_udp *a = open_on("127.0.0.1:0", &options);
     mvpn_udp *b = open_on("127.0.0.1:0", NULL);
     mvpn_addr to = mvpn_udp_local(b, MVPN_UDP_V4), reported, far;
     mvpn_packet_queue queue;
@@ -324,7 +327,7 @@ static int small_mtu_child(void)
         mvpn_udp_pull_too_big(a, &reported)) {
         return 16;
     }
-    if (!mvpn_udp_has_gso(a, MVPN_UDP_V4)) {
+    if (mvpn_udp_has_gso(a, MVPN_UDP_V4) != gso) {
         return 17; /* the size was at fault, not the offload */
     }
     collect(b, MVPN_UDP_V4, &queue, 20);
@@ -334,17 +337,114 @@ static int small_mtu_child(void)
     return pool.free_count == POOL ? 0 : 18;
 }
 
+/*
+ * In a namespace of its own: loopback at 200 Mbit/s and a small send buffer. Sending stops in the
+ * middle, goes on when the socket is writable, and nothing is lost or out of order. Returns an exit
+ * code.
+ */
+static int full_socket_child(bool gso)
+{
+    const uint32_t total = 2000;
+    const mvpn_udp_options options = {.no_gso = !gso};
+    mvpn_packet_queue out, in[2];
+    uint32_t blocked = 0;
+    if (unshare(CLONE_NEWNET) != 0 ||
+        system(
+            "ip link set lo up && tc qdisc add dev lo root tbf rate 200mbit burst 200k limit 4m") !=
+            0) {
+        return 10;
+    }
+    mvpn_udp *a = open_on("127.0.0.1:0", &options);
+    mvpn_udp *b[2] = {open_on("127.0.0.1:0", NULL), open_on("127.0.0.1:0", NULL)};
+    mvpn_addr a_addr = mvpn_udp_local(a, MVPN_UDP_V4);
+    int size = 100000;
+    if (setsockopt(mvpn_udp_fd(a, MVPN_UDP_V4), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) != 0) {
+        return 11;
+    }
+    mvpn_packet_queue_init(&out);
+    mvpn_packet_queue_init(&in[0]);
+    mvpn_packet_queue_init(&in[1]);
+    for (uint32_t n = 0; n < total; n++) {
+        mvpn_addr to = mvpn_udp_local(b[n % 2], MVPN_UDP_V4);
+        push(&out, &to, n, n % 7 == 0 ? 900 : CELL);
+    }
+    while (mvpn_udp_send(a, &out, &pool) == MVPN_E_AGAIN) {
+        struct pollfd pfd = {mvpn_udp_fd(a, MVPN_UDP_V4), POLLOUT, 0};
+        if (out.count == 0 || !mvpn_udp_is_blocked(a, MVPN_UDP_V4) ||
+            mvpn_udp_is_blocked(a, MVPN_UDP_V6) || poll(&pfd, 1, 3000) != 1) {
+            return 12;
+        }
+        blocked++;
+    }
+    if (blocked == 0 || out.count != 0 || mvpn_udp_is_blocked(a, MVPN_UDP_V4)) {
+        return 13;
+    }
+    if (mvpn_udp_get_stats(a)->sent != total || mvpn_udp_has_gso(a, MVPN_UDP_V4) != gso) {
+        return 14;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        collect(b[i], MVPN_UDP_V4, &in[i], total / 2);
+        for (uint32_t n = i; n < total; n += 2) {
+            check_next(&in[i], &a_addr, n, n % 7 == 0 ? 900 : CELL);
+        }
+        mvpn_udp_free(b[i]);
+    }
+    mvpn_udp_free(a);
+    return pool.free_count == POOL ? 0 : 15;
+}
+
+/* Run `child` apart, as it leaves this network namespace. */
+static void run_apart(int (*child)(bool), bool arg)
+{
+    int status = 0;
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(child(arg));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void test_small_mtu(void **state)
 {
     (void)state;
-    int status = 0;
-    (void)fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        _exit(small_mtu_child());
+    run_apart(small_mtu_child, true);
+    run_apart(small_mtu_child, false);
+}
+
+static void test_full_socket(void **state)
+{
+    (void)state;
+    run_apart(full_socket_child, true);
+    run_apart(full_socket_child, false);
+}
+
+/* A socket that must not compute checksums cannot do UDP_SEGMENT: found out with the first batch.
+ */
+static void test_gso_refused(void **state)
+{
+    (void)state;
+    mvpn_udp *a = open_on("127.0.0.1:0", NULL);
+    mvpn_udp *b = open_on("127.0.0.1:0", NULL);
+    mvpn_addr from = mvpn_udp_local(a, MVPN_UDP_V4), to = mvpn_udp_local(b, MVPN_UDP_V4);
+    mvpn_packet_queue queue;
+    int on = 1;
+    mvpn_packet_queue_init(&queue);
+    assert_int_equal(
+        setsockopt(mvpn_udp_fd(a, MVPN_UDP_V4), SOL_SOCKET, SO_NO_CHECK, &on, sizeof(on)), 0);
+    for (uint32_t n = 0; n < 200; n++) {
+        push(&queue, &to, n, CELL);
     }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
+    assert_int_equal(mvpn_udp_send(a, &queue, &pool), 0);
+    assert_int_equal(mvpn_udp_get_stats(a)->sent, 200);
+    assert_false(mvpn_udp_has_gso(a, MVPN_UDP_V4));
+    collect(b, MVPN_UDP_V4, &queue, 200);
+    for (uint32_t n = 0; n < 200; n++) {
+        check_next(&queue, &from, n, CELL);
+    }
+    mvpn_udp_free(a);
+    mvpn_udp_free(b);
 }
 
 int main(void)
@@ -353,7 +453,8 @@ int main(void)
         cmocka_unit_test(test_mixed),       cmocka_unit_test(test_grouping),
         cmocka_unit_test(test_dual),        cmocka_unit_test(test_no_packets_left),
         cmocka_unit_test(test_port_in_use), cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_small_mtu),
+        cmocka_unit_test(test_small_mtu),   cmocka_unit_test(test_full_socket),
+        cmocka_unit_test(test_gso_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
