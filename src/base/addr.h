@@ -28,23 +28,25 @@ bool mvpn_addr_eq(const mvpn_addr *a, const mvpn_addr *b);
 bool mvpn_addr_ip_eq(const mvpn_addr *a, const mvpn_addr *b);
 
 /**
- * Parse "1.2.3.4:443" or "[2a10::1]:443"; without ":port" (and then without brackets) the port is 0.
- * Returns MVPN_E_FORMAT on anything else; `*ret` is untouched then.
+ * Parse "1.2.3.4:443" or "[2a10::1]:443"; without ":port" (and then without brackets) the port is
+ * 0. Returns MVPN_E_FORMAT on anything else; `*ret` is untouched then.
  */
 MVPN_WUR int mvpn_addr_parse(const char *text, mvpn_addr *ret);
 
-/** Write the address as mvpn_addr_parse reads it. For configuration and for relays' own addresses. */
+/** Write the address as mvpn_addr_parse reads it. For configuration and for relays' own addresses.
+ */
 const char *mvpn_addr_format(const mvpn_addr *a, char out[static MVPN_ADDR_STRLEN]);
 
 /**
- * Write what a log may hold of an address that may be a user's: its family alone ("[IPv4 address]").
+ * Write what a log may hold of an address that may be a user's: its family alone ("[IPv4
+ * address]").
  */
 const char *mvpn_addr_scrub(const mvpn_addr *a);
 
 /**
  * True if the address can be reached from the public internet: not unspecified, loopback, private,
- * link-local, shared (RFC 6598), documentation, benchmark, multicast, reserved; IPv4-mapped and 6to4
- * or NAT64 forms are judged by the IPv4 address inside. (RFC 6890 registries)
+ * link-local, shared (RFC 6598), documentation, benchmark, multicast, reserved; IPv4-mapped and
+ * 6to4 or NAT64 forms are judged by the IPv4 address inside. (RFC 6890 registries)
  */
 bool mvpn_addr_is_public(const mvpn_addr *a);
 

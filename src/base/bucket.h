@@ -9,9 +9,9 @@
 #include "base/time.h"
 
 typedef struct mvpn_bucket {
-    uint64_t rate;        /* tokens per second */
-    uint64_t burst;       /* tokens */
-    uint64_t level_us;    /* tokens kept, in millionths */
+    uint64_t rate;     /* tokens per second */
+    uint64_t burst;    /* tokens */
+    uint64_t level_us; /* tokens kept, in millionths */
     mvpn_time updated;
 } mvpn_bucket;
 

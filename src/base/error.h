@@ -14,17 +14,17 @@ enum mvpn_error {
     MVPN_OK = 0,
 
     /* drop */
-    MVPN_E_FORMAT = -1,    /* not decodable: short, trailing bytes, value out of range */
-    MVPN_E_AUTH = -2,      /* tag, signature or MAC is wrong */
-    MVPN_E_REPLAY = -3,    /* counter or nonce was seen, or is older than the window */
-    MVPN_E_UNKNOWN = -4,   /* no such connection, circuit, session or command */
-    MVPN_E_STATE = -5,     /* not acceptable in this state, or not from this sender */
-    MVPN_E_LIMIT = -6,     /* a rate or size limit refuses it */
-    MVPN_E_AGAIN = -7,     /* nothing to do now, try later */
-    MVPN_E_POLICY = -8,    /* refused by policy */
-    MVPN_E_EXPIRED = -9,   /* a certificate, descriptor or cookie is out of its time */
-    MVPN_E_TOO_BIG = -10,  /* does not fit where it must */
-    MVPN_E_SPACE = -11,    /* the caller's buffer is too small */
+    MVPN_E_FORMAT = -1,   /* not decodable: short, trailing bytes, value out of range */
+    MVPN_E_AUTH = -2,     /* tag, signature or MAC is wrong */
+    MVPN_E_REPLAY = -3,   /* counter or nonce was seen, or is older than the window */
+    MVPN_E_UNKNOWN = -4,  /* no such connection, circuit, session or command */
+    MVPN_E_STATE = -5,    /* not acceptable in this state, or not from this sender */
+    MVPN_E_LIMIT = -6,    /* a rate or size limit refuses it */
+    MVPN_E_AGAIN = -7,    /* nothing to do now, try later */
+    MVPN_E_POLICY = -8,   /* refused by policy */
+    MVPN_E_EXPIRED = -9,  /* a certificate, descriptor or cookie is out of its time */
+    MVPN_E_TOO_BIG = -10, /* does not fit where it must */
+    MVPN_E_SPACE = -11,   /* the caller's buffer is too small */
 
     /* close */
     MVPN_E_EXHAUSTED = -20, /* a counter reached its end: no further packet may be sealed */

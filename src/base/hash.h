@@ -1,6 +1,6 @@
 /*
- * Intrusive chained hash table. The caller computes the 64-bit hash (with a secret key where a remote
- * chooses the input) and compares keys itself.
+ * Intrusive chained hash table. The caller computes the 64-bit hash (with a secret key where a
+ * remote chooses the input) and compares keys itself.
  */
 #ifndef MVPN_BASE_HASH_H
 #define MVPN_BASE_HASH_H
@@ -18,7 +18,7 @@ typedef struct mvpn_hash_node {
 
 typedef struct mvpn_hash {
     mvpn_hash_node **buckets;
-    size_t mask;  /* bucket count - 1; the count is a power of two */
+    size_t mask; /* bucket count - 1; the count is a power of two */
     size_t count;
 } mvpn_hash;
 

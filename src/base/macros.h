@@ -18,6 +18,7 @@
 #define MVPN_MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /** The struct of type `type` whose member `member` is at `ptr`. */
-#define MVPN_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define MVPN_CONTAINER_OF(ptr, type, member)                                                       \
+    ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

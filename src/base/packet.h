@@ -34,7 +34,7 @@ typedef struct mvpn_packet {
     uint8_t buf[MVPN_PACKET_BUF];
 } mvpn_packet;
 
-#define MVPN_PACKET_PROBE 0x01 /* path MTU probe: may be lost to EMSGSIZE without further ado */
+#define MVPN_PACKET_PROBE 0x01   /* path MTU probe: may be lost to EMSGSIZE without further ado */
 #define MVPN_PACKET_CSUM_OK 0x02 /* IP packet whose transport checksum is known to be right */
 
 typedef struct mvpn_packet_pool {
@@ -47,7 +47,8 @@ typedef struct mvpn_packet_pool {
 MVPN_WUR int mvpn_packet_pool_init(mvpn_packet_pool *pool, size_t count);
 void mvpn_packet_pool_done(mvpn_packet_pool *pool);
 
-/** An empty packet with full headroom, owned by the caller; NULL if all are in use (drop, do not wait). */
+/** An empty packet with full headroom, owned by the caller; NULL if all are in use (drop, do not
+ * wait). */
 static inline mvpn_packet *mvpn_packet_new(mvpn_packet_pool *pool)
 {
     mvpn_list *node = mvpn_list_pop(&pool->free);

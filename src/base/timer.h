@@ -27,12 +27,13 @@ MVPN_WUR int mvpn_timers_init(mvpn_timers *timers, size_t expected);
 void mvpn_timers_done(mvpn_timers *timers);
 
 /**
- * Make room for one more timer, so that a later mvpn_timer_set cannot fail. Call once for each timer
- * that comes into being; `total` is how many may be set at once. MVPN_E_NOMEM.
+ * Make room for one more timer, so that a later mvpn_timer_set cannot fail. Call once for each
+ * timer that comes into being; `total` is how many may be set at once. MVPN_E_NOMEM.
  */
 MVPN_WUR int mvpn_timers_reserve(mvpn_timers *timers, size_t total);
 
-/** Set or move a timer; `at` MVPN_TIME_NEVER clears it. Grows the heap if needed (aborts without memory). */
+/** Set or move a timer; `at` MVPN_TIME_NEVER clears it. Grows the heap if needed (aborts without
+ * memory). */
 void mvpn_timer_set(mvpn_timers *timers, mvpn_timer *timer, mvpn_time at);
 void mvpn_timer_clear(mvpn_timers *timers, mvpn_timer *timer);
 

@@ -7,7 +7,8 @@
 
 #define COMMAND_MASK 0x3fff
 
-/* Offsets of hops differ, or guard and exit could compare one integer (design: counters do not match). */
+/* Offsets of hops differ, or guard and exit could compare one integer (design: counters do not
+ * match). */
 static uint64_t layer_offset(const mvpn_key *key)
 {
     uint8_t out[4];
@@ -36,7 +37,8 @@ int mvpn_layer_seal(mvpn_aead *aead, mvpn_layer_tx *tx, mvpn_packet *packet,
     }
     MVPN_ASSERT(header->length <= packet->len);
     uint8_t *p = mvpn_packet_push(packet, MVPN_LAYER_HEADER);
-    mvpn_store16(p, (uint16_t)((unsigned)header->size_class << 14 | (header->command & COMMAND_MASK)));
+    mvpn_store16(p,
+                 (uint16_t)((unsigned)header->size_class << 14 | (header->command & COMMAND_MASK)));
     mvpn_store16(p + 2, header->length);
     mvpn_store32(p + 4, header->next_counter);
     mvpn_bytes in = {p, packet->len};

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "crypto/layer.h"
 #include "wire/message.h"
 
 enum mvpn_size_class {
@@ -25,9 +26,6 @@ enum mvpn_size_policy {
 #define MVPN_CELL_MEDIUM 688
 #define MVPN_CELL_FULL MVPN_BODY_MAX
 
-/* What a layer adds to its data: command, length, next counter, tag. (§5.3) */
-#define MVPN_LAYER_HEADER 8
-#define MVPN_LAYER_OVERHEAD 24
 #define MVPN_HOPS_MAX 5
 /* Room for data in the innermost layer of a full cell; profile 0: 1-3 hops, 1: 4-5 hops. */
 #define MVPN_ROOM_PROFILE0 (MVPN_CELL_FULL - 3 * MVPN_LAYER_OVERHEAD)
@@ -74,8 +72,10 @@ static inline size_t mvpn_cell_room(unsigned size_class, unsigned profile)
     }
 }
 
-/** The class that a policy chooses for `data` bytes at the innermost layer; data fits the full class. */
-static inline unsigned mvpn_cell_class_for(enum mvpn_size_policy policy, size_t data, unsigned profile)
+/** The class that a policy chooses for `data` bytes at the innermost layer; data fits the full
+ * class. */
+static inline unsigned mvpn_cell_class_for(enum mvpn_size_policy policy, size_t data,
+                                           unsigned profile)
 {
     if (policy == MVPN_SIZE_EXACT) {
         return MVPN_CLASS_EXACT;

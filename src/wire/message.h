@@ -57,10 +57,10 @@ typedef struct mvpn_circuit_id {
 typedef struct mvpn_header {
     mvpn_circuit_id circuit;
     uint16_t command;
-    uint16_t length;   /* live length of the body, without the class bits */
+    uint16_t length;    /* live length of the body, without the class bits */
     uint8_t size_class; /* Relay and RelayEarly only */
-    uint32_t link_seq; /* 0 = not acknowledged; set by the link layer */
-    uint64_t counter;  /* layer counter; Relay and RelayEarly only */
+    uint32_t link_seq;  /* 0 = not acknowledged; set by the link layer */
+    uint64_t counter;   /* layer counter; Relay and RelayEarly only */
 } mvpn_header;
 
 /** True for the two cells whose body is protected by layers and not by the link. */

@@ -1,0 +1,460 @@
+#include "core/circuit.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+#define CREATE_PART_MAX (MVPN_BODY_MAX - MVPN_CREATE_FIXED)
+#define EXTEND_BODY_MAX MVPN_ASSEMBLY_MAX
+
+static void circuit_reset(mvpn_circuit *c)
+{
+    if (c->noise_live) {
+        mvpn_noise_done(&c->noise);
+        c->noise_live = false;
+    }
+    mvpn_assembly_free(&c->assembly);
+    mvpn_packer_done(&c->packer, c->env->pool);
+    mvpn_unpacker_done(&c->unpacker, c->env->pool);
+    mvpn_onion_done(&c->onion);
+}
+
+static void send_destroy(mvpn_circuit *c, mvpn_time now)
+{
+    mvpn_packet *p = mvpn_packet_new(c->env->pool);
+    if (p == NULL) {
+        return;
+    }
+    *mvpn_packet_append(p, 1) = MVPN_REASON_FINISHED;
+    mvpn_header h = {.circuit = c->out, .command = MVPN_CMD_DESTROY, .length = 1};
+    (void)mvpn_link_send(c->link, p, &h, true, now); /* the guard's own timers end it otherwise */
+}
+
+static void close_with(mvpn_circuit *c, int error, enum mvpn_reason reason, unsigned failed_hop,
+                       mvpn_time now, bool tell)
+{
+    if (c->state == MVPN_CIRCUIT_CLOSED) {
+        return;
+    }
+    c->error = error;
+    c->reason = (uint8_t)reason;
+    c->failed_hop = failed_hop;
+    if (c->link != NULL) {
+        if (tell) {
+            send_destroy(c, now);
+        }
+        mvpn_link_release(c->link, now);
+        c->link = NULL;
+    }
+    circuit_reset(c);
+    c->state = MVPN_CIRCUIT_CLOSED;
+}
+
+void mvpn_circuit_close(mvpn_circuit *c, int error, enum mvpn_reason reason, unsigned failed_hop,
+                        mvpn_time now)
+{
+    close_with(c, error, reason, failed_hop, now, true);
+}
+
+void mvpn_circuit_link_closed(mvpn_circuit *c, mvpn_time now)
+{
+    close_with(c, MVPN_E_TIMEOUT, MVPN_REASON_UNREACHABLE, 1, now, false);
+}
+
+static void protocol_error(mvpn_circuit *c, unsigned hop, mvpn_time now)
+{
+    close_with(c, MVPN_E_PROTOCOL, MVPN_REASON_PROTOCOL, hop, now, true);
+}
+
+/* Begin the handshake with hop `index` (0 = guard) and write its message 1. */
+static int begin_handshake(mvpn_circuit *c, const mvpn_descriptor *relay,
+                           uint8_t out[static MVPN_HANDSHAKE_MAX], size_t *ret_len)
+{
+    mvpn_onion_target target = {relay->identity, relay->onion_keys[0].key, c->env->suite};
+    int r = mvpn_handshake_begin(&c->noise, c->env->aead, c->env->rng, &c->env->realm, &target, out,
+                                 ret_len);
+    c->noise_live = r == 0;
+    c->request_id = mvpn_rng_u32(c->env->rng);
+    return r;
+}
+
+static int send_create(mvpn_circuit *c, const mvpn_descriptor *guard, mvpn_time now)
+{
+    uint8_t message[MVPN_HANDSHAKE_MAX];
+    size_t n = 0;
+    int r = begin_handshake(c, guard, message, &n);
+    for (size_t at = 0; r == 0 && at < n; at += CREATE_PART_MAX) {
+        mvpn_packet *p = mvpn_packet_new(c->env->pool);
+        if (p == NULL) {
+            return MVPN_E_NOMEM;
+        }
+        mvpn_create m = {
+            .back = c->in,
+            .request_id = c->request_id,
+            .suite = c->env->suite,
+            .key_id = guard->onion_keys[0].id,
+            .part = {(uint16_t)n, (uint16_t)at,
+                     mvpn_bytes_of(message + at, MVPN_MIN(n - at, (size_t)CREATE_PART_MAX))},
+        };
+        p->len = (uint32_t)mvpn_create_encode(p->data, MVPN_BODY_MAX, &m);
+        mvpn_header h = {.circuit = c->out, .command = MVPN_CMD_CREATE, .length = (uint16_t)p->len};
+        r = mvpn_link_send(c->link, p, &h, true, now);
+    }
+    return r;
+}
+
+int mvpn_circuit_start(mvpn_circuit *c, const mvpn_circuit_env *env, const mvpn_path *path,
+                       mvpn_time now)
+{
+    *c = (mvpn_circuit){
+        .env = env,
+        .path = *path,
+        .early_left = MVPN_EARLY_MAX,
+        .profile = (uint8_t)mvpn_profile_for_hops(path->count),
+        .began = now,
+        .last_in = now,
+    };
+    mvpn_packer_init(&c->packer, c->profile);
+    const mvpn_descriptor *guard = mvpn_view_find(env->view, &path->hop[0]);
+    const mvpn_addr *addr = guard == NULL ? NULL : mvpn_descriptor_find_address(guard, env->family);
+    int r = addr == NULL ? MVPN_E_UNKNOWN : 0;
+    if (r == 0) {
+        mvpn_link_target target = {guard->identity, guard->link_key, *addr};
+        mvpn_link *link;
+        r = mvpn_links_open(env->links, &target, now, &link);
+        if (r == 0) {
+            c->link = link;
+            mvpn_link_hold(link);
+        }
+    }
+    if (r == 0) {
+        mvpn_rng_bytes(env->rng, c->in.b, sizeof(c->in.b));
+        mvpn_rng_bytes(env->rng, c->out.b, sizeof(c->out.b));
+        r = send_create(c, guard, now);
+    }
+    if (r != 0) {
+        close_with(c, r, MVPN_REASON_NONE, 1, now, false);
+    }
+    return r;
+}
+
+/* Seal `packet` for a hop and send it; control cells are RelayEarly, and so acknowledged, while
+ * that lasts. */
+static int send_cell(mvpn_circuit *c, unsigned hop, unsigned command, bool early,
+                     mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_cell_kind kind = {(uint16_t)command, c->profile, c->env->size_policy};
+    mvpn_header h;
+    int r = mvpn_onion_seal(&c->onion, c->env->aead, c->env->rng, hop, &kind, early, packet, &h);
+    if (r != 0) {
+        mvpn_packet_free(c->env->pool, packet);
+        return r;
+    }
+    h.circuit = c->out;
+    if (early) {
+        c->early_left--;
+    }
+    c->cells_out++;
+    c->last_out = now;
+    return mvpn_link_send(c->link, packet, &h, early, now);
+}
+
+static int send_extend(mvpn_circuit *c, mvpn_bytes body, mvpn_time now)
+{
+    const size_t part_max = mvpn_cell_room(MVPN_CLASS_FULL, c->profile) - MVPN_EXTEND_FIXED;
+    int r = 0;
+    for (size_t at = 0; r == 0 && at < body.n; at += part_max) {
+        mvpn_packet *p = mvpn_packet_new(c->env->pool);
+        if (p == NULL || c->early_left == 0) {
+            mvpn_packet_free(c->env->pool, p);
+            return MVPN_E_LIMIT;
+        }
+        mvpn_extend m = {
+            .request_id = c->request_id,
+            .part = {(uint16_t)body.n, (uint16_t)at,
+                     mvpn_bytes_of(body.p + at, MVPN_MIN(body.n - at, part_max))},
+        };
+        p->len = (uint32_t)mvpn_extend_encode(p->data, MVPN_BODY_MAX, &m);
+        r = send_cell(c, c->onion.count, MVPN_CMD_EXTEND, true, p, now);
+    }
+    return r;
+}
+
+/*
+ * The descriptor is sent along while there is room for it in the RelayEarly cells: the relay then
+ * needs none of its own. A handshake of hybrid size leaves no room.
+ */
+static int extend_next(mvpn_circuit *c, mvpn_time now)
+{
+    uint8_t message[MVPN_HANDSHAKE_MAX];
+    uint8_t buf[EXTEND_BODY_MAX];
+    size_t n = 0;
+    const mvpn_descriptor *relay = mvpn_view_find(c->env->view, &c->path.hop[c->onion.count]);
+    if (relay == NULL) {
+        return MVPN_E_UNKNOWN;
+    }
+    int r = begin_handshake(c, relay, message, &n);
+    if (r != 0) {
+        return r;
+    }
+    mvpn_extend_body body = {
+        .identity = relay->identity,
+        .suite = c->env->suite,
+        .key_id = relay->onion_keys[0].id,
+        .handshake = mvpn_bytes_of(message, n),
+        .descriptor = n <= 64 ? mvpn_bytes_of(relay->encoded, relay->encoded_len) : MVPN_BYTES_NONE,
+    };
+    size_t len = mvpn_extend_body_encode(buf, sizeof(buf), &body);
+    return len == 0 ? MVPN_E_TOO_BIG : send_extend(c, mvpn_bytes_of(buf, len), now);
+}
+
+/* One hop more is there: go on to the next, or be ready. */
+static void hop_done(mvpn_circuit *c, mvpn_bytes message2, mvpn_time now)
+{
+    mvpn_hop_keys keys;
+    unsigned hop = c->onion.count + 1;
+    int r = mvpn_handshake_finish(&c->noise, message2, &keys);
+    c->noise_live = false;
+    mvpn_assembly_free(&c->assembly);
+    if (r != 0) {
+        protocol_error(c, hop, now);
+        return;
+    }
+    mvpn_onion_add(&c->onion, &keys.forward, &keys.backward);
+    mvpn_wipe(&keys, sizeof(keys));
+    if (c->onion.count == c->path.count) {
+        c->state = MVPN_CIRCUIT_READY;
+        c->built = now;
+        return;
+    }
+    c->state = MVPN_CIRCUIT_EXTEND;
+    r = extend_next(c, now);
+    if (r != 0) {
+        mvpn_circuit_close(c, r, MVPN_REASON_NONE, c->onion.count + 1, now);
+    }
+}
+
+/* Join the parts of message 2, then take the hop. `from` is who may be blamed. */
+static void handle_part(mvpn_circuit *c, uint32_t request_id, const mvpn_part *part, unsigned from,
+                        mvpn_time now)
+{
+    mvpn_bytes message;
+    if (request_id != c->request_id) {
+        protocol_error(c, from, now);
+        return;
+    }
+    int r = mvpn_assembly_add(&c->assembly, request_id, part, now, &message);
+    if (r == 0) {
+        hop_done(c, message, now);
+    } else if (r != MVPN_E_AGAIN) {
+        protocol_error(c, from, now);
+    }
+}
+
+static void handle_extended(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
+{
+    mvpn_extended m;
+    unsigned from = c->onion.count;
+    if (mvpn_extended_decode(&m, data) != 0) {
+        protocol_error(c, from, now);
+    } else if (m.status != 0) {
+        mvpn_circuit_close(c, MVPN_E_REFUSED, m.status, from + 1, now);
+    } else {
+        handle_part(c, m.request_id, &m.part, from, now);
+    }
+}
+
+static void handle_connected(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
+{
+    mvpn_connected m;
+    if (mvpn_connected_decode(&m, data) != 0 || m.request_id != c->request_id) {
+        protocol_error(c, c->onion.count, now);
+        return;
+    }
+    if (c->state == MVPN_CIRCUIT_RELAY) {
+        return; /* the answer to a repeated Begin */
+    }
+    if (m.status != 0) {
+        mvpn_circuit_close(c, MVPN_E_REFUSED, m.status, c->onion.count, now);
+        return;
+    }
+    c->connected_flags = m.flags;
+    c->state = MVPN_CIRCUIT_RELAY;
+}
+
+static void handle_pong(mvpn_circuit *c, unsigned hop, mvpn_bytes data, mvpn_time now)
+{
+    if (data.n != 8 || c->ping_token == 0 || mvpn_load64(data.p) != c->ping_token) {
+        return; /* a late answer to a ping given up */
+    }
+    if (hop != c->ping_hop) {
+        protocol_error(c, hop, now);
+        return;
+    }
+    c->ping_token = 0;
+    if (hop == c->onion.count) {
+        uint32_t rtt = (uint32_t)(now - c->ping_sent);
+        c->rtt_us = c->rtt_us == 0 ? rtt : (uint32_t)(((uint64_t)c->rtt_us * 7 + rtt) / 8);
+    }
+}
+
+/* May this command come from this hop in this state? Anything else means that a hop lies (§7). */
+static bool command_is_expected(const mvpn_circuit *c, unsigned command, unsigned hop)
+{
+    bool from_last = hop == c->onion.count;
+    bool in_session = c->state == MVPN_CIRCUIT_RELAY;
+    switch (command) {
+    case MVPN_CMD_EXTENDED:
+        return from_last && c->state == MVPN_CIRCUIT_EXTEND;
+    case MVPN_CMD_RELAY_CONNECTED:
+        return from_last && (in_session || c->state == MVPN_CIRCUIT_BEGIN);
+    case MVPN_CMD_RELAY_DATA:
+    case MVPN_CMD_RELAY_END:
+        return from_last && in_session;
+    case MVPN_CMD_CREATE:
+    case MVPN_CMD_CREATED:
+    case MVPN_CMD_EXTEND:
+    case MVPN_CMD_DESTROY:
+    case MVPN_CMD_RELAY_EARLY:
+    case MVPN_CMD_RELAY_BEGIN:
+    case MVPN_CMD_RELAY_PING:
+        return false;
+    default:
+        return true; /* Drop, Pong, and what we do not know */
+    }
+}
+
+/* Takes the packet. */
+static void handle_relay(mvpn_circuit *c, const mvpn_header *header, mvpn_packet *packet,
+                         mvpn_time now, mvpn_packet_queue *to_tun)
+{
+    mvpn_layer_header layer;
+    unsigned hop;
+    if (mvpn_onion_open(&c->onion, c->env->aead, packet, header, &hop, &layer) != 0) {
+        c->cells_dropped++;
+        mvpn_packet_free(c->env->pool, packet);
+        return;
+    }
+    c->cells_in++;
+    c->last_in = now;
+    mvpn_bytes data = {packet->data, packet->len};
+    if (!command_is_expected(c, layer.command, hop)) {
+        protocol_error(c, hop, now);
+    } else if (layer.command == MVPN_CMD_RELAY_DATA) {
+        if (mvpn_unpacker_take(&c->unpacker, c->env->pool, packet, now, to_tun) != 0) {
+            c->cells_dropped++;
+        }
+        return;
+    } else if (layer.command == MVPN_CMD_EXTENDED) {
+        handle_extended(c, data, now);
+    } else if (layer.command == MVPN_CMD_RELAY_CONNECTED) {
+        handle_connected(c, data, now);
+    } else if (layer.command == MVPN_CMD_RELAY_PONG) {
+        handle_pong(c, hop, data, now);
+    } else if (layer.command == MVPN_CMD_RELAY_END) {
+        mvpn_circuit_close(c, MVPN_E_CLOSED, MVPN_REASON_FINISHED, 0, now);
+    }
+    mvpn_packet_free(c->env->pool, packet);
+}
+
+void mvpn_circuit_message(mvpn_circuit *c, const mvpn_header *header, mvpn_packet *packet,
+                          mvpn_time now, mvpn_packet_queue *to_tun)
+{
+    mvpn_bytes body = {packet->data, packet->len};
+    mvpn_created created;
+    uint8_t reason;
+    if (header->command == MVPN_CMD_RELAY) {
+        handle_relay(c, header, packet, now, to_tun);
+        return;
+    }
+    if (header->command == MVPN_CMD_CREATED && c->state == MVPN_CIRCUIT_BUILD) {
+        if (mvpn_created_decode(&created, body) != 0) {
+            protocol_error(c, 1, now);
+        } else {
+            handle_part(c, created.request_id, &created.part, 1, now);
+        }
+    } else if (header->command == MVPN_CMD_DESTROY && mvpn_reason_decode(&reason, body) == 0) {
+        /* The guard's own refusal carries a reason; what comes from behind it does not. */
+        unsigned hop = c->state == MVPN_CIRCUIT_BUILD ? 1 : 0;
+        close_with(c, MVPN_E_REFUSED, reason, hop, now, false);
+    } else if (header->command == MVPN_CMD_RELAY_EARLY) {
+        protocol_error(c, 1, now); /* forward only (§6.2) */
+    }
+    mvpn_packet_free(c->env->pool, packet);
+}
+
+void mvpn_circuit_begin(mvpn_circuit *c, mvpn_time now)
+{
+    bool again = c->state == MVPN_CIRCUIT_BEGIN;
+    mvpn_packet *p = mvpn_packet_new(c->env->pool);
+    if (p == NULL || (!again && c->state != MVPN_CIRCUIT_READY)) {
+        mvpn_packet_free(c->env->pool, p);
+        return;
+    }
+    if (!again) {
+        c->request_id = mvpn_rng_u32(c->env->rng);
+    }
+    mvpn_begin m = {.request_id = c->request_id, .profile = c->profile, .flags = MVPN_BEGIN_IPV6};
+    p->len = (uint32_t)mvpn_begin_encode(p->data, MVPN_BODY_MAX, &m);
+    c->state = MVPN_CIRCUIT_BEGIN;
+    c->begin_sent = now;
+    int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_BEGIN, !again && c->early_left > 0, p, now);
+    if (r != 0) {
+        mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
+    }
+}
+
+static void send_bodies(mvpn_circuit *c, mvpn_packet_queue *bodies, mvpn_time now)
+{
+    mvpn_packet *p;
+    while ((p = mvpn_packet_queue_pop(bodies)) != NULL) {
+        if (c->state != MVPN_CIRCUIT_RELAY) {
+            mvpn_packet_free(c->env->pool, p);
+            continue;
+        }
+        int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_DATA, false, p, now);
+        if (mvpn_error_is_close(r)) {
+            mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
+        } else if (r != 0) {
+            c->cells_dropped++;
+        }
+    }
+}
+
+void mvpn_circuit_send(mvpn_circuit *c, mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_packet_queue bodies;
+    mvpn_packet_queue_init(&bodies);
+    if (c->state != MVPN_CIRCUIT_RELAY) {
+        mvpn_packet_free(c->env->pool, packet);
+        return;
+    }
+    if (mvpn_packer_add(&c->packer, c->env->pool, packet, &bodies) != 0) {
+        c->cells_dropped++;
+    }
+    send_bodies(c, &bodies, now);
+}
+
+void mvpn_circuit_flush(mvpn_circuit *c, mvpn_time now)
+{
+    mvpn_packet_queue bodies;
+    mvpn_packet_queue_init(&bodies);
+    mvpn_packer_flush(&c->packer, &bodies);
+    send_bodies(c, &bodies, now);
+}
+
+void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now)
+{
+    mvpn_packet *p = mvpn_packet_new(c->env->pool);
+    if (p == NULL) {
+        return;
+    }
+    c->ping_token = mvpn_rng_u64(c->env->rng) | 1;
+    c->ping_hop = hop;
+    c->ping_sent = now;
+    mvpn_store64(mvpn_packet_append(p, 8), c->ping_token);
+    int r = send_cell(c, hop, MVPN_CMD_RELAY_PING, false, p, now);
+    if (mvpn_error_is_close(r)) {
+        mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
+    }
+}

@@ -1,0 +1,96 @@
+/*
+ * The client's side of one circuit: BUILD -> EXTEND ... -> READY -> BEGIN -> RELAY -> CLOSED.
+ * (docs/protocol.md §6, §7). Sans-IO; owned and timed by the client engine (client.c).
+ */
+#ifndef MVPN_CORE_CIRCUIT_H
+#define MVPN_CORE_CIRCUIT_H
+
+#include "core/assembly.h"
+#include "core/handshake.h"
+#include "core/onion.h"
+#include "core/packing.h"
+#include "core/path.h"
+#include "network/p2p/link.h"
+
+/** What all circuits of a client share; borrowed. */
+typedef struct mvpn_circuit_env {
+    mvpn_aead *aead;
+    mvpn_rng *rng;
+    mvpn_packet_pool *pool;
+    mvpn_links *links;
+    const mvpn_view *view;
+    mvpn_realm realm;
+    enum mvpn_size_policy size_policy;
+    uint8_t suite;  /* MVPN_SUITE_X25519 */
+    uint8_t family; /* address family of the guard: 4, 6, or 0 for any */
+} mvpn_circuit_env;
+
+enum mvpn_circuit_state {
+    MVPN_CIRCUIT_BUILD,  /* waiting for Created */
+    MVPN_CIRCUIT_EXTEND, /* waiting for Extended */
+    MVPN_CIRCUIT_READY,  /* all hops are there, no session */
+    MVPN_CIRCUIT_BEGIN,  /* waiting for RelayConnected */
+    MVPN_CIRCUIT_RELAY,  /* packets flow */
+    MVPN_CIRCUIT_CLOSED,
+};
+
+typedef struct mvpn_circuit {
+    const mvpn_circuit_env *env;
+    enum mvpn_circuit_state state;
+    mvpn_path path;
+    mvpn_onion onion;
+    mvpn_link *link; /* held; NULL when closed */
+    mvpn_circuit_id in, out;
+    mvpn_noise noise; /* handshake with the next hop */
+    bool noise_live;
+    uint32_t request_id;
+    mvpn_assembly *assembly;
+    uint8_t early_left;
+    uint8_t profile;
+    uint8_t connected_flags; /* MVPN_CONNECTED_* */
+    mvpn_packer packer;
+    mvpn_unpacker unpacker;
+    mvpn_time began, built, begin_sent, last_in, last_out;
+    /* Ping to one hop at a time. */
+    uint64_t ping_token; /* 0: none outstanding */
+    unsigned ping_hop;
+    mvpn_time ping_sent;
+    uint32_t rtt_us; /* to the exit, smoothed; 0 = not measured */
+    /* Why it closed, and at which hop (1 = guard; 0 = no hop to blame). */
+    int error;
+    uint8_t reason;
+    unsigned failed_hop;
+    uint64_t cells_out, cells_in, cells_dropped;
+} mvpn_circuit;
+
+/**
+ * Begin to build along `path`, whose relays are in the view. On failure the circuit is CLOSED with
+ * its error: MVPN_E_UNKNOWN (a relay is not in the view, or has no address for us), MVPN_E_LIMIT,
+ * MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_circuit_start(mvpn_circuit *c, const mvpn_circuit_env *env, const mvpn_path *path,
+                                mvpn_time now);
+
+/** A message of the circuit's link with its id (packet taken). IP packets go to `to_tun`; the state
+ * may change. */
+void mvpn_circuit_message(mvpn_circuit *c, const mvpn_header *header, mvpn_packet *packet,
+                          mvpn_time now, mvpn_packet_queue *to_tun);
+
+/** Ask for a session at the exit (READY), or ask again (BEGIN). */
+void mvpn_circuit_begin(mvpn_circuit *c, mvpn_time now);
+
+/** Send one IP packet (taken; state RELAY). Call _flush at the end of the batch. */
+void mvpn_circuit_send(mvpn_circuit *c, mvpn_packet *packet, mvpn_time now);
+void mvpn_circuit_flush(mvpn_circuit *c, mvpn_time now);
+
+/** Ping a hop; its answer updates last_in, and rtt_us if it is the exit. A ping outstanding is
+ * forgotten. */
+void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now);
+
+/** Close: tells the guard, wipes the keys. `error` and `failed_hop` are kept for the owner. */
+void mvpn_circuit_close(mvpn_circuit *c, int error, enum mvpn_reason reason, unsigned failed_hop,
+                        mvpn_time now);
+/** The link is gone: close without a word. */
+void mvpn_circuit_link_closed(mvpn_circuit *c, mvpn_time now);
+
+#endif

@@ -1,0 +1,591 @@
+#include "core/client.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "core/client_ip.h"
+
+/* One in use, one spare, and one of each being built in their place. */
+#define SLOTS 4
+/* IP packets that wait while there is no session: an application's first tries, no more. */
+#define WAITING_MAX 128
+/* Build time-out: until enough is known, and its bounds. */
+#define BUILD_TIME_FIRST MVPN_S(5)
+#define BUILD_TIME_MIN MVPN_S(1)
+#define BUILD_TIME_MAX MVPN_S(10)
+#define BUILD_SAMPLES 32
+#define BUILD_SAMPLES_ENOUGH 5
+/* Pause before the next attempt: none for the first failures, then doubling. */
+#define RETRY_FREE 4
+#define RETRY_FIRST MVPN_MS(250)
+#define RETRY_MAX MVPN_S(10)
+#define BLOCKED_RETRY MVPN_S(5)
+#define SPARE_RETRY MVPN_S(10)
+/* How long a relay that failed is kept out of new paths. */
+#define EXCLUDE_TIME MVPN_S(60)
+/* Guards that the client keeps to (design §6: few, sampled). */
+#define GUARDS_MAX 3
+#define BEGIN_AGAIN MVPN_S(1)
+#define BEGIN_TRIES 8
+/* Liveness: unanswered data for this long begins pings; so many unanswered are the end. */
+#define QUIET_TIME MVPN_S(2)
+#define PING_TIME MVPN_S(1)
+#define PING_MISSES 3
+#define IDLE_PING MVPN_S(30)
+#define TICK_STEP MVPN_MS(100)
+#define EVENTS_MAX 32
+
+typedef struct excluded {
+    mvpn_ed25519_pub relay;
+    mvpn_time until;
+} excluded;
+
+typedef struct slot {
+    bool used;
+    mvpn_circuit circuit;
+    uint8_t begins; /* RelayBegin sent */
+    uint8_t misses; /* pings unanswered */
+    mvpn_time next_ping;
+} slot;
+
+struct mvpn_client {
+    mvpn_client_config cfg;
+    client_ip ip;
+    slot slots[SLOTS];
+    slot *active; /* in use, or about to be; NULL */
+    enum mvpn_client_state state;
+    mvpn_time since;
+    mvpn_ed25519_pub guards[GUARDS_MAX];
+    size_t guard_count;
+    bool has_exit; /* the exit that all circuits share */
+    mvpn_ed25519_pub exit;
+    excluded excluded[MVPN_PATH_EXCLUDED_MAX];
+    size_t excluded_next;
+    uint32_t samples[BUILD_SAMPLES]; /* build times, microseconds */
+    size_t sample_count;
+    unsigned failures; /* in a row */
+    mvpn_time next_build;
+    mvpn_time next_check;
+    mvpn_packet_queue tun_out;
+    mvpn_packet_queue waiting;
+    mvpn_client_event events[EVENTS_MAX];
+    size_t event_first, event_count;
+    mvpn_client_status stats;
+};
+
+static void push_event(mvpn_client *client, const mvpn_client_event *event)
+{
+    if (client->event_count == EVENTS_MAX) { /* nobody listens: the oldest gives way */
+        client->event_first = (client->event_first + 1) % EVENTS_MAX;
+        client->event_count--;
+    }
+    client->events[(client->event_first + client->event_count++) % EVENTS_MAX] = *event;
+}
+
+bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret)
+{
+    if (client->event_count == 0) {
+        return false;
+    }
+    *ret = client->events[client->event_first];
+    client->event_first = (client->event_first + 1) % EVENTS_MAX;
+    client->event_count--;
+    return true;
+}
+
+static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
+{
+    return memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+static void exclude(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now)
+{
+    client->excluded[client->excluded_next] = (excluded){*relay, now + EXCLUDE_TIME};
+    client->excluded_next = (client->excluded_next + 1) % MVPN_PATH_EXCLUDED_MAX;
+}
+
+static bool is_excluded(const mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now)
+{
+    for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
+        if (client->excluded[i].until > now && same_identity(&client->excluded[i].relay, relay)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set_state(mvpn_client *client, enum mvpn_client_state state, int error, mvpn_time now)
+{
+    if (client->state == state) {
+        return;
+    }
+    client->state = state;
+    client->since = now;
+    mvpn_client_event e = {
+        .type = state == MVPN_CLIENT_CONNECTED ? MVPN_CLIENT_EVENT_CONNECTED
+                                               : MVPN_CLIENT_EVENT_DISCONNECTED,
+        .error = error,
+    };
+    push_event(client, &e);
+}
+
+static int compare_samples(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The 80th percentile of past build times, with room for one link handshake lost, within bounds. */
+static mvpn_time build_timeout(const mvpn_client *client)
+{
+    uint32_t sorted[BUILD_SAMPLES];
+    size_t n = MVPN_MIN(client->sample_count, (size_t)BUILD_SAMPLES);
+    if (n < BUILD_SAMPLES_ENOUGH) {
+        return BUILD_TIME_FIRST;
+    }
+    memcpy(sorted, client->samples, n * sizeof(sorted[0]));
+    qsort(sorted, n, sizeof(sorted[0]), compare_samples);
+    mvpn_time t = (mvpn_time)sorted[n * 4 / 5] * 3;
+    return t < BUILD_TIME_MIN ? BUILD_TIME_MIN : t > BUILD_TIME_MAX ? BUILD_TIME_MAX : t;
+}
+
+static bool is_building(const slot *s)
+{
+    return s->used &&
+           (s->circuit.state == MVPN_CIRCUIT_BUILD || s->circuit.state == MVPN_CIRCUIT_EXTEND);
+}
+
+static slot *find_spare(mvpn_client *client)
+{
+    for (size_t i = 0; i < SLOTS; i++) {
+        slot *s = &client->slots[i];
+        if (s->used && s != client->active && s->circuit.state == MVPN_CIRCUIT_READY) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+static bool guard_is_in_use(const mvpn_client *client, const mvpn_ed25519_pub *guard)
+{
+    for (size_t i = 0; i < SLOTS; i++) {
+        const slot *s = &client->slots[i];
+        if (s->used && same_identity(&s->circuit.path.hop[0], guard)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void init_wish(const mvpn_client *client, mvpn_path_constraints *wish, mvpn_time now)
+{
+    *wish = (mvpn_path_constraints){
+        .hops = client->cfg.hops,
+        .relax = client->cfg.relax,
+        .family = client->cfg.env.family,
+        .allow_private = client->cfg.allow_private,
+        .exit = client->has_exit ? &client->exit : NULL,
+    };
+    memcpy(wish->exit_country, client->cfg.exit_country, sizeof(wish->exit_country));
+    for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
+        if (client->excluded[i].until > now) {
+            wish->excluded[wish->excluded_count++] = client->excluded[i].relay;
+        }
+    }
+}
+
+/* A path through one of our guards that is not in use; a guard newly drawn joins the sample. */
+static enum mvpn_path_block select_path(mvpn_client *client, mvpn_path *ret, mvpn_time now)
+{
+    mvpn_path_constraints wish;
+    enum mvpn_path_block block = MVPN_PATH_NO_GUARD;
+    init_wish(client, &wish, now);
+    if (client->cfg.hops == 1) {
+        return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
+    }
+    for (size_t i = 0; i < client->guard_count; i++) {
+        if (guard_is_in_use(client, &client->guards[i]) ||
+            is_excluded(client, &client->guards[i], now)) {
+            continue;
+        }
+        wish.guard = &client->guards[i];
+        block = mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
+        if (block == MVPN_PATH_OK) {
+            return block;
+        }
+    }
+    wish.guard = NULL;
+    for (size_t i = 0; i < SLOTS && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX; i++) {
+        if (client->slots[i].used) {
+            wish.excluded[wish.excluded_count++] = client->slots[i].circuit.path.hop[0];
+        }
+    }
+    block = mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
+    if (block == MVPN_PATH_OK && client->guard_count < GUARDS_MAX) {
+        client->guards[client->guard_count++] = ret->hop[0];
+    } else if (block == MVPN_PATH_OK) {
+        client->guards[GUARDS_MAX - 1] = ret->hop[0]; /* all of the sample failed or are in use */
+    }
+    return block;
+}
+
+static void note_block(mvpn_client *client, enum mvpn_path_block block)
+{
+    if (block != MVPN_PATH_OK && client->stats.block != block) {
+        mvpn_client_event e = {.type = MVPN_CLIENT_EVENT_BLOCKED, .block = block};
+        push_event(client, &e);
+    }
+    client->stats.block = block;
+}
+
+static void report_failure(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
+{
+    mvpn_client_event e = {
+        .type = MVPN_CLIENT_EVENT_BUILD_FAILED,
+        .error = c->error,
+        .reason = c->reason,
+        .hop = c->failed_hop,
+    };
+    if (c->failed_hop > 0 && c->failed_hop <= c->path.count) {
+        e.relay = c->path.hop[c->failed_hop - 1];
+        exclude(client, &e.relay, now);
+        if (client->has_exit && same_identity(&client->exit, &e.relay)) {
+            client->has_exit = false;
+        }
+    }
+    push_event(client, &e);
+    client->stats.build_failures++;
+    client->failures++;
+    unsigned over = client->failures > RETRY_FREE ? client->failures - RETRY_FREE : 0;
+    mvpn_time pause = over == 0 ? 0 : RETRY_FIRST << MVPN_MIN(over, 6u);
+    client->next_build = now + MVPN_MIN(pause, RETRY_MAX);
+}
+
+static void start_build(mvpn_client *client, mvpn_time now)
+{
+    mvpn_path path;
+    slot *s = NULL;
+    for (size_t i = 0; i < SLOTS; i++) {
+        if (!client->slots[i].used) {
+            s = &client->slots[i];
+        }
+    }
+    if (s == NULL) {
+        return;
+    }
+    if (client->cfg.fixed_path.count > 0) {
+        path = client->cfg.fixed_path;
+    } else {
+        bool is_spare = client->active != NULL;
+        enum mvpn_path_block block = select_path(client, &path, now);
+        if (!is_spare) {
+            if (block != MVPN_PATH_OK && client->has_exit) {
+                client->has_exit = false; /* try another exit before giving up */
+                block = select_path(client, &path, now);
+            }
+            note_block(client, block);
+        }
+        if (block != MVPN_PATH_OK) {
+            client->next_build = now + (is_spare ? SPARE_RETRY : BLOCKED_RETRY);
+            return;
+        }
+    }
+    s->used = true;
+    s->begins = 0;
+    s->misses = 0;
+    client->stats.builds++;
+    client->has_exit = true;
+    client->exit = path.hop[path.count - 1];
+    if (mvpn_circuit_start(&s->circuit, &client->cfg.env, &path, now) != 0) {
+        report_failure(client, &s->circuit, now);
+        s->used = false;
+    }
+}
+
+static bool wants_spare(const mvpn_client *client)
+{
+    return client->cfg.fixed_path.count == 0 && client->cfg.hops > 1;
+}
+
+/* Build what is missing: a circuit to use, then a spare one; two at once at the start. */
+static void build_missing(mvpn_client *client, mvpn_time now)
+{
+    unsigned have = 0;
+    for (size_t i = 0; i < SLOTS; i++) {
+        have += client->slots[i].used;
+    }
+    unsigned want = wants_spare(client) ? 2 : 1;
+    while (have < want && now >= client->next_build) {
+        uint64_t builds = client->stats.builds;
+        start_build(client, now);
+        have++;
+        if (client->stats.builds == builds) {
+            break; /* blocked */
+        }
+    }
+}
+
+/* The active circuit has a session now: what waited goes out. */
+static void session_opened(mvpn_client *client, mvpn_time now)
+{
+    mvpn_packet *p;
+    slot *s = client->active;
+    set_state(client, MVPN_CLIENT_CONNECTED, 0, now);
+    s->next_ping = now; /* measure the round trip */
+    client_ip_set_session(&client->ip, s->circuit.profile,
+                          (s->circuit.connected_flags & MVPN_CONNECTED_IPV6) != 0);
+    while ((p = mvpn_packet_queue_pop(&client->waiting)) != NULL) {
+        mvpn_client_from_tun(client, p, now);
+    }
+}
+
+static void use(mvpn_client *client, slot *s, mvpn_time now)
+{
+    client->active = s;
+    s->begins = 1;
+    mvpn_circuit_begin(&s->circuit, now);
+}
+
+/* Look at a circuit after anything may have changed its state. */
+static void circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
+{
+    mvpn_circuit *c = &s->circuit;
+    if (c->state == MVPN_CIRCUIT_READY) {
+        client->failures = 0;
+        if (client->active == NULL) {
+            use(client, s, now);
+        }
+    }
+    if (c->state == MVPN_CIRCUIT_RELAY && s == client->active &&
+        client->state != MVPN_CLIENT_CONNECTED) {
+        session_opened(client, now);
+    }
+    if (c->state == MVPN_CIRCUIT_CLOSED && s->used) {
+        bool was_active = s == client->active;
+        s->used = false;
+        if (c->built == 0) {
+            report_failure(client, c, now);
+        } else if (c->failed_hop > 0) {
+            exclude(client, &c->path.hop[c->failed_hop - 1], now);
+        }
+        if (was_active) {
+            client->active = NULL;
+            client->stats.switches++;
+            set_state(client, MVPN_CLIENT_CONNECTING, c->error, now);
+            slot *spare = find_spare(client);
+            if (spare != NULL) {
+                use(client, spare, now);
+            }
+        }
+        client->next_check = now;
+    }
+}
+
+static void note_built(mvpn_client *client, const mvpn_circuit *c)
+{
+    client->samples[client->sample_count++ % BUILD_SAMPLES] = (uint32_t)(c->built - c->began);
+}
+
+void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header *header,
+                         mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_packet_queue packets;
+    mvpn_packet *p;
+    for (size_t i = 0; i < SLOTS; i++) {
+        slot *s = &client->slots[i];
+        mvpn_circuit *c = &s->circuit;
+        if (!s->used || c->link != link ||
+            memcmp(c->in.b, header->circuit.b, sizeof(c->in.b)) != 0) {
+            continue;
+        }
+        enum mvpn_circuit_state before = c->state;
+        mvpn_packet_queue_init(&packets);
+        mvpn_circuit_message(c, header, packet, now, &packets);
+        while ((p = mvpn_packet_queue_pop(&packets)) != NULL) {
+            client->stats.packets_down++;
+            client->stats.bytes_down += p->len;
+            client_ip_to_tun(&client->ip, p, &client->tun_out);
+        }
+        if (c->state != before) {
+            if (c->state == MVPN_CIRCUIT_READY) {
+                note_built(client, c);
+            }
+            circuit_changed(client, s, now);
+        }
+        return;
+    }
+    client->stats.dropped++;
+    mvpn_packet_free(client->cfg.env.pool, packet);
+}
+
+void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now)
+{
+    for (size_t i = 0; i < SLOTS; i++) {
+        slot *s = &client->slots[i];
+        if (s->used && s->circuit.link == link) {
+            mvpn_circuit_link_closed(&s->circuit, now);
+            circuit_changed(client, s, now);
+        }
+    }
+}
+
+void mvpn_client_from_tun(mvpn_client *client, mvpn_packet *packet, mvpn_time now)
+{
+    if (client->state != MVPN_CLIENT_CONNECTED) {
+        if (client->waiting.count >=
+            WAITING_MAX) { /* the newest matter: retries follow the old ones */
+            mvpn_packet_free(client->cfg.env.pool, mvpn_packet_queue_pop(&client->waiting));
+            client->stats.dropped++;
+        }
+        mvpn_packet_queue_push(&client->waiting, packet);
+        return;
+    }
+    if (!client_ip_from_tun(&client->ip, packet, &client->tun_out)) {
+        client->stats.dropped++;
+        return;
+    }
+    client->stats.packets_up++;
+    client->stats.bytes_up += packet->len;
+    mvpn_circuit_send(&client->active->circuit, packet, now);
+}
+
+void mvpn_client_flush(mvpn_client *client, mvpn_time now)
+{
+    if (client->active != NULL && client->active->circuit.state == MVPN_CIRCUIT_RELAY) {
+        mvpn_circuit_flush(&client->active->circuit, now);
+    }
+    if (client->active != NULL && client->active->circuit.state == MVPN_CIRCUIT_CLOSED) {
+        circuit_changed(client, client->active, now);
+    }
+}
+
+/* Is the circuit alive? Unanswered data or a long silence is asked about. */
+static void check_alive(mvpn_client *client, slot *s, mvpn_time now)
+{
+    mvpn_circuit *c = &s->circuit;
+    if (c->ping_token != 0) {
+        if (now - c->ping_sent < PING_TIME) {
+            return;
+        }
+        c->ping_token = 0;
+        if (c->last_in < c->ping_sent && ++s->misses >= PING_MISSES) {
+            mvpn_circuit_close(c, MVPN_E_TIMEOUT, MVPN_REASON_TIMEOUT, 0, now);
+            circuit_changed(client, s, now);
+            return;
+        }
+        s->next_ping = s->misses > 0 ? now : s->next_ping;
+    } else if (s->misses > 0 && c->last_in > c->ping_sent) {
+        s->misses = 0;
+    }
+    bool is_quiet = c->last_out > c->last_in && now - c->last_in > QUIET_TIME;
+    if (now >= s->next_ping || is_quiet) {
+        mvpn_circuit_ping(c, c->path.count, now);
+        s->next_ping = now + mvpn_rng_jitter(client->cfg.env.rng, IDLE_PING, 25);
+    }
+}
+
+static void check_slot(mvpn_client *client, slot *s, mvpn_time now)
+{
+    mvpn_circuit *c = &s->circuit;
+    if (is_building(s)) {
+        if (now - c->began > build_timeout(client)) {
+            /* Blame the hop that did not answer. */
+            mvpn_circuit_close(c, MVPN_E_TIMEOUT, MVPN_REASON_TIMEOUT, c->onion.count + 1, now);
+        }
+    } else if (c->state == MVPN_CIRCUIT_BEGIN && now - c->begin_sent > BEGIN_AGAIN) {
+        if (s->begins++ >= BEGIN_TRIES) {
+            mvpn_circuit_close(c, MVPN_E_TIMEOUT, MVPN_REASON_TIMEOUT, c->path.count, now);
+        } else {
+            mvpn_circuit_begin(c, now);
+        }
+    } else if (c->state == MVPN_CIRCUIT_RELAY || c->state == MVPN_CIRCUIT_READY) {
+        check_alive(client, s, now);
+    }
+    if (s->used && c->state == MVPN_CIRCUIT_CLOSED) {
+        circuit_changed(client, s, now);
+    }
+}
+
+void mvpn_client_tick(mvpn_client *client, mvpn_time now)
+{
+    if (now < client->next_check) {
+        return;
+    }
+    client->next_check = now + TICK_STEP;
+    for (size_t i = 0; i < SLOTS; i++) {
+        if (client->slots[i].used) {
+            check_slot(client, &client->slots[i], now);
+        }
+    }
+    build_missing(client, now);
+}
+
+mvpn_time mvpn_client_deadline(const mvpn_client *client)
+{
+    return client->next_check;
+}
+
+mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client)
+{
+    return &client->tun_out;
+}
+
+void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret)
+{
+    *ret = client->stats;
+    ret->state = client->state;
+    ret->since = client->since;
+    ret->path.count = 0;
+    for (size_t i = 0; i < SLOTS; i++) {
+        const slot *s = &client->slots[i];
+        if (s->used && s != client->active && s->circuit.state == MVPN_CIRCUIT_READY) {
+            ret->has_spare = true;
+            ret->spare_path = s->circuit.path;
+        }
+    }
+    if (client->active != NULL) {
+        const mvpn_circuit *c = &client->active->circuit;
+        ret->path = c->path;
+        ret->build_us = c->built - c->began;
+        ret->rtt_us = c->rtt_us;
+        ret->has_ipv6 = (c->connected_flags & MVPN_CONNECTED_IPV6) != 0;
+    }
+}
+
+int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client **ret)
+{
+    if (config->hops < 1 || config->hops > MVPN_HOPS_MAX) {
+        return MVPN_E_INVAL;
+    }
+    mvpn_client *client = calloc(1, sizeof(*client));
+    if (client == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    client->cfg = *config;
+    client->since = now;
+    client->next_check = now;
+    mvpn_packet_queue_init(&client->tun_out);
+    mvpn_packet_queue_init(&client->waiting);
+    client_ip_init(&client->ip, config->env.pool, &config->tun_v4, &config->tun_v6,
+                   &config->gateway_v4);
+    *ret = client;
+    return 0;
+}
+
+void mvpn_client_free(mvpn_client *client, mvpn_time now)
+{
+    if (client == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < SLOTS; i++) {
+        if (client->slots[i].used) {
+            mvpn_circuit_close(&client->slots[i].circuit, 0, MVPN_REASON_FINISHED, 0, now);
+        }
+    }
+    mvpn_packet_queue_clear(&client->tun_out, client->cfg.env.pool);
+    mvpn_packet_queue_clear(&client->waiting, client->cfg.env.pool);
+    mvpn_wipe(client, sizeof(*client));
+    free(client);
+}

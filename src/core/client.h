@@ -1,0 +1,84 @@
+/*
+ * The client engine: keeps one circuit in use and a spare one behind another guard, and carries the
+ * TUN's packets through it. Sans-IO. (docs/protocol.md §7)
+ */
+#ifndef MVPN_CORE_CLIENT_H
+#define MVPN_CORE_CLIENT_H
+
+#include "core/circuit.h"
+#include "core/path.h"
+
+typedef struct mvpn_client mvpn_client;
+
+typedef struct mvpn_client_config {
+    mvpn_circuit_env env; /* pointers borrowed */
+    unsigned hops;        /* 1..5 */
+    unsigned relax;       /* MVPN_RELAX_* of the network file */
+    bool allow_private;
+    char exit_country[3]; /* "" = any */
+    mvpn_path fixed_path; /* count > 0: this path only, and no spare */
+    int64_t unix_offset_us;
+    /* The TUN's own addresses, where they differ from the constant inner ones; family 0: the
+     * constants. */
+    mvpn_addr tun_v4, tun_v6;
+    mvpn_addr gateway_v4; /* likewise of the gateway */
+} mvpn_client_config;
+
+enum mvpn_client_state {
+    MVPN_CLIENT_CONNECTING,
+    MVPN_CLIENT_CONNECTED,
+};
+
+enum mvpn_client_event_type {
+    MVPN_CLIENT_EVENT_CONNECTED,
+    MVPN_CLIENT_EVENT_DISCONNECTED, /* no session: packets wait or are dropped */
+    MVPN_CLIENT_EVENT_BUILD_FAILED, /* one attempt failed; another follows */
+    MVPN_CLIENT_EVENT_BLOCKED,      /* no path can be drawn; see `block` */
+};
+
+typedef struct mvpn_client_event {
+    enum mvpn_client_event_type type;
+    int error;              /* BUILD_FAILED, DISCONNECTED */
+    uint8_t reason;         /* mvpn_reason */
+    unsigned hop;           /* BUILD_FAILED: hop to blame, 1 = guard; 0 = none */
+    mvpn_ed25519_pub relay; /* BUILD_FAILED with a hop */
+    enum mvpn_path_block block;
+} mvpn_client_event;
+
+typedef struct mvpn_client_status {
+    enum mvpn_client_state state;
+    mvpn_time since;
+    mvpn_path path; /* of the circuit in use; count 0 if there is none */
+    bool has_spare;
+    mvpn_path spare_path;
+    uint64_t build_us; /* of the circuit in use */
+    uint32_t rtt_us;   /* to the exit; 0 = not measured */
+    bool has_ipv6;
+    enum mvpn_path_block block; /* why no path can be drawn, if so */
+    uint64_t packets_up, packets_down, bytes_up, bytes_down, dropped;
+    uint64_t builds, build_failures, switches;
+} mvpn_client_status;
+
+MVPN_WUR int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client **ret);
+/** Close all circuits (the guards are told) and free. */
+void mvpn_client_free(mvpn_client *client, mvpn_time now);
+
+/** A verified message of a link (packet taken). */
+void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header *header,
+                         mvpn_packet *packet, mvpn_time now);
+void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now);
+/** One IP packet from the TUN (taken). */
+void mvpn_client_from_tun(mvpn_client *client, mvpn_packet *packet, mvpn_time now);
+/** End of a batch: packets collected for a cell go out. */
+void mvpn_client_flush(mvpn_client *client, mvpn_time now);
+void mvpn_client_tick(mvpn_client *client, mvpn_time now);
+mvpn_time mvpn_client_deadline(const mvpn_client *client);
+/** IP packets for the TUN; the caller drains it. */
+mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client);
+bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret);
+void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret);
+/** The constant inner addresses (§7). */
+void mvpn_inner_addresses(mvpn_addr *ret_v4, mvpn_addr *ret_v6, mvpn_addr *ret_gateway_v4,
+                          mvpn_addr *ret_gateway_v6);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * A node: links, and on them a relay (with or without an exit) or a client. Bytes and time in,
+ * bytes and events out; everything of a node that decides anything runs in here. Driven by
+ * src/io/node.c, by the simulator and by the fuzzers alike:
+ *
+ *   feed datagrams and TUN packets -> mvpn_engine_turn(now) -> drain the out queues and events
+ */
+#ifndef MVPN_CORE_ENGINE_H
+#define MVPN_CORE_ENGINE_H
+
+#include "core/client.h"
+#include "core/relay.h"
+#include "core/view.h"
+#include "exit/exit.h"
+#include "network/p2p/link.h"
+
+typedef struct mvpn_engine mvpn_engine;
+
+/* Packet buffers of a node: a few turns' worth of the largest batches, acknowledged messages
+ * included. */
+#define MVPN_ENGINE_PACKETS 8192
+
+typedef struct mvpn_engine_config {
+    uint8_t seed[32]; /* of the node's random generator */
+    enum mvpn_aead_backend backend;
+    size_t packet_count; /* 0 = MVPN_ENGINE_PACKETS */
+    int64_t unix_offset_us;
+
+    /* The network. */
+    mvpn_ed25519_pub network_pub;
+    bool closed;
+    mvpn_key network_secret; /* closed */
+    bool allow_private;
+    bool allow_test_suite; /* tests only */
+
+    /* Relay role; a client leaves is_relay false. */
+    bool is_relay;
+    mvpn_ed25519_pub identity;
+    mvpn_x25519_pair link_key;
+    uint8_t link_certificate[MVPN_LINK_CERTIFICATE_LEN];
+    bool has_membership;
+    uint8_t membership[MVPN_MEMBERSHIP_LEN];
+    mvpn_relay_onion_key onion_keys[2];
+    size_t onion_key_count;
+    mvpn_addr own_addresses[8];
+    size_t own_address_count;
+    bool has_ipv4, has_ipv6;
+    size_t circuits_max;          /* 0 = the default */
+    const mvpn_exit_config *exit; /* an exit's settings (packets and rng are filled in), or NULL */
+
+    /* Client role: its settings (the pointers in env and the realm are filled in), or NULL. */
+    const mvpn_client_config *client;
+
+    mvpn_links_config link_limits; /* only the limits at its end are read; zeros = defaults */
+} mvpn_engine_config;
+
+/** MVPN_E_NOMEM, MVPN_E_CRYPTO, MVPN_E_INVAL; MVPN_E_CONFIG with `*ret_error` for an exit's policy.
+ */
+MVPN_WUR int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine **ret,
+                             mvpn_policy_error *ret_error);
+/** End: circuits and links are closed with a word to the peers, if the out queue is drained once
+ * more. */
+void mvpn_engine_shutdown(mvpn_engine *engine, mvpn_time now);
+void mvpn_engine_free(mvpn_engine *engine);
+
+/** The relays known; add to it before the first turn, and whenever some become known. */
+mvpn_view *mvpn_engine_view(mvpn_engine *engine);
+/** Where io takes buffers for what it feeds, and gives back what it has sent. */
+mvpn_packet_pool *mvpn_engine_pool(mvpn_engine *engine);
+
+/** Feed datagrams (`remote` and `local` set) or IP packets of the TUN; the queue is emptied. */
+void mvpn_engine_datagrams_in(mvpn_engine *engine, mvpn_packet_queue *in, mvpn_time now);
+void mvpn_engine_tun_in(mvpn_engine *engine, mvpn_packet_queue *in, mvpn_time now);
+/** Everything that follows from what was fed and from time passing; call after each batch. */
+void mvpn_engine_turn(mvpn_engine *engine, mvpn_time now);
+/** When the next turn is due without input. */
+mvpn_time mvpn_engine_deadline(const mvpn_engine *engine);
+
+/** Outputs; the caller drains them after each turn. */
+mvpn_packet_queue *mvpn_engine_datagrams_out(mvpn_engine *engine);
+mvpn_packet_queue *mvpn_engine_dns_out(mvpn_engine *engine); /* NULL: no exit */
+mvpn_packet_queue *mvpn_engine_tun_out(mvpn_engine *engine); /* NULL: neither exit nor client */
+
+enum mvpn_engine_event_type {
+    MVPN_ENGINE_CLIENT,        /* `client` */
+    MVPN_ENGINE_EXIT_RELEASED, /* `released`: delete connection tracking of these addresses */
+};
+
+typedef struct mvpn_engine_event {
+    enum mvpn_engine_event_type type;
+    mvpn_client_event client;
+    mvpn_exit_event released;
+} mvpn_engine_event;
+
+bool mvpn_engine_pull_event(mvpn_engine *engine, mvpn_engine_event *ret);
+
+/* The parts, for status and for io's notices (message too big, local address changed). */
+mvpn_links *mvpn_engine_links(mvpn_engine *engine);
+const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
+mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
+const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
+
+#endif

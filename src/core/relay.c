@@ -1,0 +1,497 @@
+/*
+ * Relay: tables of circuits and the cells that pass through. Nothing of a received cell but
+ * authenticated fields and the live bytes that we open or seal ourselves goes on. (docs/protocol.md
+ * §5.3)
+ */
+#include "core/relay_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t relay_unix_now(const mvpn_relay *relay, mvpn_time now)
+{
+    return (uint64_t)(((int64_t)now + relay->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
+}
+
+static uint64_t end_hash(const mvpn_relay *relay, const mvpn_link *link, const mvpn_circuit_id *in)
+{
+    struct {
+        const mvpn_link *link;
+        mvpn_circuit_id in;
+    } key = {link, *in};
+    return mvpn_siphash(&relay->hash_key, &key, sizeof(key));
+}
+
+circuit_end *relay_end_find(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_id *in)
+{
+    mvpn_hash_node *n = mvpn_hash_first(&relay->ends, end_hash(relay, link, in));
+    for (; n != NULL; n = mvpn_hash_next(n)) {
+        circuit_end *end = MVPN_CONTAINER_OF(n, circuit_end, node);
+        if (end->link == link && memcmp(end->in.b, in->b, sizeof(in->b)) == 0) {
+            return end;
+        }
+    }
+    return NULL;
+}
+
+link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
+{
+    link_state *ls = mvpn_link_user(link);
+    if (ls == NULL) {
+        ls = calloc(1, sizeof(*ls));
+        if (ls == NULL) {
+            return NULL;
+        }
+        mvpn_list_init(&ls->ends);
+        mvpn_bucket_init(&ls->create, CREATE_RATE, CREATE_BURST, now);
+        ls->link = link;
+        mvpn_list_append(&relay->link_states, &ls->all);
+        mvpn_link_set_user(link, ls);
+    }
+    return ls;
+}
+
+int relay_end_open(mvpn_relay *relay, relay_circuit *c, circuit_end *end, mvpn_link *link,
+                   const mvpn_circuit_id *in, const mvpn_circuit_id *out, mvpn_time now)
+{
+    link_state *ls = relay_link_state(relay, link, now);
+    if (ls == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    if (ls->circuits >= CIRCUITS_PER_LINK_MAX) {
+        return MVPN_E_LIMIT;
+    }
+    end->link = link;
+    end->in = *in;
+    end->out = *out;
+    end->circuit = c;
+    ls->circuits++;
+    mvpn_list_append(&ls->ends, &end->on_link);
+    mvpn_hash_insert(&relay->ends, &end->node, end_hash(relay, link, in));
+    mvpn_link_hold(link);
+    return 0;
+}
+
+void relay_end_close(mvpn_relay *relay, circuit_end *end, mvpn_time now)
+{
+    if (end->link == NULL) {
+        return;
+    }
+    link_state *ls = mvpn_link_user(end->link);
+    ls->circuits--;
+    mvpn_list_remove(&end->on_link);
+    mvpn_hash_remove(&relay->ends, &end->node);
+    mvpn_link_release(end->link, now);
+    end->link = NULL;
+}
+
+void relay_circuit_free(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
+{
+    relay_session_end(relay, c, now);
+    free(c->session);
+    relay_end_close(relay, &c->prev, now);
+    relay_end_close(relay, &c->next, now);
+    if (mvpn_list_is_linked(&c->queue)) {
+        mvpn_list_remove(&c->queue);
+        relay->create_waiting--;
+    }
+    mvpn_packet_free(relay->cfg.pool, c->waiting);
+    mvpn_assembly_free(&c->assembly);
+    free(c->created);
+    free(c->extended);
+    mvpn_timer_clear(&relay->timers, &c->timer);
+    mvpn_list_remove(&c->all);
+    relay->circuit_count--;
+    relay->counters.destroyed++;
+    mvpn_wipe(c, sizeof(*c));
+    free(c);
+}
+
+void relay_send(mvpn_relay *relay, circuit_end *end, mvpn_header *header, mvpn_packet *packet,
+                bool acked, mvpn_time now)
+{
+    header->circuit = end->out;
+    if (mvpn_link_send(end->link, packet, header, acked, now) != 0) {
+        relay->counters.cells_dropped++;
+    }
+}
+
+void relay_send_destroy(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_id *id,
+                        enum mvpn_reason reason, mvpn_time now)
+{
+    mvpn_packet *p = mvpn_packet_new(relay->cfg.pool);
+    if (p == NULL) {
+        return;
+    }
+    *mvpn_packet_append(p, 1) = (uint8_t)reason;
+    mvpn_header h = {.circuit = *id, .command = MVPN_CMD_DESTROY, .length = 1};
+    (void)mvpn_link_send(link, p, &h, true, now); /* a link that cannot send tells nobody anyway */
+}
+
+void relay_circuit_destroy(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason reason,
+                           mvpn_time now)
+{
+    if (c->prev.link != NULL) {
+        relay_send_destroy(relay, c->prev.link, &c->prev.out, reason, now);
+    }
+    if (c->next.link != NULL) {
+        relay_send_destroy(relay, c->next.link, &c->next.out, MVPN_REASON_NONE, now);
+    }
+    relay_circuit_free(relay, c, now);
+}
+
+/* At most QUEUE_MAX cells of one circuit and direction leave in one turn. */
+static bool turn_allows(mvpn_relay *relay, relay_circuit *c, uint16_t *count)
+{
+    if (c->turn != relay->turn) {
+        c->turn = relay->turn;
+        c->turn_forward = 0;
+        c->turn_backward = 0;
+    }
+    return (*count)++ < QUEUE_MAX;
+}
+
+static bool back_is_acked(relay_circuit *c)
+{
+    if (c->back_acked_left == 0) {
+        return false;
+    }
+    c->back_acked_left--;
+    return true;
+}
+
+void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kind,
+                  mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_header h;
+    if (!turn_allows(relay, c, &c->turn_backward) ||
+        mvpn_onion_answer(&c->backward, relay->cfg.aead, relay->cfg.rng, kind, packet, &h) != 0) {
+        relay->counters.cells_dropped++;
+        mvpn_packet_free(relay->cfg.pool, packet);
+        return;
+    }
+    relay_send(relay, &c->prev, &h, packet, back_is_acked(c), now);
+}
+
+/* A command for this hop. Takes the packet: its data. False: the circuit was destroyed. */
+static void handle_command(mvpn_relay *relay, relay_circuit *c, const mvpn_layer_header *layer,
+                           bool was_early, mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_bytes data = {packet->data, packet->len};
+    switch (layer->command) {
+    case MVPN_CMD_RELAY_DATA:
+        relay_session_data(relay, c, packet, now);
+        return;
+    case MVPN_CMD_EXTEND:
+        if (was_early) {
+            relay_extend(relay, c, data, now);
+        } else {
+            relay_circuit_destroy(relay, c, MVPN_REASON_PROTOCOL, now);
+        }
+        break;
+    case MVPN_CMD_RELAY_BEGIN:
+        relay_session_begin(relay, c, data, now);
+        break;
+    case MVPN_CMD_RELAY_END:
+        relay_session_end(relay, c, now);
+        break;
+    case MVPN_CMD_RELAY_PING:
+        if (packet->len == 8) {
+            mvpn_cell_kind pong = {MVPN_CMD_RELAY_PONG, 1, MVPN_SIZE_CLASSES};
+            relay_answer(relay, c, &pong, packet, now);
+            return;
+        }
+        break;
+    default:
+        break; /* Drop, and what we do not know: ignored (§7) */
+    }
+    mvpn_packet_free(relay->cfg.pool, packet);
+}
+
+/* Send the layer's data on as a cell of our own making (§5.3). */
+static int pass_on(mvpn_relay *relay, relay_circuit *c, const mvpn_header *header,
+                   const mvpn_layer_header *layer, mvpn_packet *packet, mvpn_time now)
+{
+    if (layer->command != header->command || c->state != CIRCUIT_EXTENDED ||
+        packet->len < MVPN_LAYER_OVERHEAD ||
+        mvpn_cell_body_len(layer->size_class, packet->len) == 0 ||
+        !turn_allows(relay, c, &c->turn_forward)) {
+        return MVPN_E_STATE;
+    }
+    mvpn_header out = {
+        .command = layer->command,
+        .length = layer->length,
+        .size_class = layer->size_class,
+        .counter = layer->next_counter,
+    };
+    free(c->extended); /* the client uses the next hop: it has our answer */
+    c->extended = NULL;
+    mvpn_onion_fill(packet, layer->size_class, relay->cfg.rng);
+    relay->counters.cells_forward++;
+    relay_send(relay, &c->next, &out, packet, layer->command == MVPN_CMD_RELAY_EARLY, now);
+    return 0;
+}
+
+static void handle_forward(mvpn_relay *relay, relay_circuit *c, const mvpn_header *header,
+                           mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_layer_header layer;
+    bool is_early = header->command == MVPN_CMD_RELAY_EARLY;
+    if (c->state == CIRCUIT_CREATING) {
+        goto drop;
+    }
+    if (mvpn_layer_open(relay->cfg.aead, &c->forward, packet, header->length, header->counter,
+                        &layer) != 0 ||
+        layer.size_class != header->size_class) {
+        goto drop;
+    }
+    if (is_early && c->early_left-- == 0) {
+        mvpn_packet_free(relay->cfg.pool, packet);
+        relay_circuit_destroy(relay, c, MVPN_REASON_PROTOCOL, now);
+        return;
+    }
+    if (c->created != NULL) { /* first cell: the client has our Created, the circuit lives */
+        free(c->created);
+        c->created = NULL;
+        if (c->state == CIRCUIT_OPEN) {
+            mvpn_timer_clear(&relay->timers, &c->timer);
+        }
+    }
+    if (!mvpn_command_is_relay(layer.command)) {
+        handle_command(relay, c, &layer, is_early, packet, now);
+        return;
+    }
+    if (pass_on(relay, c, header, &layer, packet, now) == 0) {
+        return;
+    }
+drop:
+    relay->counters.cells_dropped++;
+    mvpn_packet_free(relay->cfg.pool, packet);
+}
+
+static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_header *header,
+                            mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_layer_header layer = {
+        .size_class = header->size_class,
+        .command = MVPN_CMD_RELAY,
+        .length = header->length,
+        .next_counter = (uint32_t)header->counter,
+    };
+    mvpn_header out = {.command = MVPN_CMD_RELAY, .size_class = header->size_class};
+    if (header->command != MVPN_CMD_RELAY) { /* RelayEarly goes forward only (§6.2) */
+        mvpn_packet_free(relay->cfg.pool, packet);
+        relay_circuit_destroy(relay, c, MVPN_REASON_PROTOCOL, now);
+        return;
+    }
+    if (c->state != CIRCUIT_EXTENDED || header->counter > UINT32_MAX ||
+        mvpn_cell_body_len(header->size_class, (size_t)header->length + MVPN_LAYER_OVERHEAD) == 0 ||
+        !turn_allows(relay, c, &c->turn_backward)) {
+        goto drop;
+    }
+    mvpn_packet_truncate(packet, header->length);
+    if (mvpn_layer_seal(relay->cfg.aead, &c->backward, packet, &layer, &out.counter) != 0) {
+        goto drop;
+    }
+    out.length = (uint16_t)packet->len;
+    mvpn_onion_fill(packet, header->size_class, relay->cfg.rng);
+    relay->counters.cells_backward++;
+    relay_send(relay, &c->prev, &out, packet, back_is_acked(c), now);
+    return;
+drop:
+    relay->counters.cells_dropped++;
+    mvpn_packet_free(relay->cfg.pool, packet);
+}
+
+/* Destroy from a neighbour: from the client's side all ends; from the other, the client hears no
+ * reason. */
+static void handle_destroy(mvpn_relay *relay, circuit_end *end, mvpn_bytes body, mvpn_time now)
+{
+    relay_circuit *c = end->circuit;
+    uint8_t reason;
+    if (mvpn_reason_decode(&reason, body) != 0) {
+        return;
+    }
+    relay_end_close(relay, end, now);
+    if (end == &c->next && c->state == CIRCUIT_EXTENDING) {
+        relay_extend_failed(relay, c,
+                            reason == MVPN_REASON_KEY_UNKNOWN ? reason : MVPN_REASON_REFUSED, now);
+        return;
+    }
+    relay_circuit_destroy(relay, c, MVPN_REASON_NONE, now);
+}
+
+static void tell_versions(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
+{
+    link_state *ls = relay_link_state(relay, link, now);
+    mvpn_packet *p = ls == NULL || ls->version_told ? NULL : mvpn_packet_new(relay->cfg.pool);
+    if (p == NULL) {
+        return;
+    }
+    ls->version_told = true;
+    mvpn_store16(mvpn_packet_append(p, 2), 1);
+    mvpn_header h = {.command = MVPN_CMD_VERSION_LIST, .length = 2};
+    (void)mvpn_link_send(link, p, &h, false, now);
+}
+
+void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
+                        mvpn_packet *packet, mvpn_time now)
+{
+    circuit_end *end;
+    if (mvpn_command_is_relay(header->command)) {
+        end = relay_end_find(relay, link, &header->circuit);
+        if (end == NULL) {
+            relay->counters.cells_dropped++;
+            mvpn_packet_free(relay->cfg.pool, packet);
+        } else if (end == &end->circuit->prev) {
+            handle_forward(relay, end->circuit, header, packet, now);
+        } else {
+            handle_backward(relay, end->circuit, header, packet, now);
+        }
+        return;
+    }
+    mvpn_bytes body = {packet->data, packet->len};
+    switch (header->command) {
+    case MVPN_CMD_CREATE:
+        relay_create(relay, link, header, packet, now); /* takes the packet */
+        return;
+    case MVPN_CMD_CREATED:
+        end = relay_end_find(relay, link, &header->circuit);
+        if (end != NULL && end == &end->circuit->next) {
+            relay_created(relay, end->circuit, body, now);
+        }
+        break;
+    case MVPN_CMD_DESTROY:
+        end = relay_end_find(relay, link, &header->circuit);
+        if (end != NULL) {
+            handle_destroy(relay, end, body, now);
+        }
+        break;
+    case MVPN_CMD_EXTEND:
+    case MVPN_CMD_EXTENDED:
+    case MVPN_CMD_RELAY_DATA:
+    case MVPN_CMD_RELAY_BEGIN:
+    case MVPN_CMD_RELAY_END:
+    case MVPN_CMD_RELAY_CONNECTED:
+    case MVPN_CMD_RELAY_DROP:
+    case MVPN_CMD_RELAY_PING:
+    case MVPN_CMD_RELAY_PONG:
+        mvpn_link_close(link, MVPN_REASON_PROTOCOL, now); /* they live inside layers only (§9) */
+        break;
+    default:
+        tell_versions(relay, link, now);
+        break;
+    }
+    mvpn_packet_free(relay->cfg.pool, packet);
+}
+
+void mvpn_relay_link_closed(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
+{
+    link_state *ls = mvpn_link_user(link);
+    if (ls == NULL) {
+        return;
+    }
+    while (!mvpn_list_is_empty(&ls->ends)) {
+        circuit_end *end = MVPN_CONTAINER_OF(ls->ends.next, circuit_end, on_link);
+        relay_circuit *c = end->circuit;
+        relay_end_close(relay, end, now);
+        if (end == &c->next && c->state == CIRCUIT_EXTENDING) {
+            relay_extend_failed(relay, c, MVPN_REASON_UNREACHABLE, now);
+        } else {
+            relay_circuit_destroy(relay, c, MVPN_REASON_NONE, now);
+        }
+    }
+    mvpn_link_set_user(link, NULL);
+    mvpn_list_remove(&ls->all);
+    free(ls);
+}
+
+void mvpn_relay_flush(mvpn_relay *relay, mvpn_time now)
+{
+    relay_session_flush(relay, now);
+    relay->turn++;
+}
+
+void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
+{
+    mvpn_timer *t;
+    relay_create_turn(relay, now);
+    while ((t = mvpn_timers_pop(&relay->timers, now)) != NULL) {
+        relay_circuit *c = MVPN_CONTAINER_OF(t, relay_circuit, timer);
+        if (c->state == CIRCUIT_EXTENDING) {
+            circuit_end *next = &c->next;
+            if (next->link != NULL) {
+                relay_send_destroy(relay, next->link, &next->out, MVPN_REASON_NONE, now);
+                relay_end_close(relay, next, now);
+            }
+            relay_extend_failed(relay, c, MVPN_REASON_TIMEOUT, now);
+        } else {
+            relay_circuit_destroy(relay, c, MVPN_REASON_TIMEOUT, now);
+        }
+    }
+}
+
+mvpn_time mvpn_relay_deadline(const mvpn_relay *relay)
+{
+    return relay->create_waiting > 0 ? 0 : mvpn_timers_deadline(&relay->timers);
+}
+
+int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **ret)
+{
+    mvpn_relay *relay = calloc(1, sizeof(*relay));
+    if (relay == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    relay->cfg = *config;
+    if (relay->cfg.circuits_max == 0) {
+        relay->cfg.circuits_max = CIRCUITS_MAX;
+    }
+    mvpn_rng_bytes(config->rng, relay->hash_key.b, sizeof(relay->hash_key.b));
+    mvpn_list_init(&relay->circuits);
+    mvpn_list_init(&relay->create_queue);
+    mvpn_list_init(&relay->dirty);
+    mvpn_list_init(&relay->link_states);
+    relay->turn = 1;
+    if (mvpn_hash_init(&relay->ends, 256) != 0 || mvpn_timers_init(&relay->timers, 256) != 0) {
+        mvpn_relay_free(relay, now);
+        return MVPN_E_NOMEM;
+    }
+    *ret = relay;
+    return 0;
+}
+
+void mvpn_relay_free(mvpn_relay *relay, mvpn_time now)
+{
+    if (relay == NULL) {
+        return;
+    }
+    while (!mvpn_list_is_empty(&relay->circuits)) {
+        relay_circuit_free(relay, MVPN_CONTAINER_OF(relay->circuits.next, relay_circuit, all), now);
+    }
+    mvpn_list *ls;
+    while ((ls = mvpn_list_pop(&relay->link_states)) != NULL) {
+        link_state *state = MVPN_CONTAINER_OF(ls, link_state, all);
+        mvpn_link_set_user(state->link, NULL);
+        free(state);
+    }
+    mvpn_hash_done(&relay->ends);
+    mvpn_timers_done(&relay->timers);
+    free(relay->by_session);
+    mvpn_wipe(&relay->cfg, sizeof(relay->cfg));
+    free(relay);
+}
+
+const mvpn_relay_counters *mvpn_relay_get_counters(const mvpn_relay *relay)
+{
+    return &relay->counters;
+}
+
+size_t mvpn_relay_circuit_count(const mvpn_relay *relay)
+{
+    return relay->circuit_count;
+}
+
+size_t mvpn_relay_circuit_size(void)
+{
+    return sizeof(relay_circuit);
+}

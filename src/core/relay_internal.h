@@ -1,0 +1,166 @@
+/*
+ * Shared by the files of the relay: relay.c (tables, cells), relay_build.c (create, extend),
+ * relay_session.c (the exit's side).
+ */
+#ifndef MVPN_CORE_RELAY_INTERNAL_H
+#define MVPN_CORE_RELAY_INTERNAL_H
+
+#include "base/bucket.h"
+#include "base/hash.h"
+#include "base/timer.h"
+#include "core/assembly.h"
+#include "core/onion.h"
+#include "core/packing.h"
+#include "core/relay.h"
+#include "crypto/hash.h"
+
+#define CIRCUITS_MAX 65536
+#define CIRCUITS_PER_LINK_MAX 4096
+/* Create: bucket per link; queue of the node, and how long one may wait (§10). */
+#define CREATE_RATE 20
+#define CREATE_BURST 90
+#define CREATE_QUEUE_MAX 1024
+#define CREATE_QUEUE_TIME MVPN_S(2)
+/* Handshakes per turn, so that a flood of them does not hold up cells. */
+#define CREATE_PER_TURN 8
+/* Extends to one target (§6.2); the table is direct-mapped by a keyed hash. */
+#define EXTEND_RATE 20
+#define EXTEND_BURST 60
+#define EXTEND_TABLE 1024
+#define EXTEND_TIME MVPN_S(10)
+#define HALF_BUILT_TIME MVPN_S(30)
+/* First cells sent back in a circuit that are acknowledged on the link (§4.5). */
+#define BACK_ACKED 16
+/* Cells of one circuit and direction in one turn (§10). */
+#define QUEUE_MAX 256
+
+enum circuit_state {
+    CIRCUIT_CREATING,
+    CIRCUIT_OPEN,
+    CIRCUIT_EXTENDING,
+    CIRCUIT_EXTENDED,
+};
+
+struct relay_circuit;
+
+/* One side of a circuit: the ids on its link. */
+typedef struct circuit_end {
+    mvpn_hash_node node; /* by (link, in) */
+    mvpn_list on_link;   /* in link_state.ends */
+    mvpn_link *link;     /* NULL: this side does not exist */
+    mvpn_circuit_id in;  /* in what we receive */
+    mvpn_circuit_id out; /* in what we send */
+    struct relay_circuit *circuit;
+} circuit_end;
+
+/* An answer kept for repeated requests until the peer shows that it has it. */
+typedef struct answer {
+    uint32_t request_id;
+    uint16_t len;
+    uint8_t bytes[];
+} answer;
+
+typedef struct exit_session {
+    bool is_open;
+    uint32_t id;
+    uint32_t request_id;
+    uint8_t profile;
+    uint8_t flags;   /* of Connected */
+    mvpn_list dirty; /* in mvpn_relay.dirty while the packer holds a cell */
+    mvpn_packer packer;
+    mvpn_unpacker unpacker;
+} exit_session;
+
+typedef struct relay_circuit {
+    enum circuit_state state;
+    uint8_t early_left;
+    uint8_t back_acked_left;
+    circuit_end prev; /* towards the client */
+    circuit_end next; /* towards the exit */
+    mvpn_layer_rx forward;
+    mvpn_layer_tx backward;
+    mvpn_timer timer;
+    mvpn_list all;
+
+    uint8_t suite, key_id;
+    uint32_t create_request;
+    uint32_t extend_request;
+    mvpn_assembly *assembly; /* of Create, then Extend, then the next relay's Created */
+    mvpn_packet *waiting;    /* Create in the queue: holds its message if that came in one part */
+    mvpn_bytes waiting_message;
+    mvpn_time waiting_since;
+    mvpn_list queue;
+    answer *created;
+    answer *extended;
+    exit_session *session; /* NULL: no session was ever begun */
+
+    uint64_t turn; /* cells counted below are of this turn */
+    uint16_t turn_forward, turn_backward;
+} relay_circuit;
+
+/* What we keep for a link: mvpn_link_user. */
+typedef struct link_state {
+    mvpn_list ends;
+    size_t circuits;
+    mvpn_bucket create;
+    bool version_told;
+    mvpn_link *link;
+    mvpn_list all; /* in mvpn_relay.link_states */
+} link_state;
+
+struct mvpn_relay {
+    mvpn_relay_config cfg;
+    mvpn_hash ends;
+    mvpn_siphash_key hash_key;
+    mvpn_timers timers;
+    mvpn_list circuits;
+    mvpn_list link_states;
+    size_t circuit_count;
+    mvpn_list create_queue;
+    size_t create_waiting;
+    mvpn_list dirty; /* sessions whose packer holds a cell */
+    relay_circuit **by_session;
+    struct {
+        uint64_t hash;
+        mvpn_bucket bucket;
+    } extend_buckets[EXTEND_TABLE];
+    uint64_t turn;
+    mvpn_relay_counters counters;
+};
+
+/* relay.c */
+circuit_end *relay_end_find(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_id *in);
+MVPN_WUR int relay_end_open(mvpn_relay *relay, relay_circuit *c, circuit_end *end, mvpn_link *link,
+                            const mvpn_circuit_id *in, const mvpn_circuit_id *out, mvpn_time now);
+void relay_end_close(mvpn_relay *relay, circuit_end *end, mvpn_time now);
+link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now);
+void relay_circuit_free(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
+/* End the circuit; tell both neighbours, the previous one with `reason`, the next one without. */
+void relay_circuit_destroy(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason reason,
+                           mvpn_time now);
+void relay_send_destroy(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_id *id,
+                        enum mvpn_reason reason, mvpn_time now);
+/* Send `packet` (its data) as our own answer to the client: seals, takes the packet. */
+void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kind,
+                  mvpn_packet *packet, mvpn_time now);
+void relay_send(mvpn_relay *relay, circuit_end *end, mvpn_header *header, mvpn_packet *packet,
+                bool acked, mvpn_time now);
+uint64_t relay_unix_now(const mvpn_relay *relay, mvpn_time now);
+
+/* relay_build.c */
+void relay_create(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
+                  mvpn_packet *packet, mvpn_time now);
+void relay_created(mvpn_relay *relay, relay_circuit *c, mvpn_bytes body, mvpn_time now);
+void relay_extend(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now);
+void relay_extend_failed(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason reason,
+                         mvpn_time now);
+void relay_create_turn(mvpn_relay *relay, mvpn_time now);
+
+/* relay_session.c */
+void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now);
+/* Takes the packet: a RelayData body. */
+void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, mvpn_time now);
+void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
+void relay_session_flush(mvpn_relay *relay, mvpn_time now);
+
+#endif
