@@ -1,0 +1,684 @@
+#include "io/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "exit/policy.h"
+#include "io/file.h"
+#include "io/settings.h"
+
+#define RELAY MVPN_CONFIG_RELAY
+#define EXIT MVPN_CONFIG_EXIT
+#define CLIENT MVPN_CONFIG_CLIENT
+#define NODE (RELAY | EXIT)
+#define ALL (NODE | CLIENT)
+
+#define DEFAULT_PORT 443
+#define DEFAULT_MARK 0x4d56
+#define DNS_PORT 53
+
+static const char *const kind_names[] = {"relay", "exit", "client"};
+
+const char *mvpn_config_kind_name(enum mvpn_config_kind kind)
+{
+    return kind == MVPN_CONFIG_RELAY  ? kind_names[0]
+           : kind == MVPN_CONFIG_EXIT ? kind_names[1]
+                                      : kind_names[2];
+}
+
+/* --- setters --- */
+
+static int bad(mvpn_fault *why, const char *text)
+{
+    return mvpn_fault_set(why, MVPN_E_CONFIG, "%s", text);
+}
+
+static int set_path(char *out, size_t size, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    size_t len = strlen(v->text);
+    if (len == 0 || len >= size) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "a path of 1 to %zu characters is expected",
+                              size - 1);
+    }
+    memcpy(out, v->text, len + 1);
+    return 0;
+}
+
+static int set_network_file(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->network_file, sizeof(c->network_file), v, why);
+}
+
+static int set_key_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->key_dir, sizeof(c->key_dir), v, why);
+}
+
+static int set_run_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->run_dir, sizeof(c->run_dir), v, why);
+}
+
+static int set_control_socket(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->control_socket, sizeof(c->control_socket), v, why);
+}
+
+static int set_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    mvpn_addr a;
+    if (mvpn_addr_parse(v->text, &a) != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is not an address with a port. Write it as 0.0.0.0:443 or "
+                              "[::]:443",
+                              v->text);
+    }
+    if (a.port == 0 && c->kind != MVPN_CONFIG_CLIENT) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' has no port, and others must know the port. Write it as "
+                              "0.0.0.0:443 or [::]:443",
+                              v->text);
+    }
+    for (unsigned i = 0; i < c->listen_count; i++) {
+        if (c->listen[i].family == a.family) {
+            return mvpn_fault_set(why, MVPN_E_CONFIG,
+                                  "'%.60s' is a second IPv%u address; one per family is possible. "
+                                  "Listen on all addresses with %s",
+                                  v->text, (unsigned)a.family,
+                                  a.family == 4 ? "0.0.0.0:PORT" : "[::]:PORT");
+        }
+    }
+    c->listen[c->listen_count++] = a;
+    return 0;
+}
+
+struct word {
+    const char *text;
+    int value;
+};
+
+/* One word of a list; the last row's text is NULL. */
+static int set_word(int *out, const struct word *words, const mvpn_setting_value *v,
+                    mvpn_fault *why)
+{
+    char expected[128] = "";
+    for (; words->text != NULL; words++) {
+        if (strcmp(words->text, v->text) == 0) {
+            *out = words->value;
+            return 0;
+        }
+        size_t used = strlen(expected);
+        (void)snprintf(expected + used, sizeof(expected) - used, "%s%s",
+                       used == 0               ? ""
+                       : words[1].text == NULL ? " or "
+                                               : ", ",
+                       words->text);
+    }
+    return mvpn_fault_set(why, MVPN_E_CONFIG, "'%.40s' is not possible. Write %s", v->text,
+                          expected);
+}
+
+static int set_log_level(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const struct word words[] = {{"error", MVPN_LOG_ERROR},
+                                        {"warn", MVPN_LOG_WARN},
+                                        {"info", MVPN_LOG_INFO},
+                                        {"debug", MVPN_LOG_DEBUG},
+                                        {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->log_level = (enum mvpn_log_level)value;
+    }
+    return rc;
+}
+
+static int set_number(uint32_t *out, const mvpn_setting_value *v, long min, long max,
+                      mvpn_fault *why)
+{
+    if (v->number < min || v->number > max) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "%ld is out of range. Write a number from %ld to %ld", v->number, min,
+                              max);
+    }
+    *out = (uint32_t)v->number;
+    return 0;
+}
+
+static int set_name(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    if (!mvpn_name_is_valid(v->text)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.40s' is not a name. Use 1 to %d of a-z, 0-9 and -", v->text,
+                              MVPN_NAME_MAX);
+    }
+    memcpy(c->relay.name, v->text, strlen(v->text) + 1);
+    return 0;
+}
+
+static int set_address(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_relay *r = &((mvpn_config *)target)->relay;
+    mvpn_addr a;
+    static const uint8_t zero[16];
+    if (mvpn_addr_parse(v->text, &a) != 0 || a.port == 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is not an address with a port. Write it as 198.51.100.7:443 "
+                              "or [2001:db8::7]:443",
+                              v->text);
+    }
+    if (memcmp(a.ip, zero, sizeof(zero)) == 0) {
+        return bad(why, "this address is published, so it must be one that others reach. "
+                        "0.0.0.0 and [::] belong to listen");
+    }
+    if (r->address_count == MVPN_DESCRIPTOR_ADDRESSES_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d addresses are possible",
+                              MVPN_DESCRIPTOR_ADDRESSES_MAX);
+    }
+    r->addresses[r->address_count++] = a;
+    return 0;
+}
+
+static int set_bandwidth(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    /* 4,294,967 Mbit/s is what fits the descriptor's kbit/s. */
+    return set_number(&((mvpn_config *)target)->relay.bandwidth_mbit, v, 1, 4000000, why);
+}
+
+static int set_country_code(char out[static 3], const mvpn_setting_value *v, mvpn_fault *why)
+{
+    if (!mvpn_country_is_valid(v->text)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.40s' is not a country. Write two upper-case letters, such as CH",
+                              v->text);
+    }
+    memcpy(out, v->text, 3);
+    return 0;
+}
+
+static int set_country(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_country_code(((mvpn_config *)target)->relay.country, v, why);
+}
+
+static int set_exit_country(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_country_code(((mvpn_config *)target)->client.exit_country, v, why);
+}
+
+static bool is_interface_name(const char *name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    size_t len = strlen(name);
+    return len >= 1 && len <= MVPN_CONFIG_TUN_NAME_MAX && strspn(name, allowed) == len &&
+           strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+static int set_tun_name(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    if (!is_interface_name(v->text)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.40s' is no name for an interface. Use 1 to %d of a-z, A-Z, 0-9, "
+                              "_, - and .",
+                              v->text, MVPN_CONFIG_TUN_NAME_MAX);
+    }
+    memcpy(c->kind == MVPN_CONFIG_EXIT ? c->exit.tun_name : c->client.tun_name, v->text,
+           strlen(v->text) + 1);
+    return 0;
+}
+
+static bool has_host_bits(const mvpn_prefix *p)
+{
+    for (unsigned bit = p->bits; bit < mvpn_addr_ip_len(&p->addr) * 8; bit++) {
+        if ((p->addr.ip[bit / 8] >> (7 - bit % 8) & 1) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* `bits_min`, `bits_max`: a pool of too many addresses is a mistake, one of too few serves nobody.
+ */
+static int set_pool(mvpn_prefix *out, const mvpn_setting_value *v, unsigned family,
+                    unsigned bits_min, unsigned bits_max, const char *example, mvpn_fault *why)
+{
+    mvpn_prefix p;
+    if (mvpn_prefix_parse(v->text, &p) != 0 || p.addr.family != family) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "'%.60s' is not an IPv%u prefix. Write it as %s",
+                              v->text, family, example);
+    }
+    if (p.bits < bits_min || p.bits > bits_max) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is too big or too small. Take a prefix length from %u to %u",
+                              v->text, bits_min, bits_max);
+    }
+    if (has_host_bits(&p)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' has bits set behind its length of %u. Write the first "
+                              "address of the range, as in %s",
+                              v->text, (unsigned)p.bits, example);
+    }
+    *out = p;
+    return 0;
+}
+
+static int set_pool_v4(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_pool(&((mvpn_config *)target)->exit.pool_v4, v, 4, 8, 29, "10.64.0.0/16", why);
+}
+
+static int set_pool_v6(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_pool(&((mvpn_config *)target)->exit.pool_v6, v, 6, 32, 120, "fd6d:7670:e::/64", why);
+}
+
+static int set_dns_upstream(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_exit *e = &((mvpn_config *)target)->exit;
+    mvpn_addr a;
+    if (mvpn_addr_parse(v->text, &a) != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is not an address. Write it as 9.9.9.9 or [2620:fe::fe]:53",
+                              v->text);
+    }
+    if (e->dns_count == MVPN_CONFIG_DNS_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d are possible", MVPN_CONFIG_DNS_MAX);
+    }
+    a.port = a.port != 0 ? a.port : DNS_PORT;
+    e->dns_upstream[e->dns_count++] = a;
+    return 0;
+}
+
+/* Rules are checked one by one, so that a mistake is told with its line, and kept as one text. */
+static int set_policy(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_exit *e = &((mvpn_config *)target)->exit;
+    size_t used = strlen(e->policy), len = strlen(v->text);
+    mvpn_policy_error error;
+    mvpn_policy *scratch;
+    if (used + len + 2 > sizeof(e->policy)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "more than %zu characters in all. Use fewer rules",
+                              sizeof(e->policy) - 2);
+    }
+    scratch = mvpn_policy_new();
+    if (scratch == NULL) {
+        return bad(why, "no memory");
+    }
+    int rc = mvpn_policy_parse(scratch, v->text, &error);
+    mvpn_policy_free(scratch);
+    if (rc != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.95s': %s at character %u. Write a rule as "
+                              "\"reject tcp 11.0.0.0/8 80,443\" or \"accept * *\"",
+                              v->text, error.what, error.column);
+    }
+    memcpy(e->policy + used, v->text, len);
+    memcpy(e->policy + used + len, "\n", 2);
+    return 0;
+}
+
+static int set_ipv6(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const struct word words[] = {
+        {"auto", MVPN_IPV6_AUTO}, {"yes", MVPN_IPV6_YES}, {"no", MVPN_IPV6_NO}, {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->exit.ipv6 = (enum mvpn_config_ipv6)value;
+    }
+    return rc;
+}
+
+static int set_hops(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    uint32_t hops = 0;
+    int rc = set_number(&hops, v, 1, MVPN_HOPS_MAX, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->client.hops = hops;
+    }
+    return rc;
+}
+
+static int set_path_hop(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_client *c = &((mvpn_config *)target)->client;
+    size_t len = strlen(v->text);
+    if (!mvpn_name_is_valid(v->text) && len != MVPN_CONFIG_RELAY_REF_MAX) {
+        return mvpn_fault_set(
+            why, MVPN_E_CONFIG,
+            "'%.60s' is neither a relay's name nor its identity (44 characters of "
+            "base64). See them with meshvpn-bootstrap show",
+            v->text);
+    }
+    if (c->path_count == MVPN_HOPS_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d relays are possible", MVPN_HOPS_MAX);
+    }
+    for (unsigned i = 0; i < c->path_count; i++) {
+        if (strcmp(c->path[i], v->text) == 0) {
+            return mvpn_fault_set(why, MVPN_E_CONFIG,
+                                  "'%.60s' is in the path twice. Name different relays", v->text);
+        }
+    }
+    memcpy(c->path[c->path_count++], v->text, len + 1);
+    return 0;
+}
+
+static int set_size_policy(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const struct word words[] = {{"exact", MVPN_SIZE_EXACT},
+                                        {"classes", MVPN_SIZE_CLASSES},
+                                        {"full", MVPN_SIZE_FULL},
+                                        {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->client.size_policy = (enum mvpn_size_policy)value;
+    }
+    return rc;
+}
+
+static int set_routes(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const struct word words[] = {{"all", true}, {"none", false}, {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->client.routes_all = value != 0;
+    }
+    return rc;
+}
+
+static int set_mark(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->client.mark, v, 1, UINT32_MAX, why);
+}
+
+static int set_table(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    /* 253 to 255 are default, main and local. */
+    if (v->number >= 253 && v->number <= 255) {
+        return bad(why, "253 to 255 are the system's own routing tables. Take another number, such "
+                        "as 19798");
+    }
+    return set_number(&((mvpn_config *)target)->client.table, v, 1, UINT32_MAX, why);
+}
+
+static int set_resolv_conf(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->client.set_resolv_conf = v->flag;
+    return 0;
+}
+
+/* --- the table --- */
+
+#define TEXT MVPN_SETTING_TEXT
+#define LIST MVPN_SETTING_LIST
+#define NUMBER MVPN_SETTING_NUMBER
+#define BOOL MVPN_SETTING_BOOL
+
+/* clang-format off */
+static const mvpn_setting settings[] = {
+    {"network_file", TEXT, ALL, set_network_file, MVPN_CONFIG_NETWORK_FILE,
+     "The network file that meshvpn-bootstrap wrote."},
+    {"key_dir", TEXT, ALL, set_key_dir, MVPN_CONFIG_KEY_DIR,
+     "Directory of the node's keys and certificates. A client has none and does not read it."},
+    {"listen", LIST, ALL, set_listen, "relay, exit: {\"0.0.0.0:443\"}; client: {\"0.0.0.0:0\", \"[::]:0\"}",
+     "Local UDP addresses, at most one per family. Port 0 (clients only) lets the system choose."},
+    {"control_socket", TEXT, ALL, set_control_socket, MVPN_CONFIG_CONTROL_SOCKET,
+     "Unix socket at which `meshvpn status` asks."},
+    {"run_dir", TEXT, ALL, set_run_dir, MVPN_CONFIG_RUN_DIR,
+     "Directory for what must be taken back after a crash."},
+    {"log_level", TEXT, ALL, set_log_level, "info", "error, warn, info or debug."},
+
+    {"name", TEXT, NODE, set_name, "none", "Name in the descriptor: 1 to 24 of a-z, 0-9 and -."},
+    {"address", LIST, NODE, set_address, "{}",
+     "Addresses that others reach this node at, each with its port; at most 4."},
+    {"bandwidth_mbit", NUMBER, NODE, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
+    {"country", TEXT, NODE, set_country, "not said", "Declared country, two upper-case letters."},
+
+    {"tun_name", TEXT, EXIT | CLIENT, set_tun_name, "exit: mvpnexit0; client: mvpn0",
+     "Name of the TUN interface that the program makes."},
+
+    {"pool_v4", TEXT, EXIT, set_pool_v4, "10.64.0.0/16",
+     "Addresses given to sessions behind the NAT, /8 to /29. Take another range if the host uses this one."},
+    {"pool_v6", TEXT, EXIT, set_pool_v6, "fd6d:7670:e::/64", "The same for IPv6, /32 to /120."},
+    {"dns_upstream", LIST, EXIT, set_dns_upstream, "those of /etc/resolv.conf",
+     "Name servers that answer the clients' questions, an address with or without port; at most 3."},
+    {"policy", LIST, EXIT, set_policy, "{} (the default policy)",
+     "Rules of what may leave here, the first that matches decides, then accept: `accept` or `reject`; `tcp`, `udp`, `icmp` or `*`; an address, a prefix, `*4`, `*6` or `*`; ports, as in `\"reject tcp * 6881-6999\"`. Private addresses, the exit's own, relays and TCP port 25 are refused before."},
+    {"ipv6", TEXT, EXIT, set_ipv6, "auto",
+     "Carry IPv6: yes, no, or auto (if the host has a route)."},
+
+    {"hops", NUMBER, CLIENT, set_hops, "3",
+     "Relays in a circuit, 1 to 5. With 1 the exit sees who you are; with 2 no relay stands between guard and exit."},
+    {"path", LIST, CLIENT, set_path_hop, "{} (drawn at random)",
+     "A fixed path, guard first: names or identities. For tests: it takes away what random paths protect."},
+    {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters."},
+    {"size_policy", TEXT, CLIENT, set_size_policy, "classes",
+     "Sizes of cells: exact (shows packet sizes), classes (three sizes), full (one size, most traffic)."},
+    {"routes", TEXT, CLIENT, set_routes, "all",
+     "all: everything goes into the tunnel; none: the program sets no routes."},
+    {"mark", NUMBER, CLIENT, set_mark, "0x4d56",
+     "Firewall mark of packets to the guard; only they use the main routing table."},
+    {"table", NUMBER, CLIENT, set_table, "19798", "Routing table that holds the tunnel's default route."},
+    {"set_resolv_conf", BOOL, CLIENT, set_resolv_conf, "false",
+     "Point /etc/resolv.conf to the tunnel's name server while connected."},
+};
+/* clang-format on */
+
+/* --- load --- */
+
+static void copy_text(char *out, size_t size, const char *text)
+{
+    (void)snprintf(out, size, "%s", text);
+}
+
+void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
+{
+    *ret = (mvpn_config){.kind = kind, .log_level = MVPN_LOG_INFO};
+    copy_text(ret->network_file, sizeof(ret->network_file), MVPN_CONFIG_NETWORK_FILE);
+    copy_text(ret->key_dir, sizeof(ret->key_dir), MVPN_CONFIG_KEY_DIR);
+    copy_text(ret->run_dir, sizeof(ret->run_dir), MVPN_CONFIG_RUN_DIR);
+    copy_text(ret->control_socket, sizeof(ret->control_socket), MVPN_CONFIG_CONTROL_SOCKET);
+    ret->listen[0] = (mvpn_addr){.family = 4, .port = DEFAULT_PORT};
+    ret->listen_count = 1;
+    if (kind == MVPN_CONFIG_CLIENT) {
+        ret->listen[0].port = 0;
+        ret->listen[1] = (mvpn_addr){.family = 6};
+        ret->listen_count = 2;
+    }
+    copy_text(ret->exit.tun_name, sizeof(ret->exit.tun_name), "mvpnexit0");
+    ret->exit.pool_v4 = (mvpn_prefix){{.family = 4, .ip = {10, 64}}, 16};
+    ret->exit.pool_v6 =
+        (mvpn_prefix){{.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x00, 0x0e}}, 64};
+    copy_text(ret->client.tun_name, sizeof(ret->client.tun_name), "mvpn0");
+    ret->client.hops = 3;
+    ret->client.size_policy = MVPN_SIZE_CLASSES;
+    ret->client.routes_all = true;
+    ret->client.mark = DEFAULT_MARK;
+    ret->client.table = DEFAULT_MARK;
+}
+
+unsigned mvpn_config_read_resolv(const char *path, mvpn_addr *ret, unsigned max)
+{
+    uint8_t *content = NULL;
+    size_t size = 0;
+    unsigned count = 0;
+    char *save = NULL;
+    if (mvpn_file_read(path, MVPN_CONFIG_SIZE_MAX, false, &content, &size, NULL) != 0) {
+        return 0;
+    }
+    for (char *line = strtok_r((char *)content, "\n", &save); line != NULL && count < max;
+         line = strtok_r(NULL, "\n", &save)) {
+        char *word_save = NULL;
+        const char *key = strtok_r(line, " \t\r", &word_save);
+        const char *value = strtok_r(NULL, " \t\r", &word_save);
+        mvpn_addr a;
+        if (key == NULL || value == NULL || strcmp(key, "nameserver") != 0 ||
+            mvpn_addr_parse(value, &a) != 0) {
+            continue;
+        }
+        a.port = DNS_PORT;
+        ret[count++] = a;
+    }
+    mvpn_file_free(content, size);
+    return count;
+}
+
+/* Relative to the directory of the file that names it. */
+static int resolve(char *path, size_t size, const char *config_path, const char *key,
+                   mvpn_fault *fault)
+{
+    const char *slash = strrchr(config_path, '/');
+    size_t dir_len = slash != NULL ? (size_t)(slash - config_path) + 1 : 0, len = strlen(path);
+    if (path[0] == '/' || dir_len == 0) {
+        return 0;
+    }
+    if (dir_len + len >= size) {
+        return mvpn_fault_set(
+            fault, MVPN_E_CONFIG,
+            "%.200s: %s: the path is longer than %zu characters. Use a shorter one", config_path,
+            key, size - 1);
+    }
+    memmove(path + dir_len, path, len + 1);
+    memcpy(path, config_path, dir_len);
+    return 0;
+}
+
+static int resolve_all(mvpn_config *c, const char *path, mvpn_fault *fault)
+{
+    int rc = resolve(c->network_file, sizeof(c->network_file), path, "network_file", fault);
+    if (rc == 0) {
+        rc = resolve(c->key_dir, sizeof(c->key_dir), path, "key_dir", fault);
+    }
+    if (rc == 0) {
+        rc = resolve(c->run_dir, sizeof(c->run_dir), path, "run_dir", fault);
+    }
+    if (rc == 0) {
+        rc = resolve(c->control_socket, sizeof(c->control_socket), path, "control_socket", fault);
+    }
+    return rc;
+}
+
+int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn_config_kind kind,
+                      mvpn_config *ret, mvpn_fault *fault)
+{
+    mvpn_config defaults;
+    mvpn_config_init(&defaults, kind);
+    *ret = defaults;
+    ret->listen_count = 0; /* the setters append */
+    ret->client.hops = 0;  /* 0 = not said */
+    int rc = mvpn_settings_parse(path, text, size, settings, MVPN_ARRAY_LEN(settings),
+                                 (unsigned)kind, kind_names, ret, fault);
+    if (rc != 0) {
+        return rc;
+    }
+    if (ret->listen_count == 0) {
+        memcpy(ret->listen, defaults.listen, sizeof(ret->listen));
+        ret->listen_count = defaults.listen_count;
+    }
+    if (ret->client.hops == 0) {
+        ret->client.hops =
+            ret->client.path_count > 0 ? ret->client.path_count : defaults.client.hops;
+    }
+    if (ret->client.path_count > 0 && ret->client.path_count != ret->client.hops) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s: path names %u relays but hops is %u. Remove hops, or name as "
+                              "many relays",
+                              path, ret->client.path_count, ret->client.hops);
+    }
+    if (kind == MVPN_CONFIG_EXIT && ret->exit.dns_count == 0) {
+        ret->exit.dns_count = mvpn_config_read_resolv("/etc/resolv.conf", ret->exit.dns_upstream,
+                                                      MVPN_CONFIG_DNS_MAX);
+        ret->exit.dns_is_from_system = true;
+    }
+    return resolve_all(ret, path, fault);
+}
+
+int mvpn_config_load(const char *path, enum mvpn_config_kind kind, mvpn_config *ret,
+                     mvpn_fault *fault)
+{
+    uint8_t *content = NULL;
+    size_t size = 0;
+    int rc = mvpn_file_read(path, MVPN_CONFIG_SIZE_MAX, false, &content, &size, fault);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = mvpn_config_parse(path, (const char *)content, size, kind, ret, fault);
+    mvpn_file_free(content, size);
+    return rc;
+}
+
+/* --- documentation --- */
+
+static const char *type_text(enum mvpn_setting_type type)
+{
+    switch (type) {
+    case MVPN_SETTING_LIST:
+        return "list";
+    case MVPN_SETTING_NUMBER:
+        return "number";
+    case MVPN_SETTING_BOOL:
+        return "true, false";
+    case MVPN_SETTING_TEXT:
+        break;
+    }
+    return "text";
+}
+
+static void write_section(FILE *out, const char *title, unsigned kinds)
+{
+    (void)fprintf(out, "\n## %s\n| key | type | default | |\n|---|---|---|---|\n", title);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(settings); i++) {
+        const mvpn_setting *s = &settings[i];
+        if (s->kinds == kinds) {
+            (void)fprintf(out, "| `%s` | %s | %s | %s |\n", s->name, type_text(s->type), s->initial,
+                          s->help);
+        }
+    }
+}
+
+void mvpn_config_write_docs(FILE *out)
+{
+    (void)fputs(
+        "# Configuration\n\n"
+        "<!-- Made by `meshvpn config-docs` from the table in src/io/config.c; a test compares. "
+        "-->\n\n"
+        "One text file per program: `/etc/meshvpn/relay.conf`, `exit.conf` or `client.conf`, or "
+        "what "
+        "`--config` names.\n"
+        "Every key is optional. An unknown key, a key given twice and a bad value are errors, told "
+        "with file and line;\n"
+        "`--check` reads the file, says what it finds and starts nothing. `examples/` has a file "
+        "for "
+        "each program.\n\n"
+        "```\n"
+        "# a comment\n"
+        "hops = 3\n"
+        "tun_name = \"mvpn0\"\n"
+        "listen = {\"0.0.0.0:443\", \"[::]:443\"}\n"
+        "```\n\n"
+        "Texts need quotes unless they are plain words. `${NAME}` stands for an environment "
+        "variable. "
+        "Relative paths are\n"
+        "relative to the directory of the file that names them, so that a node's directory can be "
+        "moved as a whole.\n"
+        "An empty list is the default.\n",
+        out);
+    write_section(out, "All programs", ALL);
+    write_section(out, "Relays and exits", NODE);
+    write_section(out, "Exits and clients", EXIT | CLIENT);
+    write_section(out, "Exits", EXIT);
+    write_section(out, "Clients", CLIENT);
+}

@@ -1,0 +1,120 @@
+/*
+ * Configuration of the programs: one small text file each, every key optional. The table in
+ * config.c is the only place that knows a key: docs/configuration.md is made from it.
+ */
+#ifndef MVPN_IO_CONFIG_H
+#define MVPN_IO_CONFIG_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/addr.h"
+#include "base/log.h"
+#include "io/fault.h"
+#include "io/netlink.h"
+#include "wire/cell.h"
+#include "wire/descriptor.h"
+
+#define MVPN_CONFIG_NETWORK_FILE "/etc/meshvpn/network.conf"
+#define MVPN_CONFIG_KEY_DIR "/etc/meshvpn"
+#define MVPN_CONFIG_RUN_DIR "/run/meshvpn"
+#define MVPN_CONFIG_CONTROL_SOCKET "/run/meshvpn/control.sock"
+
+/* One UDP socket per address family. */
+#define MVPN_CONFIG_LISTEN_MAX 2
+#define MVPN_CONFIG_DNS_MAX 3           /* as resolv.conf(5) */
+#define MVPN_CONFIG_POLICY_SIZE 8192    /* MVPN_POLICY_RULES_MAX short rules */
+#define MVPN_CONFIG_TUN_NAME_MAX 15     /* IFNAMSIZ - 1 */
+#define MVPN_CONFIG_SOCKET_PATH_MAX 107 /* sun_path of unix(7) */
+/* A relay's name, or its identity in base64. */
+#define MVPN_CONFIG_RELAY_REF_MAX 44
+#define MVPN_CONFIG_SIZE_MAX (256u << 10)
+
+enum mvpn_config_kind {
+    MVPN_CONFIG_RELAY = 1 << 0,
+    MVPN_CONFIG_EXIT = 1 << 1,
+    MVPN_CONFIG_CLIENT = 1 << 2,
+};
+
+enum mvpn_config_ipv6 {
+    MVPN_IPV6_AUTO, /* if the host has a route */
+    MVPN_IPV6_YES,
+    MVPN_IPV6_NO,
+};
+
+/* Of relays and exits: what their descriptor says; used when it is made anew. */
+typedef struct mvpn_config_relay {
+    char name[MVPN_NAME_MAX + 1]; /* "" = none */
+    unsigned address_count;
+    mvpn_addr addresses[MVPN_DESCRIPTOR_ADDRESSES_MAX];
+    uint32_t bandwidth_mbit; /* 0 = not said */
+    char country[3];         /* "" = not said */
+} mvpn_config_relay;
+
+typedef struct mvpn_config_exit {
+    char tun_name[MVPN_CONFIG_TUN_NAME_MAX + 1];
+    mvpn_prefix pool_v4;
+    mvpn_prefix pool_v6;
+    unsigned dns_count; /* 0: neither the file nor /etc/resolv.conf names one */
+    mvpn_addr dns_upstream[MVPN_CONFIG_DNS_MAX];
+    bool dns_is_from_system;
+    char policy[MVPN_CONFIG_POLICY_SIZE]; /* rules for mvpn_policy_parse; "" = the default policy */
+    enum mvpn_config_ipv6 ipv6;
+} mvpn_config_exit;
+
+typedef struct mvpn_config_client {
+    char tun_name[MVPN_CONFIG_TUN_NAME_MAX + 1];
+    unsigned hops;       /* 1..5 */
+    unsigned path_count; /* 0 = drawn; else equals hops */
+    char path[MVPN_HOPS_MAX][MVPN_CONFIG_RELAY_REF_MAX + 1];
+    char exit_country[3]; /* "" = any */
+    enum mvpn_size_policy size_policy;
+    bool routes_all; /* all traffic goes into the tunnel; false: no routes are set */
+    uint32_t mark;   /* firewall mark of what goes to the guard */
+    uint32_t table;  /* routing table of the tunnel's default route */
+    bool set_resolv_conf;
+} mvpn_config_client;
+
+typedef struct mvpn_config {
+    enum mvpn_config_kind kind;
+    char network_file[PATH_MAX];
+    char key_dir[PATH_MAX];
+    char run_dir[PATH_MAX];
+    char control_socket[MVPN_CONFIG_SOCKET_PATH_MAX + 1];
+    unsigned listen_count; /* 1..2, of different families */
+    mvpn_addr listen[MVPN_CONFIG_LISTEN_MAX];
+    enum mvpn_log_level log_level;
+    mvpn_config_relay relay; /* relays and exits */
+    mvpn_config_exit exit;   /* exits */
+    mvpn_config_client client;
+} mvpn_config;
+
+/** What holds without a file. `*ret` is about 20 KB. */
+void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind);
+
+/**
+ * Read a configuration file over the defaults and check it. Relative paths in it are relative to
+ * the file's own directory, so that a node's directory can be moved as a whole.
+ * Returns 0; MVPN_E_UNKNOWN if there is no such file; MVPN_E_CONFIG ("FILE:LINE: what. How to mend"
+ * in `fault`); MVPN_E_SYSTEM, MVPN_E_NOMEM. `*ret` is undefined after a failure.
+ */
+MVPN_WUR int mvpn_config_load(const char *path, enum mvpn_config_kind kind, mvpn_config *ret,
+                              mvpn_fault *fault);
+
+/** As above with the text given; `path` only names it. For tests. */
+MVPN_WUR int mvpn_config_parse(const char *path, const char *text, size_t size,
+                               enum mvpn_config_kind kind, mvpn_config *ret, mvpn_fault *fault);
+
+/** Name servers of a resolv.conf(5); those of scoped link-local addresses are left out. */
+unsigned mvpn_config_read_resolv(const char *path, mvpn_addr *ret, unsigned max);
+
+/** "relay", "exit" or "client". */
+const char *mvpn_config_kind_name(enum mvpn_config_kind kind);
+
+/** Write docs/configuration.md. */
+void mvpn_config_write_docs(FILE *out);
+
+#endif

@@ -1,0 +1,333 @@
+/*
+ * Configuration: defaults, each key, and what is said about mistakes.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "base/error.h"
+#include "io/config.h"
+#include "io/file.h"
+
+static mvpn_config config;
+static mvpn_fault fault;
+
+static int parse(enum mvpn_config_kind kind, const char *text)
+{
+    fault.text[0] = '\0';
+    return mvpn_config_parse("/etc/x/test.conf", text, strlen(text), kind, &config, &fault);
+}
+
+static void expect(enum mvpn_config_kind kind, const char *text)
+{
+    if (parse(kind, text) != 0) {
+        fail_msg("%s", fault.text);
+    }
+}
+
+static const char *listen_text(unsigned i)
+{
+    static char text[MVPN_ADDR_STRLEN];
+    return mvpn_addr_format(&config.listen[i], text);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    expect(MVPN_CONFIG_RELAY, "");
+    assert_string_equal(config.network_file, "/etc/meshvpn/network.conf");
+    assert_string_equal(config.key_dir, "/etc/meshvpn");
+    assert_string_equal(config.run_dir, "/run/meshvpn");
+    assert_string_equal(config.control_socket, "/run/meshvpn/control.sock");
+    assert_int_equal(config.listen_count, 1);
+    assert_string_equal(listen_text(0), "0.0.0.0:443");
+    assert_int_equal(config.log_level, MVPN_LOG_INFO);
+    assert_int_equal(config.relay.address_count, 0);
+
+    expect(MVPN_CONFIG_EXIT, "# nothing\n");
+    assert_string_equal(config.exit.tun_name, "mvpnexit0");
+    assert_int_equal(config.exit.pool_v4.bits, 16);
+    assert_int_equal(config.exit.pool_v4.addr.ip[1], 64);
+    assert_int_equal(config.exit.pool_v6.bits, 64);
+    mvpn_prefix v6;
+    assert_int_equal(mvpn_prefix_parse("fd6d:7670:e::/64", &v6), 0);
+    assert_memory_equal(config.exit.pool_v6.addr.ip, v6.addr.ip, 16);
+    assert_string_equal(config.exit.policy, "");
+    assert_int_equal(config.exit.ipv6, MVPN_IPV6_AUTO);
+    assert_true(config.exit.dns_is_from_system);
+
+    expect(MVPN_CONFIG_CLIENT, "");
+    assert_int_equal(config.listen_count, 2);
+    assert_string_equal(config.client.tun_name, "mvpn0");
+    assert_int_equal(config.client.hops, 3);
+    assert_int_equal(config.client.path_count, 0);
+    assert_int_equal(config.client.size_policy, MVPN_SIZE_CLASSES);
+    assert_true(config.client.routes_all);
+    assert_int_equal(config.client.mark, 0x4d56);
+    assert_int_equal(config.client.table, 19798);
+    assert_false(config.client.set_resolv_conf);
+}
+
+static void test_all_keys(void **state)
+{
+    (void)state;
+    expect(MVPN_CONFIG_EXIT,
+           "network_file = net.conf\nkey_dir = \".\"\nrun_dir = /tmp/r\n"
+           "control_socket = \"c.sock\"\nlog_level = debug\n"
+           "listen = {\"0.0.0.0:4433\", \"[::]:4434\"}\nname = exit-1\n"
+           "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\n"
+           "country = CH\ntun_name = tx0\npool_v4 = \"10.99.0.0/20\"\npool_v6 = \"fd01::/64\"\n"
+           "dns_upstream = {\"9.9.9.9\", \"[2620:fe::fe]:5353\"}\n"
+           "policy = {\"reject tcp * 6881-6999\",\n \"accept * *\"}\nipv6 = no\n");
+    assert_string_equal(config.network_file, "/etc/x/net.conf");
+    assert_string_equal(config.key_dir, "/etc/x/.");
+    assert_string_equal(config.run_dir, "/tmp/r");
+    assert_string_equal(config.control_socket, "/etc/x/c.sock");
+    assert_int_equal(config.log_level, MVPN_LOG_DEBUG);
+    assert_int_equal(config.listen_count, 2);
+    assert_string_equal(listen_text(0), "0.0.0.0:4433");
+    assert_string_equal(listen_text(1), "[::]:4434");
+    assert_string_equal(config.relay.name, "exit-1");
+    assert_int_equal(config.relay.address_count, 2);
+    assert_int_equal(config.relay.addresses[1].port, 4434);
+    assert_int_equal(config.relay.bandwidth_mbit, 1000);
+    assert_string_equal(config.relay.country, "CH");
+    assert_string_equal(config.exit.tun_name, "tx0");
+    assert_int_equal(config.exit.pool_v4.bits, 20);
+    assert_int_equal(config.exit.pool_v6.addr.ip[1], 1);
+    assert_int_equal(config.exit.dns_count, 2);
+    assert_int_equal(config.exit.dns_upstream[0].port, 53);
+    assert_int_equal(config.exit.dns_upstream[1].port, 5353);
+    assert_false(config.exit.dns_is_from_system);
+    assert_string_equal(config.exit.policy, "reject tcp * 6881-6999\naccept * *\n");
+    assert_int_equal(config.exit.ipv6, MVPN_IPV6_NO);
+
+    expect(MVPN_CONFIG_CLIENT,
+           "tun_name = t0\npath = {guard-1, \"exit-1\"}\nexit_country = JP\n"
+           "size_policy = full\nroutes = none\nmark = 0x10\ntable = 77\nset_resolv_conf = true\n"
+           "listen = {\"0.0.0.0:0\"}\n");
+    assert_string_equal(config.client.tun_name, "t0");
+    assert_int_equal(config.client.path_count, 2);
+    assert_int_equal(config.client.hops, 2);
+    assert_string_equal(config.client.path[0], "guard-1");
+    assert_string_equal(config.client.path[1], "exit-1");
+    assert_string_equal(config.client.exit_country, "JP");
+    assert_int_equal(config.client.size_policy, MVPN_SIZE_FULL);
+    assert_false(config.client.routes_all);
+    assert_int_equal(config.client.mark, 16);
+    assert_int_equal(config.client.table, 77);
+    assert_true(config.client.set_resolv_conf);
+    assert_int_equal(config.listen_count, 1);
+    expect(MVPN_CONFIG_CLIENT, "hops = 5\n");
+    assert_int_equal(config.client.hops, 5);
+}
+
+/* Whole texts: they are what a person gets. "F" stands for the file's name. */
+static void test_faults(void **state)
+{
+    (void)state;
+    static const struct {
+        enum mvpn_config_kind kind;
+        const char *text;
+        const char *expected;
+    } rows[] = {
+        {MVPN_CONFIG_CLIENT, "hops = 3\nhosp = 4\n",
+         "F:2: unknown key 'hosp'. Did you mean 'hops'?"},
+        {MVPN_CONFIG_CLIENT, "\nnetwrk_file = x\n",
+         "F:2: unknown key 'netwrk_file'. Did you mean 'network_file'?"},
+        {MVPN_CONFIG_EXIT, "dns = \"9.9.9.9\"\n",
+         "F:1: unknown key 'dns'. Did you mean 'dns_upstream'?"},
+        {MVPN_CONFIG_CLIENT, "colour = red\n",
+         "F:1: unknown key 'colour'. Remove it or mend its spelling"},
+        {MVPN_CONFIG_RELAY, "hops = 3\n",
+         "F:1: 'hops' is a key of the client's configuration. Remove the line"},
+        {MVPN_CONFIG_CLIENT, "pool_v4 = \"10.0.0.0/8\"\n",
+         "F:1: 'pool_v4' is a key of the exit's configuration. Remove the line"},
+        {MVPN_CONFIG_CLIENT, "hops = 2\nmark = 1\nhops = 3\n",
+         "F:3: 'hops' was given in line 1 already. Keep one of them"},
+        {MVPN_CONFIG_RELAY, "listen = {\"0.0.0.0:1\"}\nlisten = {\"[::]:1\"}\n",
+         "F:2: 'listen' was given in line 1 already. Keep one of them"},
+        {MVPN_CONFIG_RELAY, "listen = \"0.0.0.0:1\"\nlisten = \"[::]:1\"\n",
+         "F:2: 'listen' was given in line 1 already. Keep one of them"},
+        {MVPN_CONFIG_RELAY, "listen = {\"0.0.0.0:1\"}\nlisten = {\"[::]:1\", \"0.0.0.0:1\"}\n",
+         "F:2: 'listen' was given in line 1 already. Keep one of them"},
+        {MVPN_CONFIG_CLIENT, "hops = 6\n",
+         "F:1: hops: 6 is out of range. Write a number from 1 to 5"},
+        {MVPN_CONFIG_CLIENT, "hops = 0\n",
+         "F:1: hops: 0 is out of range. Write a number from 1 to 5"},
+        {MVPN_CONFIG_CLIENT, "hops = three\n", "F:1: invalid integer value for option 'hops'"},
+        {MVPN_CONFIG_CLIENT, "set_resolv_conf = maybe\n",
+         "F:1: invalid boolean value for option 'set_resolv_conf'"},
+        {MVPN_CONFIG_CLIENT, "hops 3\n", "F:1: missing equal sign after option 'hops'"},
+        {MVPN_CONFIG_CLIENT, "path = {a, b\n",
+         "F:2: the file ends inside a value. Close the \"quotes\" or the {list}"},
+        {MVPN_CONFIG_CLIENT, "path = {a, b}\nhops = 3\n",
+         "F: path names 2 relays but hops is 3. Remove hops, or name as many relays"},
+        {MVPN_CONFIG_CLIENT, "path = {a,\n a}\n",
+         "F:2: path: 'a' is in the path twice. Name different relays"},
+        {MVPN_CONFIG_CLIENT, "path = {a, b, c, d, e, f}\n",
+         "F:1: path: at most 5 relays are possible"},
+        {MVPN_CONFIG_CLIENT, "path = {\"A B\"}\n",
+         "F:1: path: 'A B' is neither a relay's name nor its identity (44 characters of base64). "
+         "See "
+         "them with meshvpn-bootstrap show"},
+        {MVPN_CONFIG_RELAY, "listen = {\"0.0.0.0\"}\n",
+         "F:1: listen: '0.0.0.0' has no port, and others must know the port. Write it as "
+         "0.0.0.0:443 or [::]:443"},
+        {MVPN_CONFIG_RELAY, "listen = {\"localhost:443\"}\n",
+         "F:1: listen: 'localhost:443' is not an address with a port. Write it as 0.0.0.0:443 or "
+         "[::]:443"},
+        {MVPN_CONFIG_RELAY, "listen = {\"0.0.0.0:70000\"}\n",
+         "F:1: listen: '0.0.0.0:70000' is not an address with a port. Write it as 0.0.0.0:443 or "
+         "[::]:443"},
+        {MVPN_CONFIG_RELAY, "listen = {\"0.0.0.0:1\",\n\"1.2.3.4:2\"}\n",
+         "F:2: listen: '1.2.3.4:2' is a second IPv4 address; one per family is possible. Listen on "
+         "all addresses with 0.0.0.0:PORT"},
+        {MVPN_CONFIG_RELAY, "log_level = loud\n",
+         "F:1: log_level: 'loud' is not possible. Write error, warn, info or debug"},
+        {MVPN_CONFIG_RELAY, "name = \"Exit 1\"\n",
+         "F:1: name: 'Exit 1' is not a name. Use 1 to 24 of a-z, 0-9 and -"},
+        {MVPN_CONFIG_RELAY, "address = {\"0.0.0.0:443\"}\n",
+         "F:1: address: this address is published, so it must be one that others reach. 0.0.0.0 "
+         "and "
+         "[::] belong to listen"},
+        {MVPN_CONFIG_RELAY, "country = ch\n",
+         "F:1: country: 'ch' is not a country. Write two upper-case letters, such as CH"},
+        {MVPN_CONFIG_RELAY, "bandwidth_mbit = 0\n",
+         "F:1: bandwidth_mbit: 0 is out of range. Write a number from 1 to 4000000"},
+        {MVPN_CONFIG_EXIT, "tun_name = \"a/b\"\n",
+         "F:1: tun_name: 'a/b' is no name for an interface. Use 1 to 15 of a-z, A-Z, 0-9, _, - and "
+         "."},
+        {MVPN_CONFIG_EXIT, "tun_name = abcdefghijklmnop\n",
+         "F:1: tun_name: 'abcdefghijklmnop' is no name for an interface. Use 1 to 15 of a-z, A-Z, "
+         "0-9, _, - and ."},
+        {MVPN_CONFIG_EXIT, "pool_v4 = \"10.64.0.1/16\"\n",
+         "F:1: pool_v4: '10.64.0.1/16' has bits set behind its length of 16. Write the first "
+         "address "
+         "of the range, as in 10.64.0.0/16"},
+        {MVPN_CONFIG_EXIT, "pool_v4 = \"fd00::/64\"\n",
+         "F:1: pool_v4: 'fd00::/64' is not an IPv4 prefix. Write it as 10.64.0.0/16"},
+        {MVPN_CONFIG_EXIT, "pool_v4 = \"10.64.0.0/30\"\n",
+         "F:1: pool_v4: '10.64.0.0/30' is too big or too small. Take a prefix length from 8 to 29"},
+        {MVPN_CONFIG_EXIT, "dns_upstream = {resolver}\n",
+         "F:1: dns_upstream: 'resolver' is not an address. Write it as 9.9.9.9 or "
+         "[2620:fe::fe]:53"},
+        {MVPN_CONFIG_EXIT, "ipv6 = true\n",
+         "F:1: ipv6: 'true' is not possible. Write auto, yes or no"},
+        {MVPN_CONFIG_CLIENT, "table = 254\n",
+         "F:1: table: 253 to 255 are the system's own routing tables. Take another number, such as "
+         "19798"},
+        {MVPN_CONFIG_CLIENT, "network_file = \"\"\n",
+         "F:1: network_file: a path of 1 to 4095 characters is expected"},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        char expected[512];
+        (void)snprintf(expected, sizeof(expected), "/etc/x/test.conf%s", rows[i].expected + 1);
+        assert_int_equal(parse(rows[i].kind, rows[i].text), MVPN_E_CONFIG);
+        assert_string_equal(fault.text, expected);
+    }
+    /* The exit's own words for what is wrong with a rule, with our place. */
+    assert_int_equal(parse(MVPN_CONFIG_EXIT, "policy = {\"accept * *\",\n \"refuse * *\"}\n"),
+                     MVPN_E_CONFIG);
+    assert_non_null(strstr(fault.text, "/etc/x/test.conf:2: policy: 'refuse * *': "));
+    assert_non_null(strstr(fault.text, "Write a rule as "));
+    static const char with_zero[] = "hops = 3\n\0hops = 4\n";
+    assert_int_equal(mvpn_config_parse("z", with_zero, sizeof(with_zero) - 1, MVPN_CONFIG_CLIENT,
+                                       &config, &fault),
+                     MVPN_E_CONFIG);
+    assert_string_equal(fault.text, "z: holds a zero byte; it is not a text file");
+}
+
+/* One mistake does not spoil the next reading. */
+static void test_again_after_fault(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(MVPN_CONFIG_CLIENT, "path = {\"unclosed"), MVPN_E_CONFIG);
+    expect(MVPN_CONFIG_CLIENT, "hops = 4\n");
+    assert_int_equal(config.client.hops, 4);
+    assert_int_equal(parse(MVPN_CONFIG_CLIENT, "\n\nhops = 9\n"), MVPN_E_CONFIG);
+    assert_non_null(strstr(fault.text, "test.conf:3: "));
+}
+
+static void test_files(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/mvpn-config-test.XXXXXX";
+    int fd = mkstemp(path);
+    mvpn_addr dns[3];
+    static const char resolv[] = "# c\nsearch lan\nnameserver 9.9.9.9\nnameserver fe80::1%eth0\n"
+                                 "options x\nnameserver\t2620:fe::fe\n";
+    assert_true(fd >= 0);
+    (void)close(fd);
+    assert_int_equal(mvpn_file_write(path, resolv, sizeof(resolv) - 1, 0644, &fault), 0);
+    assert_int_equal(mvpn_config_read_resolv(path, dns, 3), 2);
+    assert_int_equal(dns[0].port, 53);
+    assert_int_equal(dns[1].family, 6);
+    assert_int_equal(mvpn_config_read_resolv(path, dns, 1), 1);
+
+    assert_int_equal(mvpn_file_write(path, "key_dir = k\n", 12, 0644, &fault), 0);
+    assert_int_equal(mvpn_config_load(path, MVPN_CONFIG_RELAY, &config, &fault), 0);
+    assert_string_equal(config.key_dir, "/tmp/k");
+    (void)unlink(path);
+    assert_int_equal(mvpn_config_load(path, MVPN_CONFIG_RELAY, &config, &fault), MVPN_E_UNKNOWN);
+    assert_int_equal(mvpn_config_read_resolv(path, dns, 3), 0);
+}
+
+/* docs/configuration.md is what the table says; the path comes from the build. */
+static void test_docs(void **state)
+{
+    (void)state;
+    const char *path = getenv("MVPN_CONFIGURATION_MD");
+    char *made = NULL;
+    uint8_t *kept = NULL;
+    size_t made_size = 0, kept_size = 0;
+    if (path == NULL) {
+        skip();
+    }
+    FILE *out = open_memstream(&made, &made_size);
+    assert_non_null(out);
+    mvpn_config_write_docs(out);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(mvpn_file_read(path, MVPN_CONFIG_SIZE_MAX, false, &kept, &kept_size, &fault),
+                     0);
+    assert_string_equal((const char *)kept, made);
+    mvpn_file_free(kept, kept_size);
+    free(made);
+}
+
+/* The examples are read by the programs they are for. */
+static void test_examples(void **state)
+{
+    (void)state;
+    static const enum mvpn_config_kind kinds[] = {MVPN_CONFIG_RELAY, MVPN_CONFIG_EXIT,
+                                                  MVPN_CONFIG_CLIENT};
+    const char *dir = getenv("MVPN_EXAMPLES");
+    if (dir == NULL) {
+        skip();
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(kinds); i++) {
+        char path[PATH_MAX];
+        (void)snprintf(path, sizeof(path), "%s/%s.conf", dir, mvpn_config_kind_name(kinds[i]));
+        if (mvpn_config_load(path, kinds[i], &config, &fault) != 0) {
+            fail_msg("%s", fault.text);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_all_keys),
+        cmocka_unit_test(test_faults),   cmocka_unit_test(test_again_after_fault),
+        cmocka_unit_test(test_files),    cmocka_unit_test(test_docs),
+        cmocka_unit_test(test_examples),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
