@@ -14,12 +14,12 @@ for blake3 in /usr/share/cargo/registry/blake3-*/c; do
 done
 export CC flags
 # shellcheck disable=SC2016 # expands in the inner shell
-find src include -name '*.h' | sort | xargs -P 2 -I{} sh -c '
+find src include -name '*.h' 2>/dev/null | sort | xargs -P 2 -I{} sh -c '
     # shellcheck disable=SC2086 # words
     header=${1#src/} && header=${header#include/}
     printf "#include \"%s\"\n#include \"%s\"\ntypedef int alone;\n" "$header" "$header" |
         $CC $flags -x c - 2>&1 | sed "s|^|$1: |" | grep . && exit 1
     exit 0' sh {}
 code=$?
-[ "$code" = 0 ] && echo "$(find src include -name '*.h' | wc -l) headers compile alone"
+[ "$code" = 0 ] && echo "$(find src include -name '*.h' 2>/dev/null | wc -l) headers compile alone"
 exit $((code != 0))
