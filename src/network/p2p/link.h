@@ -1,8 +1,8 @@
 /*
  * Links: authenticated, encrypted channels between neighbours over datagrams (docs/protocol.md §4).
- * One `mvpn_links` holds all links of a node: handshakes, connection ids, replay windows, rekey, path
- * checks, path MTU, acknowledged messages. Sans-IO: datagrams and time in, datagrams, messages and
- * events out. Called by the engines of src/core.
+ * One `mvpn_links` holds all links of a node: handshakes, connection ids, replay windows, rekey,
+ * path checks, path MTU, acknowledged messages. Sans-IO: datagrams and time in, datagrams, messages
+ * and events out. Called by the engines of src/core.
  */
 #ifndef MVPN_NETWORK_P2P_LINK_H
 #define MVPN_NETWORK_P2P_LINK_H
@@ -27,11 +27,11 @@ typedef struct mvpn_link_target {
 } mvpn_link_target;
 
 typedef struct mvpn_links_config {
-    mvpn_aead *aead;        /* borrowed, as are the next two */
+    mvpn_aead *aead; /* borrowed, as are the next two */
     mvpn_rng *rng;
     mvpn_packet_pool *pool;
     mvpn_key network_id;
-    bool closed;            /* closed network: secret and membership certificates count (§2) */
+    bool closed; /* closed network: secret and membership certificates count (§2) */
     mvpn_key network_secret;
     mvpn_ed25519_pub network_pub;
     int64_t unix_offset_us; /* Unix time = now + offset */
@@ -44,29 +44,30 @@ typedef struct mvpn_links_config {
     /* 0 = the limits of §10; tests lower them. */
     size_t links_max;
     size_t half_open_max;
-    uint32_t load_half_open;     /* cookies from so many half-open links on */
-    uint32_t load_first_per_s;   /* and from so many first packets a second on */
-    uint64_t rekey_packets;      /* 0 = 2^31; tests lower it */
-    uint64_t exhaust_packets;    /* 0 = 2^32 - 1 */
-    mvpn_time rekey_after;       /* 0 = 120 s */
+    uint32_t load_half_open;   /* cookies from so many half-open links on */
+    uint32_t load_first_per_s; /* and from so many first packets a second on */
+    uint64_t rekey_packets;    /* 0 = 2^31; tests lower it */
+    uint64_t exhaust_packets;  /* 0 = 2^32 - 1 */
+    mvpn_time rekey_after;     /* 0 = 120 s */
 } mvpn_links_config;
 
 MVPN_WUR int mvpn_links_new(const mvpn_links_config *config, mvpn_time now, mvpn_links **ret);
 void mvpn_links_free(mvpn_links *links);
 
 /**
- * Give a link to the relay `target`: the open or opening one if there is one, else a new handshake is
- * begun (IK if we are a relay, NK if not). `*ret` is valid until its CLOSED event has been pulled.
- * MVPN_E_LIMIT, MVPN_E_NOMEM.
+ * Give a link to the relay `target`: the open or opening one if there is one, else a new handshake
+ * is begun (IK if we are a relay, NK if not). `*ret` is valid until its CLOSED event has been
+ * pulled. MVPN_E_LIMIT, MVPN_E_NOMEM.
  */
 MVPN_WUR int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time now,
                              mvpn_link **ret);
 
 /**
- * Take one datagram (`packet->data`, `packet->remote`, `packet->local`); always takes the packet unless
- * it returns 1: then `*ret_link` and `*ret_header` describe a verified message of a circuit or DHT
- * command (link commands are handled inside), `packet->data/len` is its body (Relay: the whole padded
- * body), and the packet is the caller's. Returns 0 when consumed, or a drop code for the counters.
+ * Take one datagram (`packet->data`, `packet->remote`, `packet->local`); always takes the packet
+ * unless it returns 1: then `*ret_link` and `*ret_header` describe a verified message of a circuit
+ * or DHT command (link commands are handled inside), `packet->data/len` is its body (Relay: the
+ * whole padded body), and the packet is the caller's. Returns 0 when consumed, or a drop code for
+ * the counters.
  */
 MVPN_WUR int mvpn_links_recv(mvpn_links *links, mvpn_packet *packet, mvpn_time now,
                              mvpn_link **ret_link, mvpn_header *ret_header);
@@ -76,26 +77,31 @@ void mvpn_links_tick(mvpn_links *links, mvpn_time now);
 mvpn_time mvpn_links_deadline(const mvpn_links *links);
 
 /**
- * Send a message. `packet->data/len` is the body (taken in every case; needs 64 bytes of headroom and 32 of
- * tailroom). `header->link_seq` is ignored. With `acked` it is resent until acknowledged (§4.5), and while
- * the link is still opening it waits (at most 64 messages); unacknowledged ones are refused then.
- * The result goes to the out queue. MVPN_E_STATE, MVPN_E_LIMIT, MVPN_E_EXHAUSTED, MVPN_E_NOMEM.
+ * Send a message. `packet->data/len` is the body (taken in every case; needs 64 bytes of headroom
+ * and 32 of tailroom). `header->link_seq` is ignored. With `acked` it is resent until acknowledged
+ * (§4.5), and while the link is still opening it waits (at most 64 messages); unacknowledged ones
+ * are refused then. The result goes to the out queue. MVPN_E_STATE, MVPN_E_LIMIT, MVPN_E_EXHAUSTED,
+ * MVPN_E_NOMEM.
  */
-MVPN_WUR int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *header, bool acked,
-                            mvpn_time now);
+MVPN_WUR int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *header,
+                            bool acked, mvpn_time now);
 
 /** Datagrams ready to be sent (`remote`, `local` set); the caller drains the queue. */
 mvpn_packet_queue *mvpn_links_out(mvpn_links *links);
 
 /** Sending to `remote` failed with EMSGSIZE: go back to splitting (§4.7). */
 void mvpn_links_message_too_big(mvpn_links *links, const mvpn_addr *remote, mvpn_time now);
-/** The node's own address or network changed: take fresh connection ids and probe all paths anew (§4.3). */
+/** The node's own address or network changed: take fresh connection ids and probe all paths anew
+ * (§4.3). */
 void mvpn_links_local_changed(mvpn_links *links, mvpn_time now);
 /** Correct the idea of Unix time. */
 void mvpn_links_set_unix_offset(mvpn_links *links, int64_t unix_offset_us);
 
 /** Close one link (sends LinkClose); its CLOSED event follows. */
 void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now);
+
+/** Close all links: each peer is told once. */
+void mvpn_links_close_all(mvpn_links *links, mvpn_time now);
 
 enum mvpn_link_event_type {
     MVPN_LINK_OPENED, /* ours: handshake done; theirs: first packet verified */
@@ -105,7 +111,8 @@ enum mvpn_link_event_type {
 typedef struct mvpn_link_event {
     enum mvpn_link_event_type type;
     mvpn_link *link;
-    int error; /* CLOSED: 0 closed by us or idle, MVPN_E_TIMEOUT, _REFUSED (peer closed), _EXHAUSTED, ... */
+    int error; /* CLOSED: 0 closed by us or idle, MVPN_E_TIMEOUT, _REFUSED (peer closed),
+                  _EXHAUSTED, ... */
 } mvpn_link_event;
 
 bool mvpn_links_pull_event(mvpn_links *links, mvpn_link_event *ret);

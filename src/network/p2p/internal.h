@@ -1,0 +1,419 @@
+/*
+ * What the files of the link layer share. Private to src/network/p2p and its tests.
+ *
+ * A *session* is one set of keys with its connection ids and path; a *link* is what the owner sees:
+ * the acknowledged messages, the events, the owner's pointer. A session begins as our attempt (with
+ * a link from the start) or as half-open (the peer's; it gets its link when its first packet
+ * verifies).
+ *
+ *   ATTEMPT --reply verified--> OPEN          HALF_OPEN --first packet verified--> OPEN
+ *      |10 s                                      |10 s, or evicted
+ *      v                                          v
+ *   link CLOSED (time-out)                    forgotten without a trace
+ */
+#ifndef MVPN_NETWORK_P2P_INTERNAL_H
+#define MVPN_NETWORK_P2P_INTERNAL_H
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/timer.h"
+#include "crypto/hash.h"
+#include "crypto/noise.h"
+#include "crypto/replay.h"
+#include "network/p2p/admission.h"
+#include "network/p2p/link.h"
+#include "wire/certificate.h"
+#include "wire/handshake.h"
+#include "wire/linkmsg.h"
+
+/* Transport packets. (§4.1) */
+#define TRANSPORT_HEADER_LEN 13
+#define TRANSPORT_TAG_AT_CELL (TRANSPORT_HEADER_LEN + MVPN_HEADER_LEN)
+/* What the link adds to a body. */
+#define TRANSPORT_OVERHEAD (TRANSPORT_HEADER_LEN + MVPN_HEADER_LEN + MVPN_AEAD_TAG)
+/* Passes every path we use; larger ones only after a probe. (§4.7) */
+#define PACKET_SAFE MVPN_HANDSHAKE_LEN
+#define PACKET_FULL (TRANSPORT_OVERHEAD + MVPN_BODY_MAX)
+
+/* Limits of §10. */
+#define LINKS_MAX 4096
+#define HALF_OPEN_MAX 1024
+#define LOAD_HALF_OPEN 64
+#define LOAD_FIRST_PER_S 100
+#define ACKED_PER_LINK 512
+/* Messages that wait for a link to open. */
+#define WAITING_PER_LINK 64
+/* All links' messages awaiting acknowledgement: each holds a packet of the pool. */
+#define ACKED_PER_NODE 8192
+/* A sequence is handled once within so many. (§4.5) */
+#define DEDUPE_WINDOW 1024
+#define REPLAY_WINDOW 8192
+/* Messages of which one half has come. (§4.7) */
+#define PARTS_PER_LINK 32
+/* Each holds a packet of the pool for up to a second: so many for all links. */
+#define PARTS_PER_NODE 512
+
+#define REKEY_PACKETS (UINT64_C(1) << 31)
+#define EXHAUST_PACKETS UINT64_C(0xffffffff)
+#define REKEY_AFTER MVPN_S(120)
+#define EPOCH_OVERLAP MVPN_S(10)
+#define OPEN_TIMEOUT MVPN_S(10)
+#define HALF_OPEN_TIMEOUT MVPN_S(10)
+#define REPLY_KEPT MVPN_S(5)
+#define ID_OVERLAP MVPN_S(10)
+#define IDLE_CLOSE MVPN_S(300)
+#define KEEPALIVE_AFTER MVPN_S(15)
+/* Before a measurement. */
+#define RTT_ASSUMED_US 100000u
+
+struct epoch {
+    bool live;
+    uint32_t number;
+    mvpn_key send_key;
+    mvpn_key recv_key;
+    uint64_t send_pn;
+    mvpn_replay replay;
+    uint64_t *words; /* one of the session's two windows */
+};
+
+/* 1 in use, 4 spares, and as many on their way out; a peer that moves faster has to wait. */
+#define LOCAL_IDS 10
+/* Spares that we want the peer to hold. */
+#define SPARES_WANTED 3
+
+struct local_id {
+    mvpn_hash_node node; /* in links->ids while live */
+    struct session *session;
+    mvpn_connection_id id;
+    uint32_t order; /* ids are used in the order given */
+    mvpn_time retire_at;
+    bool live;
+};
+
+/* Addresses whose check failed lately. */
+#define FAILED_PATHS 4
+
+struct path_check {
+    bool active;
+    mvpn_addr addr;
+    uint8_t local;
+    uint64_t token;
+    unsigned sent; /* challenges */
+    /* All that was sent there before it is proven, and what came from there. (§4.6) */
+    unsigned packets_out;
+    uint64_t bytes_out;
+    uint64_t bytes_in;
+};
+
+struct failed_path {
+    mvpn_addr addr;
+    mvpn_time until;
+};
+
+struct part_slot {
+    mvpn_packet *packet; /* data and len are the part's bytes; NULL: slot is free */
+    mvpn_time until;
+    uint16_t id;
+    uint8_t index;
+};
+
+enum session_state {
+    SESSION_ATTEMPT,
+    SESSION_HALF_OPEN,
+    SESSION_OPEN,
+};
+
+enum session_timer {
+    TIMER_HANDSHAKE, /* resend, give up, forget */
+    TIMER_REKEY,
+    TIMER_EPOCH, /* wipe the previous epoch */
+    TIMER_IDS,
+    TIMER_PATH,
+    TIMER_PMTU,
+    TIMER_PARTS,
+    TIMER_ALIVE,
+    TIMER_COUNT,
+    TIMER_RESEND = TIMER_COUNT, /* of an acked message, not of a session */
+};
+
+/* Present until the session is open. */
+struct handshake {
+    mvpn_noise noise;                   /* initiator */
+    uint8_t packet[MVPN_HANDSHAKE_LEN]; /* first packet, or the reply */
+    uint8_t mac1[MVPN_HANDSHAKE_MAC_LEN];
+    mvpn_connection_id source; /* ours */
+    unsigned sends;
+    unsigned cookies;
+    /* responder */
+    mvpn_hash_node by_ephemeral;
+    mvpn_list in_half_open; /* links->half_open, oldest first */
+    uint8_t ephemeral[32];
+};
+
+struct session {
+    mvpn_links *links;
+    mvpn_link *link; /* NULL while half-open */
+    enum session_state state;
+    bool is_initiator;
+    bool is_ik;
+    bool is_exhausted; /* nothing may be sealed any more; the link is about to close */
+    struct handshake *hs;
+    mvpn_time began;
+    mvpn_time opened;
+    mvpn_timer timers[TIMER_COUNT];
+
+    /* Who the peer is: with IK, or as initiator. */
+    bool has_peer_identity;
+    mvpn_ed25519_pub peer_identity;
+    mvpn_key peer_key;       /* its static key, where there is one */
+    mvpn_key handshake_hash; /* of the latest handshake */
+
+    mvpn_key send_mask;
+    mvpn_key recv_mask;
+    struct epoch cur, prev, next; /* next: keys only, until the first packet of it verifies */
+    uint64_t windows[2][MVPN_REPLAY_WORDS(REPLAY_WINDOW)];
+    mvpn_noise rekey; /* initiator, while is_rekeying */
+    bool is_rekeying;
+    bool is_rekey_due;
+
+    struct local_id local[LOCAL_IDS];
+    uint32_t local_next;    /* order of the next id given */
+    uint32_t local_highest; /* highest order that the peer has used */
+    bool is_giving_ids;     /* a LinkNewIds is under way: one at a time keeps the order */
+    mvpn_connection_id remote;
+    mvpn_connection_id spares[MVPN_HANDSHAKE_IDS_MAX];
+    size_t spare_count;
+
+    mvpn_addr addr; /* proven */
+    uint8_t local_socket;
+    struct path_check check;
+    struct failed_path failed[FAILED_PATHS];
+    size_t failed_next;
+
+    uint16_t peer_max_datagram;
+    bool is_full_size;
+    uint64_t probe_token;
+    unsigned probes; /* sent in this series */
+
+    struct part_slot parts[PARTS_PER_LINK];
+    uint16_t part_next_id;
+
+    mvpn_time last_recv;
+    bool has_received;
+    bool has_received_epoch; /* anything in the current epoch */
+    mvpn_time alive_after;   /* this keepalive's 15 s, jittered */
+    unsigned pings;          /* unanswered */
+};
+
+enum link_state {
+    LINK_OPENING,
+    LINK_OPEN,
+    LINK_CLOSED,
+};
+
+struct mvpn_link {
+    mvpn_links *links;
+    enum link_state state;
+    struct session *session; /* NULL when closed */
+    mvpn_link_target target; /* of ours */
+    bool has_target;
+    bool has_identity;
+    mvpn_ed25519_pub identity;
+    mvpn_hash_node by_identity;
+    mvpn_list in_links;
+    uint32_t number; /* distinguishes links in the table of acked messages */
+    mvpn_time opening_since;
+    mvpn_time last_use;
+    uint8_t cookie[MVPN_COOKIE_LEN];
+    mvpn_time cookie_at;
+    bool has_cookie;
+
+    mvpn_list in_events;
+    bool ev_opened;
+    bool ev_closed;
+    int close_error;
+
+    uint32_t srtt_us;
+    uint64_t ping_token;
+    mvpn_time ping_at; /* 0: none outstanding */
+    mvpn_addr observed;
+    int64_t clock_offset_s;
+    bool has_sent_versions;
+
+    void *user;
+    size_t holds;
+
+    /* Acknowledged messages (§4.5). */
+    uint32_t next_seq; /* 0: used up */
+    mvpn_list acked;   /* of struct acked, by sequence */
+    size_t acked_count;
+    mvpn_replay dedupe;
+    uint64_t dedupe_words[MVPN_REPLAY_WORDS(DEDUPE_WINDOW)];
+    uint32_t acks[MVPN_LINK_ACK_MAX];
+    size_t ack_count;
+    mvpn_list in_acks;
+};
+
+/* A message that is sent until it is acknowledged. */
+struct acked {
+    mvpn_list in_link;
+    mvpn_hash_node by_seq;
+    mvpn_timer timer; /* kind TIMER_RESEND */
+    mvpn_link *link;
+    mvpn_packet *packet; /* the body, never sent itself */
+    mvpn_header header;
+    unsigned sends;
+    mvpn_time first_sent;
+    mvpn_time interval;
+};
+
+struct mvpn_links {
+    mvpn_links_config config;
+    mvpn_key token;
+    mvpn_key psk;
+    mvpn_siphash_key sip;
+    mvpn_admission *admission; /* NULL if we answer nobody */
+    mvpn_timers timers;
+    mvpn_hash ids;
+    mvpn_hash by_identity;
+    mvpn_hash by_ephemeral;
+    mvpn_hash by_seq;
+    mvpn_list links;
+    size_t link_count;
+    uint32_t link_next_number;
+    size_t session_count;
+    mvpn_list half_open;
+    size_t half_open_count;
+    mvpn_list events;
+    mvpn_list acks;      /* links with acknowledgements to send */
+    mvpn_list graveyard; /* links whose CLOSED event has been pulled: freed at the next call */
+    mvpn_packet_queue out;
+    struct acked *acked_nodes;
+    size_t acked_unused; /* nodes from here on were never in use */
+    mvpn_list acked_free;
+    size_t part_count;
+    mvpn_links_counters counters;
+    mvpn_time now; /* of the latest call; for deadline() alone */
+};
+
+/* link.c */
+/** Unix seconds; never 0. */
+uint64_t links_unix(const mvpn_links *links, mvpn_time now);
+/** A new link object, or NULL (bound or memory). */
+mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity);
+mvpn_link *link_by_identity(mvpn_links *links, const mvpn_ed25519_pub *identity);
+/** The link's session is ready: event, waiting messages, probes. */
+void link_opened(mvpn_link *link, mvpn_time now);
+/** End a link: keys are wiped now, the CLOSED event carries `error`. The session is gone
+ * afterwards. */
+void link_fail(mvpn_link *link, int error);
+/** Note a measured round trip. */
+void link_measured(mvpn_link *link, mvpn_time rtt);
+/** max(floor, 1.5 RTT). */
+mvpn_time link_timeout(const mvpn_link *link, mvpn_time floor);
+/** Ping, to measure or to learn whether the peer lives. */
+void link_ping(mvpn_link *link, mvpn_time now);
+
+/* handshake.c */
+/** The session as calloc gives it, with its timers' room; NULL without memory. */
+struct session *session_new(mvpn_links *links, mvpn_time now);
+/** Unlink, wipe, free; NULL is allowed. */
+void session_free(struct session *s);
+/** Begin (or begin anew) the attempt of an OPENING link. */
+MVPN_WUR int handshake_begin(mvpn_link *link, mvpn_time now);
+void handshake_timer(struct session *s, mvpn_time now);
+/** Take a handshake packet; it is consumed. Returns 0 or a drop code. */
+MVPN_WUR int handshake_recv(mvpn_links *links, mvpn_packet *packet, mvpn_time now);
+/** A packet of a half-open session has verified: give it its link. MVPN_E_STATE if it lost to
+ * another session with this peer or there is no room: then it is gone. */
+MVPN_WUR int handshake_confirm(struct session *s, mvpn_time now);
+
+/* transport.c */
+/** First epoch's keys from the finished handshake. */
+void transport_start(struct session *s, const mvpn_noise *noise);
+/**
+ * Seal `packet` (its body) under `header` and queue it to `to`, or to the proven address if NULL.
+ * The packet is taken in every case. MVPN_E_EXHAUSTED: the link closes at the next tick; who has
+ * nothing better to do about it may ignore it.
+ */
+int transport_send(struct session *s, mvpn_packet *packet, const mvpn_header *header,
+                   const mvpn_addr *to, uint8_t to_socket, mvpn_time now);
+/** Send an unacknowledged link command. MVPN_E_NOMEM, MVPN_E_EXHAUSTED. */
+int transport_command(struct session *s, unsigned command, mvpn_bytes body, mvpn_time now);
+/** Likewise with an 8-byte token. */
+int transport_token(struct session *s, unsigned command, uint64_t token, mvpn_time now);
+/**
+ * Find the session, verify, commit the replay window and epochs. On success `packet->data/len` is
+ * the body, `*ret_is_newest` tells whether the packet number was the highest, `*ret_id` which of
+ * our ids it came by. The packet stays the caller's.
+ */
+MVPN_WUR int transport_open(mvpn_links *links, mvpn_packet *packet, mvpn_time now,
+                            struct session **ret, mvpn_header *ret_header, bool *ret_is_newest,
+                            struct local_id **ret_id);
+void epoch_wipe(struct epoch *e);
+
+/* rekey.c */
+void rekey_schedule(struct session *s, mvpn_time now);
+void rekey_begin(struct session *s, mvpn_time now);
+MVPN_WUR int rekey_request(struct session *s, mvpn_bytes body, mvpn_time now);
+MVPN_WUR int rekey_answer(struct session *s, mvpn_bytes body, mvpn_time now);
+/** Make `next` the current epoch. */
+void rekey_promote(struct session *s, mvpn_time now);
+
+/* connid.c */
+/** Give out an id (MVPN_E_LIMIT if all slots are taken) and copy it. */
+MVPN_WUR int connid_give(struct session *s, mvpn_connection_id *ret);
+struct local_id *connid_find(mvpn_links *links, const uint8_t id[static MVPN_CONNECTION_ID_LEN]);
+void connid_remove_all(struct session *s);
+/** A verified packet came by `id`: retire the older ones, give new ones. True if it is fresh. */
+bool connid_used(struct session *s, const struct local_id *id, mvpn_time now);
+void connid_replenish(struct session *s, mvpn_time now);
+void connid_timer(struct session *s, mvpn_time now);
+void connid_take_fresh(struct session *s);
+void connid_add_spares(struct session *s, const mvpn_connection_id *ids, size_t count);
+
+/* reliable.c */
+/** Takes the packet in every case. MVPN_E_LIMIT, MVPN_E_EXHAUSTED. */
+MVPN_WUR int reliable_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *header,
+                           mvpn_time now);
+/** Send a link command so. MVPN_E_NOMEM, MVPN_E_LIMIT, MVPN_E_EXHAUSTED. */
+MVPN_WUR int reliable_command(mvpn_link *link, unsigned command, mvpn_bytes body, mvpn_time now);
+/** The link opened: send what waited. */
+void reliable_start(mvpn_link *link, mvpn_time now);
+void reliable_timer(struct acked *node, mvpn_time now);
+void reliable_acknowledged(mvpn_link *link, uint32_t seq, mvpn_time now);
+/** Forget all messages, or only link commands (they belong to a session that is replaced). */
+void reliable_clear(mvpn_link *link, bool only_commands);
+/** Seen before? (Then it is only acknowledged.) */
+bool reliable_is_repeated(const mvpn_link *link, uint32_t seq);
+/** Note a sequence as handled, or as repeated, and acknowledge it soon. */
+void reliable_note(mvpn_link *link, uint32_t seq, mvpn_time now);
+void reliable_flush_acks(mvpn_link *link, mvpn_time now);
+
+/* path.c */
+/** A verified packet came from `packet->remote`. */
+void path_received(struct session *s, const mvpn_packet *packet, size_t len, bool is_newest,
+                   bool is_fresh_id, mvpn_time now);
+void path_challenged(struct session *s, const mvpn_packet *packet, uint64_t token, mvpn_time now);
+void path_response(struct session *s, const mvpn_packet *packet, uint64_t token, mvpn_time now);
+void path_timer(struct session *s, mvpn_time now);
+/** Begin a series of probes; splitting goes on until one is answered. */
+void pmtu_restart(struct session *s, mvpn_time now);
+/** Large packets seem to be lost: split and probe. */
+void pmtu_suspect(struct session *s, mvpn_time now);
+void pmtu_answered(struct session *s, uint64_t token, mvpn_time now);
+void pmtu_timer(struct session *s, mvpn_time now);
+
+/* split.c */
+/** Send a message as two parts. Takes the packet. */
+MVPN_WUR int split_send(struct session *s, mvpn_packet *packet, const mvpn_header *header,
+                        mvpn_time now);
+/**
+ * Take the body of a LinkPart. Returns 1 if `packet` now holds the joined message (header
+ * included); 0 or a drop code if the packet was taken: it waits for the other half, or was refused.
+ */
+MVPN_WUR int split_recv(struct session *s, mvpn_packet *packet, mvpn_time now);
+void split_timer(struct session *s, mvpn_time now);
+void split_clear(struct session *s);
+
+#endif

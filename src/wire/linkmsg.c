@@ -1,0 +1,103 @@
+#include "wire/linkmsg.h"
+
+#include "base/assert.h"
+#include "base/cursor.h"
+#include "base/error.h"
+
+size_t mvpn_link_ack_encode(uint8_t out[static MVPN_LINK_ACK_LEN_MAX], const uint32_t *sequences,
+                            size_t count)
+{
+    MVPN_ASSERT(count > 0 && count <= MVPN_LINK_ACK_MAX);
+    for (size_t i = 0; i < count; i++) {
+        mvpn_store32(out + 4 * i, sequences[i]);
+    }
+    return 4 * count;
+}
+
+int mvpn_link_ack_decode(uint32_t ret[static MVPN_LINK_ACK_MAX], size_t *ret_count, mvpn_bytes body)
+{
+    if (body.n == 0 || body.n % 4 != 0 || body.n > MVPN_LINK_ACK_LEN_MAX) {
+        return MVPN_E_FORMAT;
+    }
+    for (size_t i = 0; i < body.n / 4; i++) {
+        ret[i] = mvpn_load32(body.p + 4 * i);
+    }
+    *ret_count = body.n / 4;
+    return 0;
+}
+
+size_t mvpn_link_new_ids_encode(uint8_t out[static MVPN_LINK_NEW_IDS_LEN_MAX],
+                                const mvpn_connection_id *ids, size_t count)
+{
+    MVPN_ASSERT(count > 0 && count <= MVPN_HANDSHAKE_IDS_MAX);
+    mvpn_writer w = mvpn_writer_init(out, MVPN_LINK_NEW_IDS_LEN_MAX);
+    mvpn_write8(&w, (uint8_t)count);
+    for (size_t i = 0; i < count; i++) {
+        mvpn_write_bytes(&w, ids[i].b, MVPN_CONNECTION_ID_LEN);
+    }
+    return mvpn_writer_len(&w);
+}
+
+int mvpn_link_new_ids_decode(mvpn_connection_id ret[static MVPN_HANDSHAKE_IDS_MAX],
+                             size_t *ret_count, mvpn_bytes body)
+{
+    mvpn_reader r = mvpn_reader_init(body);
+    size_t count = mvpn_read8(&r);
+    if (count == 0 || count > MVPN_HANDSHAKE_IDS_MAX ||
+        body.n != 1 + count * MVPN_CONNECTION_ID_LEN) {
+        return MVPN_E_FORMAT;
+    }
+    for (size_t i = 0; i < count; i++) {
+        mvpn_read_copy(&r, ret[i].b, MVPN_CONNECTION_ID_LEN);
+    }
+    *ret_count = count;
+    return 0;
+}
+
+void mvpn_link_part_encode(uint8_t out[static MVPN_LINK_PART_HEADER_LEN], uint16_t id,
+                           uint8_t index)
+{
+    mvpn_store16(out, id);
+    out[2] = index;
+}
+
+int mvpn_link_part_decode(mvpn_link_part *ret, mvpn_bytes body)
+{
+    mvpn_reader r = mvpn_reader_init(body);
+    mvpn_link_part part;
+    part.id = mvpn_read16(&r);
+    part.index = mvpn_read8(&r);
+    part.bytes = mvpn_read_rest(&r);
+    if (r.failed || part.index > 1 || part.bytes.n == 0) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = part;
+    return 0;
+}
+
+int mvpn_link_token_decode(uint64_t *ret, mvpn_bytes body)
+{
+    if (body.n != MVPN_LINK_TOKEN_LEN) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = mvpn_load64(body.p);
+    return 0;
+}
+
+int mvpn_link_probe_decode(uint64_t *ret, mvpn_bytes body)
+{
+    if (body.n < MVPN_LINK_TOKEN_LEN) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = mvpn_load64(body.p);
+    return 0;
+}
+
+int mvpn_link_close_decode(uint8_t *ret, mvpn_bytes body)
+{
+    if (body.n != 1) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = body.p[0];
+    return 0;
+}
