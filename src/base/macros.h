@@ -17,6 +17,13 @@
 #define MVPN_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MVPN_MAX(a, b) ((a) > (b) ? (a) : (b))
 
+/** Ignore a result that must otherwise be used; the reason stands beside it. */
+#define MVPN_IGNORE(expr)                                                                          \
+    do {                                                                                           \
+        int ignored_ = (expr);                                                                     \
+        (void)ignored_;                                                                            \
+    } while (0)
+
 /** The struct of type `type` whose member `member` is at `ptr`. */
 #define MVPN_CONTAINER_OF(ptr, type, member)                                                       \
     ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -27,7 +27,8 @@ static void send_destroy(mvpn_circuit *c, mvpn_time now)
     }
     *mvpn_packet_append(p, 1) = MVPN_REASON_FINISHED;
     mvpn_header h = {.circuit = c->out, .command = MVPN_CMD_DESTROY, .length = 1};
-    (void)mvpn_link_send(c->link, p, &h, true, now); /* the guard's own timers end it otherwise */
+    MVPN_IGNORE(
+        mvpn_link_send(c->link, p, &h, true, now)); /* the guard's own timers end it otherwise */
 }
 
 static void close_with(mvpn_circuit *c, int error, enum mvpn_reason reason, unsigned failed_hop,

@@ -125,7 +125,8 @@ void relay_send_destroy(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_i
     }
     *mvpn_packet_append(p, 1) = (uint8_t)reason;
     mvpn_header h = {.circuit = *id, .command = MVPN_CMD_DESTROY, .length = 1};
-    (void)mvpn_link_send(link, p, &h, true, now); /* a link that cannot send tells nobody anyway */
+    MVPN_IGNORE(
+        mvpn_link_send(link, p, &h, true, now)); /* a link that cannot send tells nobody anyway */
 }
 
 void relay_circuit_destroy(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason reason,
@@ -331,7 +332,7 @@ static void tell_versions(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
     ls->version_told = true;
     mvpn_store16(mvpn_packet_append(p, 2), 1);
     mvpn_header h = {.command = MVPN_CMD_VERSION_LIST, .length = 2};
-    (void)mvpn_link_send(link, p, &h, false, now);
+    MVPN_IGNORE(mvpn_link_send(link, p, &h, false, now));
 }
 
 void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,

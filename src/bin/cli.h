@@ -1,0 +1,42 @@
+/*
+ * What the three daemons share: their command line, the control socket, and the wait for a signal.
+ */
+#ifndef MVPN_BIN_CLI_H
+#define MVPN_BIN_CLI_H
+
+#include "base/log.h"
+#include "io/config.h"
+#include "io/control.h"
+#include "io/network_file.h"
+#include "io/node.h"
+
+/* Exit codes: 0 done, 1 failed while running, 2 wrong usage or configuration. */
+#define CLI_FAILED 1
+#define CLI_USAGE 2
+
+typedef struct cli {
+    const char *program;
+    bool check;   /* --check: look, and start nothing */
+    bool cleanup; /* --cleanup (exit): take back what a crashed run left */
+    mvpn_config config;
+    mvpn_network_file network;
+    mvpn_log log;
+} cli;
+
+/**
+ * Read the arguments, the configuration and the network file. Returns -1 to go on, else the code to
+ * exit with (all has been said). Free with cli_done.
+ */
+int cli_start(cli *cli, int argc, char **argv, enum mvpn_config_kind kind, const char *summary);
+void cli_done(cli *cli);
+
+/** Say `fault` on stderr; returns CLI_FAILED. */
+int cli_fail(const cli *cli, const mvpn_fault *fault);
+
+/** Open the control socket, tell systemd, run until a signal, and close. Returns the exit code. */
+int cli_run(cli *cli, mvpn_loop *loop, mvpn_control_fn *status, void *ctx);
+
+/** Addresses to bind: the configured ones, or `fallback_port` of every address of both families. */
+unsigned cli_listen(const cli *cli, uint16_t fallback_port, mvpn_addr ret[static 2]);
+
+#endif

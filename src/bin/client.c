@@ -1,0 +1,167 @@
+/*
+ * meshvpn-client: the daemon that carries this host's traffic through the network.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "bin/cli.h"
+#include "io/clock.h"
+#include "io/host_client.h"
+#include "io/host_exit.h"
+#include "io/status.h"
+
+typedef struct client_program {
+    cli cli;
+    mvpn_loop *loop;
+    mvpn_node *node;
+    mvpn_host_client host;
+    mvpn_client_config client;
+    mvpn_engine_config engine;
+} client_program;
+
+static void log_failure(client_program *p, const mvpn_client_event *e)
+{
+    const mvpn_view *view = mvpn_engine_view(mvpn_node_engine(p->node));
+    const mvpn_descriptor *d = e->hop == 0 ? NULL : mvpn_view_find(view, &e->relay);
+    mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+              "a circuit could not be built: %s%s%s%s%s; trying another path",
+              mvpn_strerror(e->error), e->reason != 0 ? ", " : "",
+              e->reason != 0 ? mvpn_reason_text(e->reason) : "", d != NULL ? ", at relay " : "",
+              d != NULL ? d->name : "");
+}
+
+static void on_event(void *ctx, const mvpn_engine_event *event)
+{
+    client_program *p = ctx;
+    const mvpn_log *log = &p->cli.log;
+    const mvpn_client_event *e = &event->client;
+    if (event->type != MVPN_ENGINE_CLIENT) {
+        return;
+    }
+    switch (e->type) {
+    case MVPN_CLIENT_EVENT_CONNECTED:
+        mvpn_logf(log, MVPN_LOG_INFO, "connected");
+        break;
+    case MVPN_CLIENT_EVENT_DISCONNECTED:
+        mvpn_logf(log, MVPN_LOG_WARN, "the circuit was lost (%s): connecting again",
+                  mvpn_strerror(e->error));
+        break;
+    case MVPN_CLIENT_EVENT_BUILD_FAILED:
+        log_failure(p, e);
+        break;
+    case MVPN_CLIENT_EVENT_BLOCKED:
+        mvpn_logf(log, MVPN_LOG_ERROR, "no path can be chosen: %s", mvpn_path_block_text(e->block));
+        break;
+    }
+}
+
+static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply)
+{
+    client_program *p = ctx;
+    (void)uid;
+    if (strcmp(json_string_value(json_object_get(request, "cmd")), "status") != 0) {
+        return MVPN_E_UNKNOWN;
+    }
+    mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
+                       mvpn_clock_now());
+    return 0;
+}
+
+static int fill_path(client_program *p, mvpn_fault *fault)
+{
+    const mvpn_config_client *c = &p->cli.config.client;
+    for (unsigned i = 0; i < c->path_count; i++) {
+        const mvpn_descriptor *d = mvpn_network_file_find(&p->cli.network, c->path[i]);
+        if (d == NULL) {
+            return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                                  "path names '%s', which is not (or not only once) in %s",
+                                  c->path[i], p->cli.config.network_file);
+        }
+        p->client.fixed_path.hop[i] = d->identity;
+    }
+    p->client.fixed_path.count = c->path_count;
+    return 0;
+}
+
+static int fill_engine(client_program *p, mvpn_fault *fault)
+{
+    const mvpn_config_client *c = &p->cli.config.client;
+    const mvpn_network_file *n = &p->cli.network;
+    p->client.hops = c->hops;
+    p->client.relax = n->relax;
+    p->client.env.size_policy = c->size_policy;
+    p->client.env.family = mvpn_host_has_ipv6() ? 0 : 4;
+    memcpy(p->client.exit_country, c->exit_country, sizeof(p->client.exit_country));
+    p->engine.network_pub = n->network_pub;
+    p->engine.closed = n->is_closed;
+    p->engine.network_secret = n->network_secret;
+    p->engine.allow_private = n->allow_private;
+    p->engine.client = &p->client;
+    if (n->relay_count == 0) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s lists no relay: add some with meshvpn-bootstrap add-node",
+                              p->cli.config.network_file);
+    }
+    return fill_path(p, fault);
+}
+
+static int client_start(client_program *p, mvpn_fault *fault)
+{
+    mvpn_addr listen[2];
+    unsigned listen_count = cli_listen(&p->cli, 0, listen);
+    int r = fill_engine(p, fault);
+    if (r != 0 || p->cli.check) {
+        return r;
+    }
+    if (mvpn_loop_new(&p->loop) != 0) {
+        return mvpn_fault_set(fault, MVPN_E_SYSTEM, "cannot make an event loop");
+    }
+    r = mvpn_host_client_setup(&p->host, &p->cli.config.client, fault);
+    if (r != 0) {
+        return r;
+    }
+    p->client.tun_v4 = p->host.tun_v4;
+    p->client.tun_v6 = p->host.tun_v6;
+    p->client.gateway_v4 = p->host.gateway_v4;
+    mvpn_node_options options = {
+        .loop = p->loop,
+        .engine = &p->engine,
+        .network = &p->cli.network,
+        .listen = listen,
+        .listen_count = listen_count,
+        .mark = p->cli.config.client.mark,
+        .tun = p->host.tun,
+        .on_event = on_event,
+        .ctx = p,
+    };
+    return mvpn_node_new(&options, &p->node, fault);
+}
+
+int main(int argc, char **argv)
+{
+    mvpn_fault fault = {.text = ""};
+    client_program *p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        return CLI_FAILED;
+    }
+    int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT,
+                         "carries this host's traffic through a MeshVPN network");
+    if (code == -1) {
+        if (client_start(p, &fault) != 0) {
+            code = cli_fail(&p->cli, &fault);
+        } else if (p->cli.check) {
+            mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "configuration and network file are in order");
+            code = 0;
+        } else {
+            code = cli_run(&p->cli, p->loop, on_control, p);
+        }
+    }
+    mvpn_node_free(p->node);
+    mvpn_host_client_remove(&p->host);
+    mvpn_loop_free(p->loop);
+    mvpn_wipe(&p->engine, sizeof(p->engine));
+    cli_done(&p->cli);
+    free(p);
+    return code;
+}

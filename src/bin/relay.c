@@ -1,0 +1,7 @@
+#include "bin/relay_main.h"
+
+int main(int argc, char **argv)
+{
+    return relay_main(argc, argv, MVPN_CONFIG_RELAY,
+                      "a guard and middle relay of a MeshVPN network");
+}

@@ -1,0 +1,221 @@
+#include "bin/relay_main.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "bin/cli.h"
+#include "io/clock.h"
+#include "io/host_exit.h"
+#include "io/keyfile.h"
+#include "io/status.h"
+
+#define DEFAULT_PORT 4433
+#define EXIT_SESSIONS 4096
+
+typedef struct relay_program {
+    cli cli;
+    mvpn_node_keys keys;
+    mvpn_loop *loop;
+    mvpn_node *node;
+    mvpn_host_exit host;
+    mvpn_addr *relay_addresses; /* of all relays known: an exit refuses them as destinations */
+    size_t relay_address_count;
+    mvpn_engine_config engine;
+    mvpn_exit_config exit;
+    mvpn_time started;
+} relay_program;
+
+static void on_event(void *ctx, const mvpn_engine_event *event)
+{
+    relay_program *p = ctx;
+    if (event->type == MVPN_ENGINE_EXIT_RELEASED) {
+        mvpn_host_exit_release(&p->host, &event->released);
+    }
+}
+
+static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply)
+{
+    relay_program *p = ctx;
+    (void)uid;
+    if (strcmp(json_string_value(json_object_get(request, "cmd")), "status") != 0) {
+        return MVPN_E_UNKNOWN;
+    }
+    mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
+    return 0;
+}
+
+/* Our own addresses: what we say of ourselves, in the configuration and in the network file. */
+static void collect_own(relay_program *p)
+{
+    mvpn_engine_config *e = &p->engine;
+    const size_t max = MVPN_ARRAY_LEN(e->own_addresses);
+    for (unsigned i = 0; i < p->cli.config.relay.address_count && e->own_address_count < max; i++) {
+        e->own_addresses[e->own_address_count++] = p->cli.config.relay.addresses[i];
+    }
+    for (size_t i = 0; i < p->cli.network.relay_count; i++) {
+        const mvpn_descriptor *d = &p->cli.network.relays[i];
+        if (memcmp(d->identity.b, p->keys.identity.b, sizeof(d->identity.b)) != 0) {
+            continue;
+        }
+        for (size_t k = 0; k < d->address_count && e->own_address_count < max; k++) {
+            e->own_addresses[e->own_address_count++] = d->addresses[k].addr;
+        }
+    }
+}
+
+static int collect_relays(relay_program *p)
+{
+    size_t n = p->cli.network.relay_count * MVPN_DESCRIPTOR_ADDRESSES_MAX;
+    p->relay_addresses = calloc(n > 0 ? n : 1, sizeof(*p->relay_addresses));
+    if (p->relay_addresses == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    for (size_t i = 0; i < p->cli.network.relay_count; i++) {
+        const mvpn_descriptor *d = &p->cli.network.relays[i];
+        for (size_t k = 0; k < d->address_count; k++) {
+            p->relay_addresses[p->relay_address_count++] = d->addresses[k].addr;
+        }
+    }
+    return 0;
+}
+
+static void fill_engine(relay_program *p, const mvpn_addr *listen, unsigned listen_count)
+{
+    mvpn_engine_config *e = &p->engine;
+    e->network_pub = p->cli.network.network_pub;
+    e->closed = p->cli.network.is_closed;
+    e->network_secret = p->cli.network.network_secret;
+    e->allow_private = p->cli.network.allow_private;
+    e->is_relay = true;
+    e->identity = p->keys.identity;
+    e->link_key = p->keys.link;
+    memcpy(e->link_certificate, p->keys.link_certificate, sizeof(e->link_certificate));
+    e->has_membership = p->keys.has_membership;
+    memcpy(e->membership, p->keys.membership, sizeof(e->membership));
+    for (size_t i = 0; i < p->keys.onion_count; i++) {
+        e->onion_keys[i] = (mvpn_relay_onion_key){p->keys.onion[i].id, p->keys.onion[i].pair};
+    }
+    e->onion_key_count = p->keys.onion_count;
+    for (unsigned i = 0; i < listen_count; i++) {
+        e->has_ipv4 |= listen[i].family == 4;
+        e->has_ipv6 |= listen[i].family == 6;
+    }
+    collect_own(p);
+}
+
+static int fill_exit(relay_program *p, mvpn_fault *fault)
+{
+    const mvpn_config_exit *c = &p->cli.config.exit;
+    if (collect_relays(p) != 0) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+    }
+    if (c->dns_count == 0) {
+        return mvpn_fault_set(
+            fault, MVPN_E_CONFIG,
+            "no name server is known: set dns_upstream, or name one in /etc/resolv.conf");
+    }
+    p->exit = (mvpn_exit_config){
+        .pool_v4 = c->pool_v4.addr,
+        .pool_v4_bits = c->pool_v4.bits,
+        .pool_v6 = c->pool_v6.addr,
+        .uplink_v6 =
+            c->ipv6 == MVPN_IPV6_YES || (c->ipv6 == MVPN_IPV6_AUTO && mvpn_host_has_ipv6()),
+        .policy = c->policy,
+        .own = p->engine.own_addresses,
+        .own_count = p->engine.own_address_count,
+        .relays = p->relay_addresses,
+        .relay_count = p->relay_address_count,
+        .dns = c->dns_upstream,
+        .dns_count = c->dns_count,
+        .sessions_max = EXIT_SESSIONS,
+    };
+    p->engine.exit = &p->exit;
+    return 0;
+}
+
+static int load_keys(relay_program *p, mvpn_fault *fault)
+{
+    const mvpn_network_file *n = &p->cli.network;
+    return mvpn_node_keys_load(p->cli.config.key_dir, &n->network_id,
+                               mvpn_network_file_closed_pub(n), mvpn_clock_unix(), &p->keys, fault);
+}
+
+/* Everything up to the running node; what was done is taken back by relay_stop. */
+static int relay_start(relay_program *p, mvpn_fault *fault)
+{
+    mvpn_addr listen[2];
+    unsigned listen_count = cli_listen(&p->cli, DEFAULT_PORT, listen);
+    bool is_exit = p->cli.config.kind == MVPN_CONFIG_EXIT;
+    fill_engine(p, listen, listen_count);
+    int r = is_exit ? fill_exit(p, fault) : 0;
+    if (r != 0 || p->cli.check) {
+        return r;
+    }
+    if (mvpn_loop_new(&p->loop) != 0) {
+        return mvpn_fault_set(fault, MVPN_E_SYSTEM, "cannot make an event loop");
+    }
+    (void)mkdir(p->cli.config.run_dir, 0755); /* whoever uses it says if it is missing */
+    if (is_exit) {
+        r = mvpn_host_exit_setup(&p->host, &p->cli.config.exit, p->cli.config.run_dir, fault);
+    }
+    mvpn_node_options options = {
+        .loop = p->loop,
+        .engine = &p->engine,
+        .network = &p->cli.network,
+        .listen = listen,
+        .listen_count = listen_count,
+        .tun = p->host.tun,
+        .has_dns = is_exit,
+        .on_event = on_event,
+        .ctx = p,
+    };
+    return r != 0 ? r : mvpn_node_new(&options, &p->node, fault);
+}
+
+static void relay_stop(relay_program *p)
+{
+    mvpn_node_free(p->node);
+    mvpn_host_exit_remove(&p->host);
+    mvpn_loop_free(p->loop);
+    mvpn_node_keys_done(&p->keys);
+    free(p->relay_addresses);
+    mvpn_wipe(&p->engine, sizeof(p->engine));
+}
+
+int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary)
+{
+    mvpn_fault fault = {.text = ""};
+    relay_program *p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        return CLI_FAILED;
+    }
+    int code = cli_start(&p->cli, argc, argv, kind, summary);
+    if (code == -1 && p->cli.cleanup) {
+        const mvpn_config *c = &p->cli.config;
+        code = mvpn_host_exit_cleanup(&c->exit, c->run_dir, &fault) == 0
+                   ? 0
+                   : cli_fail(&p->cli, &fault);
+    }
+    if (code == -1 && load_keys(p, &fault) != 0) {
+        (void)cli_fail(&p->cli, &fault);
+        code = CLI_USAGE;
+    }
+    if (code == -1) {
+        p->started = mvpn_clock_now();
+        if (relay_start(p, &fault) != 0) {
+            code = cli_fail(&p->cli, &fault);
+        } else if (p->cli.check) {
+            (void)printf("%s: configuration, keys and network file are in order\n", p->cli.program);
+            code = 0;
+        } else {
+            code = cli_run(&p->cli, p->loop, on_control, p);
+        }
+    }
+    relay_stop(p);
+    cli_done(&p->cli);
+    free(p);
+    return code;
+}

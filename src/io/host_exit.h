@@ -1,0 +1,36 @@
+/*
+ * What an exit changes in its host: the TUN with the pool's networks behind it, masquerade and
+ * forwarding, and the deletion of connection tracking when sessions end.
+ */
+#ifndef MVPN_IO_HOST_EXIT_H
+#define MVPN_IO_HOST_EXIT_H
+
+#include "exit/exit.h"
+#include "io/config.h"
+#include "io/conntrack.h"
+#include "io/fault.h"
+#include "io/tun.h"
+
+typedef struct mvpn_host_exit {
+    mvpn_tun *tun;
+    mvpn_conntrack *conntrack;
+    const char *run_dir; /* borrowed */
+    char instance[32];
+    bool has_nat;
+} mvpn_host_exit;
+
+/** Set all up, after taking back what a crashed run left; or leave nothing behind and say why in
+ * `fault`. */
+MVPN_WUR int mvpn_host_exit_setup(mvpn_host_exit *ret, const mvpn_config_exit *config,
+                                  const char *run_dir, mvpn_fault *fault);
+/** Take it all back. */
+void mvpn_host_exit_remove(mvpn_host_exit *host);
+/** Take back what a crashed run left, and nothing else. */
+MVPN_WUR int mvpn_host_exit_cleanup(const mvpn_config_exit *config, const char *run_dir,
+                                    mvpn_fault *fault);
+/** A session ended: forget its connections. */
+void mvpn_host_exit_release(mvpn_host_exit *host, const mvpn_exit_event *event);
+/** True if this host has a route to the IPv6 internet. */
+bool mvpn_host_has_ipv6(void);
+
+#endif

@@ -1,0 +1,249 @@
+#include "io/node.h"
+
+#include <stdlib.h>
+
+#include "io/clock.h"
+#include "io/random.h"
+
+/*
+ * Packets taken from one descriptor in one turn: large enough to fill GSO messages, small enough
+ * that queues stay short, acknowledgements go out soon, and no circuit can have more than its bound
+ * waiting.
+ */
+#define BATCH 192
+/* While more than this waits for a full socket, the TUN is not read: the host's own queue holds
+ * back its senders. */
+#define BACKLOG_MAX 1024
+
+typedef struct port {
+    mvpn_node *node;
+    mvpn_udp *udp;
+    enum mvpn_udp_family family;
+    mvpn_loop_watch *watch;
+} port;
+
+struct mvpn_node {
+    mvpn_loop *loop;
+    mvpn_engine *engine;
+    mvpn_udp *udp;
+    mvpn_udp *dns; /* NULL: no exit */
+    mvpn_tun *tun; /* borrowed; NULL: none */
+    port ports[2 * MVPN_UDP_FAMILIES];
+    unsigned port_count;
+    mvpn_loop_watch *tun_watch;
+    mvpn_packet_queue datagrams, from_tun;
+    mvpn_node_event_fn *on_event;
+    void *ctx;
+    bool broken;
+};
+
+static void break_node(mvpn_node *node)
+{
+    node->broken = true;
+    mvpn_loop_stop(node->loop);
+}
+
+static void port_ready(void *ctx, unsigned events)
+{
+    port *p = ctx;
+    mvpn_node *node = p->node;
+    if (!(events & MVPN_LOOP_READABLE)) {
+        return; /* writable: the end of the turn sends */
+    }
+    mvpn_packet_pool *pool = mvpn_engine_pool(node->engine);
+    if (mvpn_udp_recv(p->udp, p->family, pool, &node->datagrams, BATCH) < 0) {
+        break_node(node);
+    }
+}
+
+static void tun_ready(void *ctx, unsigned events)
+{
+    mvpn_node *node = ctx;
+    (void)events;
+    if (mvpn_tun_read(node->tun, mvpn_engine_pool(node->engine), &node->from_tun, BATCH) < 0) {
+        break_node(node);
+    }
+}
+
+static void send_all(mvpn_node *node, mvpn_time now)
+{
+    mvpn_packet_pool *pool = mvpn_engine_pool(node->engine);
+    mvpn_packet_queue *out = mvpn_engine_datagrams_out(node->engine);
+    mvpn_packet_queue *dns = mvpn_engine_dns_out(node->engine);
+    mvpn_packet_queue *tun = mvpn_engine_tun_out(node->engine);
+    mvpn_addr remote;
+    MVPN_IGNORE(mvpn_udp_send(node->udp, out, pool)); /* what is left waits in the queue */
+    if (node->dns != NULL && dns != NULL) {
+        MVPN_IGNORE(mvpn_udp_send(node->dns, dns, pool));
+    }
+    if (node->tun != NULL && tun != NULL && mvpn_tun_write(node->tun, tun, pool) != 0) {
+        break_node(node);
+    }
+    while (mvpn_udp_pull_too_big(node->udp, &remote)) {
+        mvpn_links_message_too_big(mvpn_engine_links(node->engine), &remote, now);
+    }
+    for (unsigned i = 0; i < node->port_count; i++) {
+        port *p = &node->ports[i];
+        bool is_blocked = mvpn_udp_is_blocked(p->udp, p->family);
+        mvpn_loop_watch_set(p->watch, MVPN_LOOP_READABLE | (is_blocked ? MVPN_LOOP_WRITABLE : 0));
+    }
+    if (node->tun_watch != NULL) {
+        mvpn_loop_watch_set(node->tun_watch, out->count > BACKLOG_MAX ? 0 : MVPN_LOOP_READABLE);
+    }
+}
+
+static void turn(void *ctx)
+{
+    mvpn_node *node = ctx;
+    mvpn_engine_event event;
+    mvpn_time now = mvpn_clock_now();
+    mvpn_engine_datagrams_in(node->engine, &node->datagrams, now);
+    mvpn_engine_tun_in(node->engine, &node->from_tun, now);
+    mvpn_engine_turn(node->engine, now);
+    send_all(node, now);
+    while (mvpn_engine_pull_event(node->engine, &event)) {
+        if (node->on_event != NULL) {
+            node->on_event(node->ctx, &event);
+        }
+    }
+    mvpn_loop_set_deadline(node->loop, mvpn_engine_deadline(node->engine));
+}
+
+static int watch_port(mvpn_node *node, mvpn_udp *udp, enum mvpn_udp_family family)
+{
+    int fd = mvpn_udp_fd(udp, family);
+    if (fd < 0) {
+        return 0;
+    }
+    port *p = &node->ports[node->port_count++];
+    *p = (port){.node = node, .udp = udp, .family = family};
+    return mvpn_loop_watch_fd(node->loop, fd, MVPN_LOOP_READABLE, port_ready, p, &p->watch);
+}
+
+static int watch_all(mvpn_node *node)
+{
+    int r = 0;
+    for (unsigned f = 0; r == 0 && f < MVPN_UDP_FAMILIES; f++) {
+        r = watch_port(node, node->udp, (enum mvpn_udp_family)f);
+        if (r == 0 && node->dns != NULL) {
+            r = watch_port(node, node->dns, (enum mvpn_udp_family)f);
+        }
+    }
+    if (r == 0 && node->tun != NULL) {
+        r = mvpn_loop_watch_fd(node->loop, mvpn_tun_fd(node->tun), MVPN_LOOP_READABLE, tun_ready,
+                               node, &node->tun_watch);
+    }
+    return r;
+}
+
+/* The resolver socket: any free port of both families; the v6 one is left out where there is no
+ * IPv6. */
+static int open_dns(mvpn_node *node, mvpn_fault *fault)
+{
+    static const mvpn_addr any[2] = {{.family = 4}, {.family = 6}};
+    mvpn_udp_options options = {.local = MVPN_EXIT_LOCAL_DNS};
+    if (mvpn_udp_open(&node->dns, any, 2, &options, NULL) == 0) {
+        return 0;
+    }
+    return mvpn_udp_open(&node->dns, any, 1, &options, fault);
+}
+
+static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn_fault *fault)
+{
+    mvpn_engine_config config = *options->engine;
+    mvpn_policy_error policy_error = {0};
+    mvpn_time now = mvpn_clock_now();
+    int r = mvpn_random_bytes(config.seed, sizeof(config.seed));
+    if (r != 0) {
+        return mvpn_fault_set(fault, r, "the kernel gives no random numbers");
+    }
+    config.unix_offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
+    r = mvpn_engine_new(&config, now, &node->engine, &policy_error);
+    mvpn_wipe(&config, sizeof(config));
+    if (r != 0 && policy_error.what != NULL) {
+        return mvpn_fault_set(fault, r, "exit policy, rule %u, column %u: %s", policy_error.line,
+                              policy_error.column, policy_error.what);
+    }
+    if (r != 0) {
+        return mvpn_fault_set(fault, r, "cannot start the engine: %s", mvpn_strerror(r));
+    }
+    for (size_t i = 0; options->network != NULL && i < options->network->relay_count; i++) {
+        /* Two descriptors of one relay: the newer one counts. */
+        MVPN_IGNORE(mvpn_view_add(mvpn_engine_view(node->engine), &options->network->relays[i]));
+    }
+    return 0;
+}
+
+int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault *fault)
+{
+    mvpn_udp_options udp_options = {.mark = options->mark};
+    mvpn_node *node = calloc(1, sizeof(*node));
+    if (node == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+    }
+    node->loop = options->loop;
+    node->tun = options->tun;
+    node->on_event = options->on_event;
+    node->ctx = options->ctx;
+    mvpn_packet_queue_init(&node->datagrams);
+    mvpn_packet_queue_init(&node->from_tun);
+    int r = mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options, fault);
+    if (r == 0 && options->has_dns) {
+        r = open_dns(node, fault);
+    }
+    if (r == 0) {
+        r = create_engine(node, options, fault);
+    }
+    if (r == 0) {
+        r = watch_all(node);
+        if (r != 0) {
+            mvpn_fault_set(fault, r, "cannot watch the sockets: %s", mvpn_strerror(r));
+        }
+    }
+    if (r != 0) {
+        mvpn_node_free(node);
+        return r;
+    }
+    mvpn_loop_on_turn(node->loop, turn, node);
+    mvpn_loop_set_deadline(node->loop, mvpn_clock_now());
+    *ret = node;
+    return 0;
+}
+
+void mvpn_node_free(mvpn_node *node)
+{
+    if (node == NULL) {
+        return;
+    }
+    if (node->engine != NULL) {
+        mvpn_packet_pool *pool = mvpn_engine_pool(node->engine);
+        mvpn_packet_queue_clear(&node->datagrams, pool);
+        mvpn_packet_queue_clear(&node->from_tun, pool);
+        mvpn_engine_shutdown(node->engine, mvpn_clock_now());
+        MVPN_IGNORE(mvpn_udp_send(node->udp, mvpn_engine_datagrams_out(node->engine), pool));
+    }
+    for (unsigned i = 0; i < node->port_count; i++) {
+        mvpn_loop_unwatch(node->ports[i].watch);
+    }
+    mvpn_loop_unwatch(node->tun_watch);
+    mvpn_loop_on_turn(node->loop, NULL, NULL);
+    mvpn_engine_free(node->engine);
+    mvpn_udp_free(node->dns);
+    mvpn_udp_free(node->udp);
+    free(node);
+}
+
+mvpn_engine *mvpn_node_engine(mvpn_node *node)
+{
+    return node->engine;
+}
+
+const mvpn_udp_stats *mvpn_node_udp_stats(const mvpn_node *node)
+{
+    return mvpn_udp_get_stats(node->udp);
+}
+
+void mvpn_node_local_changed(mvpn_node *node)
+{
+    mvpn_links_local_changed(mvpn_engine_links(node->engine), mvpn_clock_now());
+}

@@ -1,0 +1,44 @@
+/*
+ * A running node: the engine on its sockets. Reads and writes in batches, reads the clock once per
+ * turn, and decides nothing about the protocol. One thread; several nodes may share a process, each
+ * with its loop.
+ */
+#ifndef MVPN_IO_NODE_H
+#define MVPN_IO_NODE_H
+
+#include "core/engine.h"
+#include "io/fault.h"
+#include "io/loop.h"
+#include "io/network_file.h"
+#include "io/tun.h"
+#include "io/udp.h"
+
+typedef struct mvpn_node mvpn_node;
+
+typedef void mvpn_node_event_fn(void *ctx, const mvpn_engine_event *event);
+
+typedef struct mvpn_node_options {
+    mvpn_loop *loop;                  /* borrowed */
+    const mvpn_engine_config *engine; /* seed and time are filled in */
+    const mvpn_network_file *network; /* its relays fill the view; borrowed during _new */
+    const mvpn_addr *listen;          /* one per address family; port 0 = any */
+    unsigned listen_count;
+    uint32_t mark;                /* firewall mark of all datagrams; 0 = none */
+    mvpn_tun *tun;                /* borrowed, or NULL */
+    bool has_dns;                 /* open the exit's resolver socket */
+    mvpn_node_event_fn *on_event; /* may be NULL */
+    void *ctx;
+} mvpn_node_options;
+
+/** Open the sockets and make the engine. Errors as mvpn_udp_open and mvpn_engine_new; `fault` says
+ * what to do. */
+MVPN_WUR int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault *fault);
+/** Say goodbye to the peers and close. NULL is allowed. */
+void mvpn_node_free(mvpn_node *node);
+
+mvpn_engine *mvpn_node_engine(mvpn_node *node);
+const mvpn_udp_stats *mvpn_node_udp_stats(const mvpn_node *node);
+/** The local network changed (an address came or went): links find their paths anew. */
+void mvpn_node_local_changed(mvpn_node *node);
+
+#endif

@@ -1,0 +1,127 @@
+#include "io/status.h"
+
+#include <stdio.h>
+
+#define SCHEMA "meshvpn.status/1"
+
+static void set_text(json_t *o, const char *key, const char *text)
+{
+    (void)json_object_set_new(o, key, text[0] == '\0' ? json_null() : json_string(text));
+}
+
+static void set_number(json_t *o, const char *key, uint64_t n)
+{
+    (void)json_object_set_new(o, key, json_integer((json_int_t)n));
+}
+
+static void set_ms(json_t *o, const char *key, uint64_t us)
+{
+    (void)json_object_set_new(o, key, us == 0 ? json_null() : json_real((double)us / 1000.0));
+}
+
+static json_t *describe_path(const mvpn_view *view, const mvpn_path *path)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < path->count; i++) {
+        const mvpn_descriptor *d = mvpn_view_find(view, &path->hop[i]);
+        json_t *hop = json_object();
+        char hex[17];
+        char text[MVPN_ADDR_STRLEN];
+        for (size_t b = 0; b < 8; b++) {
+            (void)snprintf(hex + 2 * b, 3, "%02x", path->hop[i].b[b]);
+        }
+        set_text(hop, "name", d == NULL ? "" : d->name);
+        set_text(hop, "identity", hex);
+        set_text(hop, "country", d == NULL ? "" : d->country);
+        set_text(hop, "role", i + 1 == path->count ? "exit" : i == 0 ? "guard" : "middle");
+        if (d != NULL) {
+            mvpn_addr a = d->addresses[0].addr; /* a relay's published address */
+            a.port = 0;
+            set_text(hop, "address", mvpn_addr_format(&a, text));
+        }
+        (void)json_array_append_new(list, hop);
+    }
+    return list;
+}
+
+static json_t *missing_protections(unsigned relax)
+{
+    json_t *list = json_array();
+    if (relax & MVPN_RELAX_BLOCK) {
+        (void)json_array_append_new(list,
+                                    json_string("relays of one path may share a network block"));
+    }
+    if (relax & MVPN_RELAX_PROVIDER) {
+        (void)json_array_append_new(list, json_string("relays of one path may share a provider"));
+    }
+    if (relax & MVPN_RELAX_FAMILY) {
+        (void)json_array_append_new(list, json_string("relays of one path may share an operator"));
+    }
+    return list;
+}
+
+void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsigned relax,
+                        mvpn_time now)
+{
+    mvpn_client_status s;
+    const mvpn_view *view = mvpn_engine_view(engine);
+    mvpn_client_get_status(mvpn_engine_client(engine), &s);
+    bool is_connected = s.state == MVPN_CLIENT_CONNECTED;
+    set_text(reply, "schema", SCHEMA);
+    set_text(reply, "role", "client");
+    set_text(reply, "state", is_connected ? "connected" : "connecting");
+    set_number(reply, "since_s", (now - s.since) / MVPN_US_PER_S);
+    set_number(reply, "hops", hops);
+    (void)json_object_set_new(reply, "path", describe_path(view, &s.path));
+    const mvpn_descriptor *exit =
+        s.path.count > 0 ? mvpn_view_find(view, &s.path.hop[s.path.count - 1]) : NULL;
+    char text[MVPN_ADDR_STRLEN] = "";
+    if (is_connected && exit != NULL) {
+        mvpn_addr a = exit->addresses[0].addr;
+        a.port = 0;
+        (void)mvpn_addr_format(&a, text);
+    }
+    set_text(reply, "exit_address", text);
+    set_ms(reply, "circuit_build_ms", s.build_us);
+    set_ms(reply, "rtt_ms", s.rtt_us);
+    (void)json_object_set_new(reply, "ipv6", json_boolean(s.has_ipv6));
+    set_number(reply, "bytes_up", s.bytes_up);
+    set_number(reply, "bytes_down", s.bytes_down);
+    set_number(reply, "packets_up", s.packets_up);
+    set_number(reply, "packets_down", s.packets_down);
+    set_number(reply, "packets_dropped", s.dropped);
+    set_number(reply, "circuits_built", s.builds - s.build_failures);
+    set_number(reply, "circuits_failed", s.build_failures);
+    (void)json_object_set_new(reply, "spare", json_boolean(s.has_spare));
+    (void)json_object_set_new(reply, "missing_protections", missing_protections(relax));
+    set_text(reply, "blocked_by",
+             s.block == MVPN_PATH_OK || is_connected ? "" : mvpn_path_block_text(s.block));
+}
+
+void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mvpn_time now)
+{
+    const mvpn_relay *relay = mvpn_engine_relay(engine);
+    const mvpn_relay_counters *rc = mvpn_relay_get_counters(relay);
+    const mvpn_links_counters *lc = mvpn_links_get_counters(mvpn_engine_links(engine));
+    mvpn_exit *exit = mvpn_engine_exit(engine);
+    json_t *counters = json_object();
+    set_text(reply, "schema", SCHEMA);
+    set_text(reply, "role", exit == NULL ? "relay" : "exit");
+    set_text(reply, "state", "running");
+    set_number(reply, "since_s", (now - started) / MVPN_US_PER_S);
+    set_number(reply, "links", mvpn_links_count(mvpn_engine_links(engine)));
+    set_number(reply, "circuits", mvpn_relay_circuit_count(relay));
+    set_number(reply, "sessions", exit == NULL ? 0 : mvpn_exit_session_count(exit));
+    set_number(counters, "bytes_in", lc->bytes_in);
+    set_number(counters, "bytes_out", lc->bytes_out);
+    set_number(counters, "packets_in", lc->packets_in);
+    set_number(counters, "packets_out", lc->packets_out);
+    set_number(counters, "handshakes", lc->handshakes);
+    set_number(counters, "circuits_created", rc->created);
+    set_number(counters, "circuits_refused", rc->refused);
+    set_number(counters, "circuits_extended", rc->extended);
+    set_number(counters, "cells_forward", rc->cells_forward);
+    set_number(counters, "cells_backward", rc->cells_backward);
+    set_number(counters, "cells_dropped", rc->cells_dropped);
+    (void)json_object_set_new(reply, "counters", counters);
+}
