@@ -653,7 +653,7 @@ void mvpn_config_write_docs(FILE *out)
 {
     (void)fputs(
         "# Configuration\n\n"
-        "<!-- Made by `meshvpn config-docs` from the table in src/io/config.c; a test compares. "
+        "<!-- Made by `meshvpn config docs` from the table in src/io/config.c; a test compares. "
         "-->\n\n"
         "One text file per program: `/etc/meshvpn/relay.conf`, `exit.conf` or `client.conf`, or "
         "what "

@@ -165,6 +165,14 @@ static void test_faults(void **state)
         {MVPN_CONFIG_CLIENT, "hops = three\n", "F:1: invalid integer value for option 'hops'"},
         {MVPN_CONFIG_CLIENT, "set_resolv_conf = maybe\n",
          "F:1: invalid boolean value for option 'set_resolv_conf'"},
+        {MVPN_CONFIG_CLIENT, "path = {a\nb}\n",
+         "F:2: unexpected token 'b'. Texts with blanks or signs need \"quotes\", elements a comma "
+         "between "
+         "them"},
+        {MVPN_CONFIG_CLIENT, "# c\n// c\n/* c\n c */ path = {a, # \"c\n# c\n b}\n# c\nhosp = 1\n",
+         "F:8: unknown key 'hosp'. Did you mean 'hops'?"},
+        {MVPN_CONFIG_CLIENT, "run_dir = \"#\\\"//\" # c\nkey_dir = /a//b\nhosp = 1 # no end",
+         "F:3: unknown key 'hosp'. Did you mean 'hops'?"},
         {MVPN_CONFIG_CLIENT, "hops 3\n", "F:1: missing equal sign after option 'hops'"},
         {MVPN_CONFIG_CLIENT, "path = {a, b\n",
          "F:2: the file ends inside a value. Close the \"quotes\" or the {list}"},

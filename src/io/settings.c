@@ -60,6 +60,15 @@ static unsigned distance(const char *a, const char *b)
     return above[b_len];
 }
 
+static size_t common_prefix(const char *a, const char *b)
+{
+    size_t n = 0;
+    while (a[n] != '\0' && a[n] == b[n]) {
+        n++;
+    }
+    return n;
+}
+
 /* "dns" for "dns_upstream": what was typed is a whole word of the key, or the reverse. */
 static bool is_part(const char *name, const char *key)
 {
@@ -82,7 +91,10 @@ const char *mvpn_settings_suggest(const mvpn_setting *table, size_t count, unsig
         if (is_part(name, table[i].name) || is_part(table[i].name, name)) {
             d = MVPN_MIN(d, 1);
         }
-        if (d < best_distance) {
+        bool is_nearer =
+            d < best_distance || (best != NULL && d == best_distance &&
+                                  common_prefix(name, table[i].name) > common_prefix(name, best));
+        if (is_nearer) {
             best = table[i].name;
             best_distance = d;
         }
@@ -152,6 +164,15 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
     if (strstr(text, "premature end of file") != NULL) {
         report(current->path, cfg->line,
                "the file ends inside a value. Close the \"quotes\" or the {list}");
+        return;
+    }
+    if (strncmp(text, "unexpected token", 16) == 0) {
+        char longer[384];
+        (void)snprintf(longer, sizeof(longer),
+                       "%s. Texts with blanks or signs need \"quotes\", elements a comma between "
+                       "them",
+                       text);
+        report(current->path, cfg->line, longer);
         return;
     }
     report(current->path, cfg->line, text);
@@ -242,40 +263,97 @@ static cfg_opt_t option_of(const mvpn_setting *s)
     return (cfg_opt_t)CFG_STR(s->name, NULL, CFGF_NODEFAULT);
 }
 
+/* --- comments --- */
+
+/* Where the quoted text that begins at `i` ends: behind its closing quote, or at the end. */
+static size_t skip_quoted(const char *text, size_t size, size_t i)
+{
+    char quote = text[i++];
+    while (i < size && text[i] != quote) {
+        i += text[i] == '\\' ? 2 : 1;
+    }
+    return MVPN_MIN(i + 1, size);
+}
+
+static size_t blank_until(char *text, size_t size, size_t i, const char *end)
+{
+    size_t end_len = strlen(end);
+    while (i < size && strncmp(text + i, end, MVPN_MIN(end_len, size - i)) != 0) {
+        text[i] = text[i] == '\n' ? '\n' : ' ';
+        i++;
+    }
+    return i;
+}
+
+/* libconfuse 3.3 counts the line of a comment several times, so that every fault after one would
+ * name a wrong line, and takes none inside a list: comments are turned into blanks first. "//" and
+ * the other form of C begin a comment only where a word could begin: a path may hold them. */
+static void blank_comments(char *text, size_t size)
+{
+    for (size_t i = 0; i < size;) {
+        bool is_start = i == 0 || strchr(" \t\r\n={},+()", text[i - 1]) != NULL;
+        if (text[i] == '"' || text[i] == '\'') {
+            i = skip_quoted(text, size, i);
+        } else if (text[i] == '#' || (is_start && strncmp(text + i, "//", 2) == 0)) {
+            i = blank_until(text, size, i, "\n");
+        } else if (is_start && strncmp(text + i, "/*", 2) == 0) {
+            memcpy(text + i, "  ", 2);
+            i = blank_until(text, size, i, "*/");
+            memset(text + i, ' ', MVPN_MIN(2, size - i));
+        } else {
+            i++;
+        }
+    }
+}
+
 static int run(const char *text, size_t size)
 {
     cfg_opt_t options[MVPN_SETTINGS_MAX + 1];
     size_t used = 0;
     int rc = MVPN_E_NOMEM;
     FILE *stream = NULL;
+    cfg_t *cfg = NULL;
+    char *copy = malloc(size + 1);
+    if (copy == NULL) {
+        goto out;
+    }
+    memcpy(copy, text, size);
+    /* fmemopen wants one byte at least; a last line always ends, and is never counted twice. */
+    copy[size] = size > 0 && text[size - 1] == '\n' ? ' ' : '\n';
+    blank_comments(copy, size + 1);
     for (size_t i = 0; i < current->count; i++) {
         if ((current->table[i].kinds & current->kind) != 0) {
             options[used++] = option_of(&current->table[i]);
         }
     }
     options[used] = (cfg_opt_t)CFG_END();
-    cfg_t *cfg = cfg_init(options, CFGF_NONE);
-    if (cfg == NULL) {
-        return mvpn_fault_set(current->fault, rc, "no memory to read %s", current->path);
+    cfg = cfg_init(options, CFGF_NONE);
+    stream = fmemopen(copy, size + 1, "r");
+    if (cfg == NULL || stream == NULL) {
+        goto out;
     }
     (void)cfg_set_error_function(cfg, on_error);
     for (size_t i = 0; i < used; i++) {
         (void)cfg_set_validate_func(cfg, options[i].name, on_value);
-    }
-    stream = size > 0 ? fmemopen((void *)(uintptr_t)text, size, "r") : fopen("/dev/null", "re");
-    if (stream == NULL) {
-        (void)mvpn_fault_set(current->fault, rc, "no memory to read %s", current->path);
-        goto out;
     }
     rc = cfg_parse_fp(cfg, stream) == CFG_SUCCESS && !current->has_fault ? 0 : MVPN_E_CONFIG;
     if (rc != 0) {
         report(current->path, 0, "cannot be read");
     }
 out:
+    if (rc == MVPN_E_NOMEM) {
+        (void)mvpn_fault_set(current->fault, rc, "no memory to read %s", current->path);
+    }
     if (stream != NULL) {
         (void)fclose(stream);
     }
-    (void)cfg_free(cfg);
+    if (cfg != NULL) {
+        (void)cfg_free(cfg);
+    }
+    if (copy != NULL) {
+        explicit_bzero(copy, size + 1);
+        free(copy);
+    }
     return rc;
 }
 

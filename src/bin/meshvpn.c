@@ -1,0 +1,429 @@
+/*
+ * meshvpn: the person's command. Data go to stdout, talk to stderr.
+ */
+#include <dirent.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/error.h"
+#include "io/config.h"
+#include "io/control.h"
+#include "io/network_file.h"
+
+/* Exit status, as docs and scripts know it. */
+enum {
+    EXIT_CONNECTED = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_CONNECTING = 3,
+    EXIT_DOWN = 4,
+    EXIT_BLOCKED = 5,
+};
+
+/* A daemon that does not answer a person within this time is stuck. */
+#define ASK_TIMEOUT_MS 3000
+/* Between the two questions from which rates are computed. */
+#define RATE_INTERVAL_MS 300
+
+static const char usage[] =
+    "meshvpn shows what the MeshVPN daemon of this machine does.\n"
+    "\n"
+    "  meshvpn status [--json] [--control SOCKET]\n"
+    "      State, path, exit address, rates. --json prints the daemon's own object.\n"
+    "      SOCKET is the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET ", else the only\n"
+    "      one in " MVPN_CONFIG_RUN_DIR ").\n"
+    "\n"
+    "  meshvpn config check relay|exit|client FILE\n"
+    "      Read a configuration and the network file it names; say what is wrong with them.\n"
+    "\n"
+    "  meshvpn config docs\n"
+    "      Print all keys of the configuration files.\n"
+    "\n"
+    "  meshvpn help | --version\n"
+    "\n"
+    "Exit status: 0 connected (a relay: running), 1 failed, 2 wrong usage, 3 connecting,\n"
+    "4 down or no daemon, 5 blocked (no path is possible, or the kill switch holds).\n";
+
+static MVPN_PRINTF(1, 2) int fail_usage(const char *fmt, ...)
+{
+    va_list ap;
+    (void)fputs("meshvpn: ", stderr);
+    va_start(ap, fmt);
+    (void)vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    (void)fputs("\nTry 'meshvpn help'.\n", stderr);
+    return EXIT_USAGE;
+}
+
+/* --- status: asking --- */
+
+/* The default socket, else the only one of the run directory. False after saying why not. */
+static bool find_socket(char out[static PATH_MAX])
+{
+    unsigned count = 0;
+    (void)snprintf(out, PATH_MAX, "%s", MVPN_CONFIG_CONTROL_SOCKET);
+    DIR *dir = access(out, F_OK) == 0 ? NULL : opendir(MVPN_CONFIG_RUN_DIR);
+    if (dir == NULL) {
+        return true; /* there, or the question will fail and say so */
+    }
+    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        size_t len = strlen(e->d_name);
+        if (len > 5 && strcmp(e->d_name + len - 5, ".sock") == 0) {
+            (void)snprintf(out, PATH_MAX, "%s/%s", MVPN_CONFIG_RUN_DIR, e->d_name);
+            count++;
+        }
+    }
+    (void)closedir(dir);
+    if (count > 1) {
+        (void)fprintf(stderr, "meshvpn: %u daemons run here: choose with --control %s/NAME.sock\n",
+                      count, MVPN_CONFIG_RUN_DIR);
+    }
+    return count <= 1;
+}
+
+/* The daemon's status, the caller's; NULL after saying why not, `*ret_exit` is the exit status. */
+static json_t *ask_status(const char *socket, int *ret_exit)
+{
+    mvpn_fault fault = {""};
+    json_t *reply = NULL;
+    json_t *request = json_pack("{s:s}", "cmd", "status");
+    int rc = mvpn_control_ask(socket, request, ASK_TIMEOUT_MS, &reply, &fault);
+    json_decref(request);
+    if (rc != 0) {
+        *ret_exit = rc == MVPN_E_CLOSED ? EXIT_DOWN : EXIT_FAILED;
+        (void)fprintf(stderr, "meshvpn: %s\n", fault.text);
+        if (rc == MVPN_E_CLOSED) {
+            (void)fprintf(stderr, "No daemon runs here. Start one: meshvpn-client --config "
+                                  "/etc/meshvpn/client.conf\n");
+        }
+        return NULL;
+    }
+    const char *error = json_string_value(json_object_get(reply, "error"));
+    if (error != NULL || json_object_get(reply, "schema") == NULL) {
+        (void)fprintf(stderr, "meshvpn: the daemon at %s answered: %s\n", socket,
+                      error != NULL ? error : "something that is no status");
+        json_decref(reply);
+        *ret_exit = EXIT_FAILED;
+        return NULL;
+    }
+    return reply;
+}
+
+static int exit_status_of(const json_t *status)
+{
+    static const struct {
+        const char *state;
+        int exit_status;
+    } rows[] = {
+        {"connected", EXIT_CONNECTED}, {"running", EXIT_CONNECTED}, {"connecting", EXIT_CONNECTING},
+        {"blocked", EXIT_BLOCKED},     {"down", EXIT_DOWN},
+    };
+    const char *state = json_string_value(json_object_get(status, "state"));
+    for (size_t i = 0; state != NULL && i < MVPN_ARRAY_LEN(rows); i++) {
+        if (strcmp(rows[i].state, state) == 0) {
+            return rows[i].exit_status;
+        }
+    }
+    return EXIT_FAILED;
+}
+
+/* --- status: showing --- */
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+/* "1 h 4 min". */
+static void print_duration(const char *label, double seconds)
+{
+    unsigned long long s = seconds > 0 ? (unsigned long long)seconds : 0;
+    (void)printf("%s", label);
+    if (s >= 86400) {
+        (void)printf("%llu d %llu h\n", s / 86400, s % 86400 / 3600);
+    } else if (s >= 3600) {
+        (void)printf("%llu h %llu min\n", s / 3600, s % 3600 / 60);
+    } else if (s >= 60) {
+        (void)printf("%llu min %llu s\n", s / 60, s % 60);
+    } else {
+        (void)printf("%llu s\n", s);
+    }
+}
+
+/* "12.3 MB": decimal units, three figures. */
+static const char *scaled(double value, const char *const units[static 5], char out[static 32])
+{
+    unsigned i = 0;
+    while (value >= 999.5 && i < 4) {
+        value /= 1000;
+        i++;
+    }
+    (void)snprintf(out, 32, "%.*f %s",
+                   i == 0 || value >= 99.95 ? 0
+                   : value >= 9.995         ? 1
+                                            : 2,
+                   value, units[i]);
+    return out;
+}
+
+static const char *bytes_text(double bytes, char out[static 32])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    return scaled(bytes, units, out);
+}
+
+static const char *rate_text(double bits_per_s, char out[static 32])
+{
+    static const char *const units[] = {"bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"};
+    return scaled(bits_per_s, units, out);
+}
+
+static void print_number(const json_t *status, const char *key, const char *label, const char *unit)
+{
+    const json_t *v = json_object_get(status, key);
+    if (json_is_integer(v)) {
+        (void)printf("%s%lld%s\n", label, (long long)json_integer_value(v), unit);
+    } else if (json_is_real(v)) {
+        (void)printf("%s%.1f%s\n", label, json_real_value(v), unit);
+    }
+}
+
+/* "you > guard-1 (CH) > middle-2 (SE) > exit-1 (JP) > internet" */
+static void print_path(const json_t *status)
+{
+    const json_t *path = json_object_get(status, "path"), *hop;
+    size_t i;
+    if (json_array_size(path) == 0) {
+        return;
+    }
+    (void)printf("path      you");
+    json_array_foreach(path, i, hop)
+    {
+        const char *name = text_of(hop, "name"), *country = text_of(hop, "country");
+        const char *identity = text_of(hop, "identity");
+        if (name != NULL && name[0] != '\0') {
+            (void)printf(" > %s", name);
+        } else {
+            (void)printf(" > %.8s", identity != NULL ? identity : "?");
+        }
+        if (country != NULL && country[0] != '\0') {
+            (void)printf(" (%s)", country);
+        }
+    }
+    (void)printf(" > internet\n");
+}
+
+static double number_of(const json_t *status, const char *key)
+{
+    return json_number_value(json_object_get(status, key));
+}
+
+static void print_traffic(const json_t *status, const json_t *later, double seconds)
+{
+    char a[32], b[32];
+    if (json_object_get(status, "bytes_up") == NULL) {
+        return;
+    }
+    (void)printf("traffic   %s up, %s down\n", bytes_text(number_of(status, "bytes_up"), a),
+                 bytes_text(number_of(status, "bytes_down"), b));
+    if (later != NULL) {
+        double up = number_of(later, "bytes_up") - number_of(status, "bytes_up");
+        double down = number_of(later, "bytes_down") - number_of(status, "bytes_down");
+        (void)printf("rate      %s up, %s down\n", rate_text(MVPN_MAX(up, 0) * 8 / seconds, a),
+                     rate_text(MVPN_MAX(down, 0) * 8 / seconds, b));
+    }
+}
+
+static void print_client(const json_t *status, const json_t *later, double seconds)
+{
+    const json_t *missing = json_object_get(status, "missing_protections"), *item;
+    const char *exit_address = text_of(status, "exit_address");
+    size_t i;
+    print_path(status);
+    if (exit_address != NULL) {
+        (void)printf("exit      %s\n", exit_address);
+    }
+    print_number(status, "rtt_ms", "rtt       ", " ms");
+    print_number(status, "circuit_build_ms", "built in  ", " ms");
+    print_traffic(status, later, seconds);
+    if (json_is_boolean(json_object_get(status, "spare"))) {
+        (void)printf("spare     %s\n", json_is_true(json_object_get(status, "spare"))
+                                           ? "a second circuit is ready"
+                                           : "none");
+    }
+    json_array_foreach(missing, i, item)
+    {
+        if (json_is_string(item)) {
+            (void)printf("missing   %s\n", json_string_value(item));
+        }
+    }
+}
+
+static void print_relay(const json_t *status)
+{
+    const json_t *value;
+    const char *key;
+    print_number(status, "links", "links     ", "");
+    print_number(status, "circuits", "circuits  ", "");
+    print_number(status, "sessions", "sessions  ", "");
+    json_object_foreach(json_object_get(status, "counters"), key, value)
+    {
+        if (json_is_integer(value)) {
+            (void)printf("  %-32s %lld\n", key, (long long)json_integer_value(value));
+        }
+    }
+}
+
+static void print_status(const json_t *status, const json_t *later, double seconds)
+{
+    const char *role = text_of(status, "role"), *state = text_of(status, "state");
+    const char *reason = text_of(status, "reason");
+    const json_t *since = json_object_get(status, "since_s");
+    (void)printf("%s    %s%s%s\n",
+                 role != NULL && strcmp(role, "client") == 0 ? "client" : "node  ",
+                 state != NULL ? state : "unknown", reason != NULL ? ": " : "",
+                 reason != NULL ? reason : "");
+    if (since != NULL) {
+        print_duration("since     ", json_number_value(since));
+    }
+    if (role != NULL && strcmp(role, "client") == 0) {
+        print_client(status, later, seconds);
+    } else {
+        (void)printf("role      %s\n", role != NULL ? role : "unknown");
+        print_relay(status);
+    }
+}
+
+static double seconds_now(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void show(json_t *status, const char *socket)
+{
+    static const struct timespec pause = {.tv_nsec = RATE_INTERVAL_MS * 1000000};
+    json_t *later = NULL;
+    double began = seconds_now();
+    int ignored = 0;
+    if (exit_status_of(status) == EXIT_CONNECTED && json_object_get(status, "bytes_up") != NULL) {
+        (void)nanosleep(&pause, NULL);
+        later = ask_status(socket, &ignored);
+    }
+    print_status(status, later, seconds_now() - began);
+    json_decref(later);
+}
+
+static int command_status(int argc, char **argv)
+{
+    char found[PATH_MAX];
+    const char *socket = NULL;
+    bool wants_json = false;
+    int exit_status = EXIT_FAILED;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            wants_json = true;
+        } else if (strcmp(argv[i], "--control") == 0) {
+            if (i + 1 == argc) {
+                return fail_usage("--control needs a value");
+            }
+            socket = argv[++i];
+        } else {
+            return fail_usage("status has no option '%s'", argv[i]);
+        }
+    }
+    if (socket == NULL) {
+        if (!find_socket(found)) {
+            return EXIT_USAGE;
+        }
+        socket = found;
+    }
+    json_t *status = ask_status(socket, &exit_status);
+    if (status == NULL) {
+        return exit_status;
+    }
+    exit_status = exit_status_of(status);
+    if (wants_json) {
+        (void)json_dumpf(status, stdout, JSON_COMPACT);
+        (void)putchar('\n');
+    } else {
+        show(status, socket);
+    }
+    json_decref(status);
+    return exit_status;
+}
+
+/* --- config --- */
+
+static int check_config(enum mvpn_config_kind kind, const char *file)
+{
+    static mvpn_config config; /* 20 KB */
+    mvpn_network_file network;
+    mvpn_fault fault;
+    if (mvpn_config_load(file, kind, &config, &fault) != 0 ||
+        mvpn_network_file_load(config.network_file, (uint64_t)time(NULL), &network, &fault) != 0) {
+        (void)fprintf(stderr, "%s\n", fault.text);
+        return EXIT_FAILED;
+    }
+    (void)printf("%s: good. Network \"%s\" with %zu relays\n", file, network.name,
+                 network.relay_count);
+    if (network.expired_count > 0) {
+        (void)fprintf(stderr,
+                      "%s: %zu relays are outside their time, %s among them. Renew them with "
+                      "meshvpn-bootstrap renew, or set the clock\n",
+                      config.network_file, network.expired_count, network.expired_name);
+    }
+    mvpn_network_file_done(&network);
+    return EXIT_SUCCESS;
+}
+
+static int command_config(int argc, char **argv)
+{
+    if (argc == 1 && strcmp(argv[0], "docs") == 0) {
+        mvpn_config_write_docs(stdout);
+        return EXIT_SUCCESS;
+    }
+    if (argc != 3 || strcmp(argv[0], "check") != 0) {
+        return fail_usage(
+            "write: meshvpn config check relay|exit|client FILE, or meshvpn config docs");
+    }
+    for (unsigned bit = 0; bit < 3; bit++) {
+        enum mvpn_config_kind kind = (enum mvpn_config_kind)(1u << bit);
+        if (strcmp(argv[1], mvpn_config_kind_name(kind)) == 0) {
+            return check_config(kind, argv[2]);
+        }
+    }
+    return fail_usage("'%s' is no kind of configuration: relay, exit or client", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        (void)fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "status") == 0) {
+        return command_status(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "config") == 0) {
+        return command_config(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0) {
+        (void)fputs(usage, stdout);
+        return EXIT_SUCCESS;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        (void)puts("meshvpn " MVPN_VERSION);
+        return EXIT_SUCCESS;
+    }
+    return fail_usage("'%s' is no command", argv[1]);
+}
