@@ -50,13 +50,22 @@ mesh_conf() {
     fi
 }
 
-# What an operator would edit by hand. A later line wins over an earlier one.
+# mesh_set FILE KEY VALUE: what an operator would edit by hand; a key may stand only once.
+mesh_set() {
+    sed -i "/^[[:space:]]*$2[[:space:]]*=/d" "$1"
+    echo "$2 = $3" >>"$1"
+}
+
 mesh_configure() {
-    {
-        echo "control_socket = \"$LAB_DIR/sock/$1\""
-        echo "log_level = \"$MESH_LOG_LEVEL\""
-        lab_is_exit "$1" && echo "dns_upstream = \"$(lab_addr4 dns):53\""
-    } >>"$(mesh_conf "$1")"
+    local conf
+    conf=$(mesh_conf "$1")
+    mkdir -p "$LAB_DIR/run/$1"
+    mesh_set "$conf" control_socket "\"$LAB_DIR/sock/$1\""
+    mesh_set "$conf" run_dir "\"$LAB_DIR/run/$1\""
+    mesh_set "$conf" log_level "$MESH_LOG_LEVEL"
+    if lab_is_exit "$1"; then
+        mesh_set "$conf" dns_upstream "{\"$(lab_addr4 dns):53\"}"
+    fi
 }
 
 mesh_relay_start() {
@@ -80,9 +89,11 @@ mesh_relays_start() {
 mesh_client_start() {
     local hops=$1 list node
     shift
+    mkdir -p "$LAB_DIR/run/client"
     {
         echo "network_file = \"$LAB_DIR/net/network.conf\""
         echo "control_socket = \"$LAB_DIR/sock/client\""
+        echo "run_dir = \"$LAB_DIR/run/client\""
         echo "tun_name = \"$MESH_TUN\""
         echo "log_level = \"$MESH_LOG_LEVEL\""
         echo "hops = $hops"
