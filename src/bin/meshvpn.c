@@ -126,6 +126,10 @@ static int exit_status_of(const json_t *status)
         {"blocked", EXIT_BLOCKED},     {"down", EXIT_DOWN},
     };
     const char *state = json_string_value(json_object_get(status, "state"));
+    bool is_connected = state != NULL && strcmp(state, "connected") == 0;
+    if (!is_connected && json_is_string(json_object_get(status, "blocked_by"))) {
+        return EXIT_BLOCKED;
+    }
     for (size_t i = 0; state != NULL && i < MVPN_ARRAY_LEN(rows); i++) {
         if (strcmp(rows[i].state, state) == 0) {
             return rows[i].exit_status;
@@ -250,6 +254,11 @@ static void print_client(const json_t *status, const json_t *later, double secon
     if (exit_address != NULL) {
         (void)printf("exit      %s\n", exit_address);
     }
+    if (json_is_boolean(json_object_get(status, "ipv6"))) {
+        (void)printf("ipv6      %s\n", json_is_true(json_object_get(status, "ipv6"))
+                                           ? "carried"
+                                           : "not carried by this exit");
+    }
     print_number(status, "rtt_ms", "rtt       ", " ms");
     print_number(status, "circuit_build_ms", "built in  ", " ms");
     print_traffic(status, later, seconds);
@@ -284,7 +293,7 @@ static void print_relay(const json_t *status)
 static void print_status(const json_t *status, const json_t *later, double seconds)
 {
     const char *role = text_of(status, "role"), *state = text_of(status, "state");
-    const char *reason = text_of(status, "reason");
+    const char *reason = text_of(status, "blocked_by");
     const json_t *since = json_object_get(status, "since_s");
     (void)printf("%s    %s%s%s\n",
                  role != NULL && strcmp(role, "client") == 0 ? "client" : "node  ",

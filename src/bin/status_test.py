@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""meshvpn status against a daemon of the test's own. Argument: the program meshvpn."""
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+CLIENT = {
+    "schema": "meshvpn.status/1", "role": "client", "state": "connected", "since_s": 3700, "hops": 3,
+    "path": [
+        {"name": "guard-1", "identity": "0011223344556677", "country": "CH", "role": "guard"},
+        {"name": None, "identity": "8899aabbccddeeff", "country": None, "role": "middle"},
+        {"name": "exit-1", "identity": "aa", "country": "SE", "role": "exit"},
+    ],
+    "exit_address": "11.3.0.1", "circuit_build_ms": 123.4, "rtt_ms": 45.6, "ipv6": False,
+    "bytes_up": 1234, "bytes_down": 56789012, "spare": True,
+    "missing_protections": ["relays of one path may share a provider"], "blocked_by": None,
+}
+CONNECTING = dict(CLIENT, state="connecting", path=[], exit_address=None, rtt_ms=None,
+                  circuit_build_ms=None, since_s=5, missing_protections=[], spare=False)
+BLOCKED = dict(CONNECTING, blocked_by="no exit is known that fits")
+RELAY = {
+    "schema": "meshvpn.status/1", "role": "exit", "state": "running", "since_s": 90061, "links": 2,
+    "circuits": 7, "sessions": 3, "counters": {"bytes_in": 12, "cells_forward": 345},
+}
+
+# reply, exit status, lines that must be printed
+ROWS = [
+    (CLIENT, 0, ["client    connected", "since     1 h 1 min",
+                 "path      you > guard-1 (CH) > 8899aabb > exit-1 (SE) > internet",
+                 "exit      11.3.0.1", "ipv6      not carried by this exit", "rtt       45.6 ms",
+                 "built in  123.4 ms", "traffic   1.23 kB up, 56.8 MB down",
+                 "rate      0 bit/s up, 0 bit/s down", "spare     a second circuit is ready",
+                 "missing   relays of one path may share a provider"]),
+    (CONNECTING, 3, ["client    connecting", "since     5 s", "spare     none"]),
+    (BLOCKED, 5, ["client    connecting: no exit is known that fits"]),
+    (dict(CLIENT, state="down"), 4, ["client    down"]),
+    (RELAY, 0, ["node      running", "since     1 d 1 h", "role      exit", "links     2",
+                "circuits  7", "sessions  3", "  bytes_in                         12",
+                "  cells_forward                    345"]),
+]
+
+
+def serve(listener, reply, requests):
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            line = b""
+            while not line.endswith(b"\n"):
+                part = connection.recv(4096)
+                if not part:
+                    break
+                line += part
+            requests.append(json.loads(line))
+            connection.sendall(reply)
+
+
+def ask(program, directory, reply, *options):
+    """Run `meshvpn status` against a daemon that gives `reply`."""
+    path = os.path.join(directory, "control.sock")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen()
+    requests = []
+    thread = threading.Thread(target=serve, args=(listener, reply, requests))
+    thread.start()
+    try:
+        done = subprocess.run([program, "status", "--control", path, *options],
+                              capture_output=True, text=True, timeout=20, check=False)
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        os.unlink(path)
+    assert requests and all(r == {"cmd": "status"} for r in requests), requests
+    return done
+
+
+def main():
+    program = sys.argv[1]
+    with tempfile.TemporaryDirectory(prefix="mvpn-status-test.") as directory:
+        for reply, status, lines in ROWS:
+            line = json.dumps(reply).encode() + b"\n"
+            done = ask(program, directory, line)
+            printed = done.stdout.splitlines()
+            assert done.returncode == status, (done.returncode, status, done)
+            assert done.stderr == "", done.stderr
+            for wanted in lines:
+                assert wanted in printed, (wanted, done.stdout)
+            assert len(printed) <= 24, "more than a screen"
+            done = ask(program, directory, line, "--json")
+            assert done.returncode == status, done
+            assert json.loads(done.stdout) == reply and done.stdout.count("\n") == 1, done.stdout
+
+        done = ask(program, directory, b'{"error":"not now"}\n')
+        assert done.returncode == 1 and done.stdout == "" and "not now" in done.stderr, done
+        done = ask(program, directory, b"nonsense\n", "--json")
+        assert done.returncode == 1 and done.stdout == "" and done.stderr != "", done
+    print("passed")
+
+
+main()
