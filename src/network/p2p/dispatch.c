@@ -215,7 +215,7 @@ static int recv_transport(mvpn_links *links, mvpn_packet **packet, mvpn_time now
     bool is_newest;
     size_t len = (*packet)->len;
     int err = transport_open(links, *packet, now, &s, ret_header, &is_newest, &id);
-    if (s == NULL) {
+    if (err != 0) {
         return err;
     }
     if (s->state == SESSION_HALF_OPEN) {
@@ -227,9 +227,6 @@ static int recv_transport(mvpn_links *links, mvpn_packet **packet, mvpn_time now
     mvpn_link *link = s->link;
     bool is_fresh = connid_used(s, id, now);
     path_received(s, *packet, len, is_newest, is_fresh, now);
-    if (err != 0) {
-        return err;
-    }
     err = ret_header->command == MVPN_CMD_LINK_PART ? on_part(s, packet, ret_header, now)
                                                     : on_message(s, *packet, ret_header, now);
     *ret_link = link;

@@ -273,6 +273,17 @@ void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now)
     link_fail(link, 0);
 }
 
+void mvpn_links_close_all(mvpn_links *links, mvpn_time now)
+{
+    MVPN_LIST_FOREACH_SAFE(node, next, &links->links)
+    {
+        mvpn_link *link = MVPN_CONTAINER_OF(node, mvpn_link, in_links);
+        if (link->state != LINK_CLOSED) {
+            mvpn_link_close(link, CLOSE_FINISHED, now);
+        }
+    }
+}
+
 int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *header, bool acked,
                    mvpn_time now)
 {

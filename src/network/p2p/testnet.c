@@ -89,6 +89,16 @@ void net_free(struct net *net)
     free(net);
 }
 
+struct net *net_standard(uint64_t seed, bool closed)
+{
+    struct net *net = net_new(seed);
+    net_start(net, 0, false, closed, NULL);
+    for (size_t i = 1; i < NET_NODES; i++) {
+        net_start(net, i, true, closed, NULL);
+    }
+    return net;
+}
+
 static void post(struct net *net, const struct net_datagram *d)
 {
     if (net->flight_count == NET_FLIGHT || mvpn_rng_below(&net->rng, 100) < net->loss) {
@@ -230,6 +240,20 @@ mvpn_link *net_open(struct net *net, size_t from, size_t to)
     mvpn_link *link = NULL;
     int err = mvpn_links_open(net->node[from].links, &net->node[to].target, net->now, &link);
     MVPN_ASSERT(err == 0);
+    return link;
+}
+
+mvpn_link *net_joined(struct net *net, size_t from, size_t to, mvpn_link **ret_other)
+{
+    mvpn_link *link = net_open(net, from, to);
+    bool is_open = net_until_open(net, link, MVPN_S(1));
+    MVPN_ASSERT(is_open);
+    net_for(net, MVPN_S(1));
+    const mvpn_link_event *e = net_event(&net->node[to], MVPN_LINK_OPENED);
+    MVPN_ASSERT(e != NULL);
+    *ret_other = e->link;
+    net->node[from].event_count = net->node[to].event_count = 0;
+    net->node[from].sent = net->node[to].sent = 0;
     return link;
 }
 

@@ -5,6 +5,13 @@
 #ifndef MVPN_NETWORK_P2P_TESTNET_H
 #define MVPN_NETWORK_P2P_TESTNET_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include "network/p2p/internal.h"
 
 #define NET_NODES 4
@@ -65,6 +72,8 @@ struct net {
 
 struct net *net_new(uint64_t seed);
 void net_free(struct net *net);
+/** Node 0 is a client, 1 to 3 are relays. */
+struct net *net_standard(uint64_t seed, bool closed);
 /** Start node `i` (0-3); relays can be reached at net_addr(i). `tune` may alter the configuration.
  */
 void net_start(struct net *net, size_t i, bool is_relay, bool closed,
@@ -82,6 +91,9 @@ mvpn_link *net_open(struct net *net, size_t from, size_t to);
 /** Send a body of `len` bytes; the first 8 hold `tag`. */
 int net_send(struct net *net, size_t from, mvpn_link *link, unsigned command, size_t len,
              uint64_t tag, bool acked);
+/** Two nodes joined by an open link; what came of opening is forgotten. Returns the one at `from`.
+ */
+mvpn_link *net_joined(struct net *net, size_t from, size_t to, mvpn_link **ret_other);
 /** The latest event of that type at node i, or NULL. */
 const mvpn_link_event *net_event(const struct net_node *node, enum mvpn_link_event_type type);
 size_t net_event_count(const struct net_node *node, enum mvpn_link_event_type type);
