@@ -114,17 +114,6 @@ void cli_done(cli *c)
     mvpn_network_file_done(&c->network);
 }
 
-unsigned cli_listen(const cli *c, uint16_t fallback_port, mvpn_addr ret[static 2])
-{
-    if (c->config.listen_count > 0) {
-        memcpy(ret, c->config.listen, c->config.listen_count * sizeof(ret[0]));
-        return c->config.listen_count;
-    }
-    ret[0] = (mvpn_addr){.family = 4, .port = fallback_port};
-    ret[1] = (mvpn_addr){.family = 6, .port = fallback_port};
-    return 2;
-}
-
 typedef struct stopper {
     mvpn_loop *loop;
     const cli *cli;

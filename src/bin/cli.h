@@ -36,7 +36,4 @@ int cli_fail(const cli *cli, const mvpn_fault *fault);
 /** Open the control socket, tell systemd, run until a signal, and close. Returns the exit code. */
 int cli_run(cli *cli, mvpn_loop *loop, mvpn_control_fn *status, void *ctx);
 
-/** Addresses to bind: the configured ones, or `fallback_port` of every address of both families. */
-unsigned cli_listen(const cli *cli, uint16_t fallback_port, mvpn_addr ret[static 2]);
-
 #endif

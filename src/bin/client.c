@@ -108,8 +108,6 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
 
 static int client_start(client_program *p, mvpn_fault *fault)
 {
-    mvpn_addr listen[2];
-    unsigned listen_count = cli_listen(&p->cli, 0, listen);
     int r = fill_engine(p, fault);
     if (r != 0 || p->cli.check) {
         return r;
@@ -128,8 +126,8 @@ static int client_start(client_program *p, mvpn_fault *fault)
         .loop = p->loop,
         .engine = &p->engine,
         .network = &p->cli.network,
-        .listen = listen,
-        .listen_count = listen_count,
+        .listen = p->cli.config.listen,
+        .listen_count = p->cli.config.listen_count,
         .mark = p->cli.config.client.mark,
         .tun = p->host.tun,
         .on_event = on_event,

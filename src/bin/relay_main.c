@@ -12,7 +12,6 @@
 #include "io/keyfile.h"
 #include "io/status.h"
 
-#define DEFAULT_PORT 4433
 #define EXIT_SESSIONS 4096
 
 typedef struct relay_program {
@@ -82,8 +81,9 @@ static int collect_relays(relay_program *p)
     return 0;
 }
 
-static void fill_engine(relay_program *p, const mvpn_addr *listen, unsigned listen_count)
+static void fill_engine(relay_program *p)
 {
+    const mvpn_config *c = &p->cli.config;
     mvpn_engine_config *e = &p->engine;
     e->network_pub = p->cli.network.network_pub;
     e->closed = p->cli.network.is_closed;
@@ -99,9 +99,9 @@ static void fill_engine(relay_program *p, const mvpn_addr *listen, unsigned list
         e->onion_keys[i] = (mvpn_relay_onion_key){p->keys.onion[i].id, p->keys.onion[i].pair};
     }
     e->onion_key_count = p->keys.onion_count;
-    for (unsigned i = 0; i < listen_count; i++) {
-        e->has_ipv4 |= listen[i].family == 4;
-        e->has_ipv6 |= listen[i].family == 6;
+    for (unsigned i = 0; i < c->listen_count; i++) {
+        e->has_ipv4 |= c->listen[i].family == 4;
+        e->has_ipv6 |= c->listen[i].family == 6;
     }
     collect_own(p);
 }
@@ -146,10 +146,8 @@ static int load_keys(relay_program *p, mvpn_fault *fault)
 /* Everything up to the running node; what was done is taken back by relay_stop. */
 static int relay_start(relay_program *p, mvpn_fault *fault)
 {
-    mvpn_addr listen[2];
-    unsigned listen_count = cli_listen(&p->cli, DEFAULT_PORT, listen);
     bool is_exit = p->cli.config.kind == MVPN_CONFIG_EXIT;
-    fill_engine(p, listen, listen_count);
+    fill_engine(p);
     int r = is_exit ? fill_exit(p, fault) : 0;
     if (r != 0 || p->cli.check) {
         return r;
@@ -165,8 +163,8 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         .loop = p->loop,
         .engine = &p->engine,
         .network = &p->cli.network,
-        .listen = listen,
-        .listen_count = listen_count,
+        .listen = p->cli.config.listen,
+        .listen_count = p->cli.config.listen_count,
         .tun = p->host.tun,
         .has_dns = is_exit,
         .on_event = on_event,

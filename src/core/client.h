@@ -77,8 +77,5 @@ mvpn_time mvpn_client_deadline(const mvpn_client *client);
 mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client);
 bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret);
 void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret);
-/** The constant inner addresses (§7). */
-void mvpn_inner_addresses(mvpn_addr *ret_v4, mvpn_addr *ret_v6, mvpn_addr *ret_gateway_v4,
-                          mvpn_addr *ret_gateway_v6);
 
 #endif

@@ -2,27 +2,21 @@
 
 #include <string.h>
 
-#include "core/client.h"
 #include "network/ip/icmp.h"
+#include "network/ip/inner.h"
 #include "network/ip/ip.h"
 #include "network/ip/rewrite.h"
 #include "wire/cell.h"
 #include "wire/circuit.h"
 
-void mvpn_inner_addresses(mvpn_addr *ret_v4, mvpn_addr *ret_v6, mvpn_addr *ret_gateway_v4,
-                          mvpn_addr *ret_gateway_v6)
-{
-    *ret_v4 = (mvpn_addr){.family = 4, .ip = {10, 8, 0, 2}};
-    *ret_gateway_v4 = (mvpn_addr){.family = 4, .ip = {10, 8, 0, 1}};
-    *ret_v6 = (mvpn_addr){.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x6e, [15] = 2}};
-    *ret_gateway_v6 = (mvpn_addr){.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x6e, [15] = 1}};
-}
-
 void client_ip_init(client_ip *ip, mvpn_packet_pool *pool, const mvpn_addr *tun_v4,
                     const mvpn_addr *tun_v6, const mvpn_addr *gateway_v4)
 {
     *ip = (client_ip){.pool = pool};
-    mvpn_inner_addresses(&ip->inner_v4, &ip->inner_v6, &ip->inner_gateway_v4, &ip->gateway_v6);
+    ip->inner_v4 = mvpn_inner_client_addr(4);
+    ip->inner_v6 = mvpn_inner_client_addr(6);
+    ip->inner_gateway_v4 = mvpn_inner_gateway_addr(4);
+    ip->gateway_v6 = mvpn_inner_gateway_addr(6);
     ip->tun_v4 = tun_v4->family == 4 ? *tun_v4 : ip->inner_v4;
     ip->tun_v6 = tun_v6->family == 6 ? *tun_v6 : ip->inner_v6;
     ip->tun_gateway_v4 = gateway_v4->family == 4 ? *gateway_v4 : ip->inner_gateway_v4;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "core/client.h"
+#include "network/ip/inner.h"
 
 #define INNER_MTU 1420
 /* Before the main table (32766), after what people number by hand. */
@@ -14,8 +14,9 @@
 /* 10.8.0.0/24, or the next 10.x.0.0/24 that overlaps nothing here. */
 static int choose_range(mvpn_netlink *nl, uint32_t index, mvpn_host_client *host, mvpn_fault *fault)
 {
-    mvpn_addr v6_gateway;
-    mvpn_inner_addresses(&host->tun_v4, &host->tun_v6, &host->gateway_v4, &v6_gateway);
+    host->tun_v4 = mvpn_inner_client_addr(4);
+    host->tun_v6 = mvpn_inner_client_addr(6);
+    host->gateway_v4 = mvpn_inner_gateway_addr(4);
     for (unsigned second = 8; second < 256; second++) {
         mvpn_prefix range = {.addr = {.family = 4, .ip = {10, (uint8_t)second}}, .bits = 24};
         bool clashes = false;

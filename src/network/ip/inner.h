@@ -6,6 +6,9 @@
 #define MVPN_NETWORK_IP_INNER_H
 
 #include <stdint.h>
+#include <string.h>
+
+#include "base/addr.h"
 
 /* clang-format off */
 #define MVPN_INNER_CLIENT_V4 {10, 8, 0, 2}
@@ -25,6 +28,21 @@ static inline const uint8_t *mvpn_inner_gateway(unsigned version)
 {
     static const uint8_t v4[16] = MVPN_INNER_GATEWAY_V4, v6[16] = MVPN_INNER_GATEWAY_V6;
     return version == 4 ? v4 : v6;
+}
+
+/** The same as addresses. */
+static inline mvpn_addr mvpn_inner_client_addr(uint8_t version)
+{
+    mvpn_addr a = {.family = version};
+    memcpy(a.ip, mvpn_inner_client(version), mvpn_addr_ip_len(&a));
+    return a;
+}
+
+static inline mvpn_addr mvpn_inner_gateway_addr(uint8_t version)
+{
+    mvpn_addr a = {.family = version};
+    memcpy(a.ip, mvpn_inner_gateway(version), mvpn_addr_ip_len(&a));
+    return a;
 }
 
 #endif
