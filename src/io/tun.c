@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
-#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "io/nft.h"
+#include "network/tun/offload.h"
 
 /* Linux 6.2; older headers lack them. */
 #ifndef TUN_F_USO4
@@ -20,8 +20,9 @@
 #define TUN_F_USO6 0x40
 #endif
 
-#define VNET_HDR 10 /* without the mergeable-buffers field */
 #define SUPER_PACKET 65536u
+/* Writes gathered at a time: a batch of a few hundred packets makes fewer. */
+#define GROUPS 32
 
 struct mvpn_tun {
     int fd;
@@ -34,7 +35,8 @@ struct mvpn_tun {
      * Where a super-packet is put together: its first MVPN_PACKET_ROOM bytes are read into a packet
      * (so that a plain one needs no copy) and moved here, in front of the rest.
      */
-    uint8_t super[MVPN_PACKET_ROOM + SUPER_PACKET];
+    uint8_t super[MVPN_VNET_HEADER + MVPN_PACKET_ROOM + SUPER_PACKET];
+    mvpn_tun_group groups[GROUPS];
 };
 
 /* ---- opening ---- */
@@ -143,7 +145,8 @@ static bool set_offload(mvpn_tun *tun, unsigned flags)
 
 static int probe_offload(mvpn_tun *tun, mvpn_fault *fault)
 {
-    int size = VNET_HDR;
+    const unsigned tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+    int size = MVPN_VNET_HEADER;
     if (!tun->has_vnet) {
         return 0;
     }
@@ -151,7 +154,11 @@ static int probe_offload(mvpn_tun *tun, mvpn_fault *fault)
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
                                 "cannot set the TUN device's header size");
     }
-    (void)set_offload(tun, 0); /* the header stays, and says nothing */
+    tun->has_uso = set_offload(tun, tso | TUN_F_USO4 | TUN_F_USO6);
+    tun->has_tso = tun->has_uso || set_offload(tun, tso);
+    if (!tun->has_tso) {
+        (void)set_offload(tun, 0); /* the header stays, and says nothing */
+    }
     return 0;
 }
 
@@ -226,20 +233,19 @@ static bool is_gone(int err)
 }
 
 /*
- * One read: the header, then the packet in two pieces, of which a plain packet needs only the
- * first. Returns the packet's length, 0 if there is none, -1 with errno.
+ * One read: the header into `super`, then the packet in two pieces, of which a plain packet needs
+ * only the first. Returns the packet's length, 0 if there is none, -1 with errno.
  */
-static ssize_t read_one(mvpn_tun *tun, struct virtio_net_hdr *ret_header, void *first)
+static ssize_t read_one(mvpn_tun *tun, uint8_t *first)
 {
     struct iovec iov[3] = {
-        {ret_header, VNET_HDR},
+        {tun->super, MVPN_VNET_HEADER},
         {first, MVPN_PACKET_ROOM},
-        {tun->super + MVPN_PACKET_ROOM, SUPER_PACKET},
+        {tun->super + MVPN_VNET_HEADER + MVPN_PACKET_ROOM, SUPER_PACKET},
     };
     unsigned skip = tun->has_vnet ? 0 : 1;
-    ssize_t header_size = tun->has_vnet ? VNET_HDR : 0;
+    ssize_t header_size = tun->has_vnet ? MVPN_VNET_HEADER : 0;
     ssize_t n;
-    memset(ret_header, 0, sizeof(*ret_header));
     do {
         n = readv(tun->fd, iov + skip, (int)(3 - skip));
     } while (n < 0 && errno == EINTR);
@@ -249,32 +255,58 @@ static ssize_t read_one(mvpn_tun *tun, struct virtio_net_hdr *ret_header, void *
     return n > header_size ? n - header_size : 0;
 }
 
-/* A packet that needs no splitting is already where it belongs. */
-static unsigned take_plain(mvpn_tun *tun, mvpn_packet *packet, size_t len, mvpn_packet_pool *pool,
-                           mvpn_packet_queue *queue)
+/* A packet that needs neither splitting nor a checksum is already where it belongs. */
+static unsigned take_plain(mvpn_tun *tun, mvpn_packet *packet, size_t len, uint8_t flags,
+                           mvpn_packet_pool *pool, mvpn_packet_queue *queue)
 {
-    if (packet == NULL) {
-        tun->stats.read_no_packet++;
-        return 0;
-    }
     if (len > MVPN_PACKET_ROOM) {
         tun->stats.read_bad++;
         mvpn_packet_free(pool, packet);
         return 0;
     }
     (void)mvpn_packet_append(packet, (uint32_t)len);
+    packet->flags |= (flags & MVPN_VNET_DATA_VALID) != 0 ? MVPN_PACKET_CSUM_OK : 0;
     mvpn_packet_queue_push(queue, packet);
     return 1;
+}
+
+static unsigned take_super(mvpn_tun *tun, mvpn_packet *packet, size_t len, mvpn_packet_pool *pool,
+                           mvpn_packet_queue *queue)
+{
+    uint32_t before = queue->count, dropped = 0;
+    memcpy(tun->super + MVPN_VNET_HEADER, packet->data, MVPN_MIN(len, (size_t)MVPN_PACKET_ROOM));
+    mvpn_packet_free(pool, packet);
+    if (mvpn_tun_split(pool, tun->super, MVPN_VNET_HEADER + len, queue, &dropped) != 0) {
+        tun->stats.read_bad++;
+    }
+    tun->stats.read_no_packet += dropped;
+    return queue->count - before;
+}
+
+static unsigned take(mvpn_tun *tun, mvpn_packet *packet, size_t len, mvpn_packet_pool *pool,
+                     mvpn_packet_queue *queue)
+{
+    mvpn_vnet header = {0};
+    if (packet == NULL) {
+        tun->stats.read_no_packet++;
+        return 0;
+    }
+    if (tun->has_vnet) {
+        header = mvpn_vnet_decode(tun->super);
+    }
+    if (header.gso_type != MVPN_VNET_GSO_NONE || (header.flags & MVPN_VNET_NEEDS_CSUM) != 0) {
+        return take_super(tun, packet, len, pool, queue);
+    }
+    return take_plain(tun, packet, len, header.flags, pool, queue);
 }
 
 int mvpn_tun_read(mvpn_tun *tun, mvpn_packet_pool *pool, mvpn_packet_queue *queue, unsigned budget)
 {
     unsigned total = 0;
     while (total < budget) {
-        struct virtio_net_hdr header;
         /* Without a packet it is read all the same, and lost: else the poll would never sleep. */
         mvpn_packet *packet = mvpn_packet_new(pool);
-        ssize_t n = read_one(tun, &header, packet != NULL ? packet->data : tun->super);
+        ssize_t n = read_one(tun, packet != NULL ? packet->data : tun->super + MVPN_VNET_HEADER);
         if (n <= 0) {
             mvpn_packet_free(pool, packet);
             if (n < 0 && is_gone(errno)) {
@@ -283,7 +315,7 @@ int mvpn_tun_read(mvpn_tun *tun, mvpn_packet_pool *pool, mvpn_packet_queue *queu
             break;
         }
         tun->stats.read_calls++;
-        total += take_plain(tun, packet, (size_t)n, pool, queue);
+        total += take(tun, packet, (size_t)n, pool, queue);
     }
     tun->stats.read += total;
     return (int)total;
@@ -291,40 +323,62 @@ int mvpn_tun_read(mvpn_tun *tun, mvpn_packet_pool *pool, mvpn_packet_queue *queu
 
 /* ---- writing ---- */
 
-/* Write `parts` (the first being the header's place) as one packet or super-packet. */
-static int write_parts(mvpn_tun *tun, struct virtio_net_hdr *header, struct iovec *parts,
-                       unsigned count)
+static int write_iov(mvpn_tun *tun, const struct iovec *iov, unsigned iov_count, uint32_t packets)
 {
-    unsigned skip = tun->has_vnet ? 0 : 1;
     ssize_t n;
-    parts[0] = (struct iovec){header, VNET_HDR};
     do {
-        n = writev(tun->fd, parts + skip, (int)(count - skip));
+        n = writev(tun->fd, iov, (int)iov_count);
     } while (n < 0 && errno == EINTR);
     tun->stats.write_calls++;
-    return n < 0 ? -1 : 0;
+    if (n < 0) {
+        tun->stats.write_failed += packets;
+        return is_gone(errno) ? MVPN_E_SYSTEM : 0;
+    }
+    tun->stats.written += packets;
+    return 0;
 }
 
 static int write_single(mvpn_tun *tun, const mvpn_packet *packet)
 {
-    struct virtio_net_hdr header = {0};
-    struct iovec parts[2];
-    if ((packet->flags & MVPN_PACKET_CSUM_OK) != 0) {
-        header.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+    uint8_t header[MVPN_VNET_HEADER];
+    const mvpn_vnet vnet = {
+        .flags = (packet->flags & MVPN_PACKET_CSUM_OK) != 0 ? MVPN_VNET_DATA_VALID : 0};
+    const struct iovec iov[2] = {{header, sizeof(header)}, {packet->data, packet->len}};
+    unsigned skip = tun->has_vnet ? 0 : 1;
+    mvpn_vnet_encode(&vnet, header);
+    return write_iov(tun, iov + skip, 2 - skip, 1);
+}
+
+static int write_group(mvpn_tun *tun, const mvpn_tun_group *group)
+{
+    struct iovec iov[1 + MVPN_TUN_GROUP_PACKETS];
+    for (uint32_t i = 0; i < group->range_count; i++) {
+        iov[i] = (struct iovec){(void *)(uintptr_t)group->ranges[i].p, group->ranges[i].n};
     }
-    parts[1] = (struct iovec){packet->data, packet->len};
-    if (write_parts(tun, &header, parts, 2) != 0) {
-        tun->stats.write_failed++;
-        return is_gone(errno) ? MVPN_E_SYSTEM : 0;
+    return write_iov(tun, iov, group->range_count, group->packets.count);
+}
+
+static int write_joined(mvpn_tun *tun, mvpn_packet_queue *queue, mvpn_packet_pool *pool)
+{
+    int rc = 0;
+    while (queue->count > 0) {
+        size_t count = mvpn_tun_coalesce(queue, tun->has_uso, tun->groups, GROUPS);
+        for (size_t i = 0; i < count; i++) {
+            int write_rc = write_group(tun, &tun->groups[i]);
+            rc = rc != 0 ? rc : write_rc;
+            mvpn_tun_group_done(&tun->groups[i], pool);
+        }
     }
-    tun->stats.written++;
-    return 0;
+    return rc;
 }
 
 int mvpn_tun_write(mvpn_tun *tun, mvpn_packet_queue *queue, mvpn_packet_pool *pool)
 {
     int rc = 0;
     mvpn_packet *packet;
+    if (tun->has_tso) {
+        return write_joined(tun, queue, pool);
+    }
     while ((packet = mvpn_packet_queue_pop(queue)) != NULL) {
         int write_rc = write_single(tun, packet);
         rc = rc != 0 ? rc : write_rc;
