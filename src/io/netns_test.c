@@ -14,17 +14,22 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "io/conntrack.h"
 #include "io/nat.h"
 #include "io/netlink.h"
 #include "io/nft.h"
+#include "io/tun.h"
 
 #define TEXT 65536
 
@@ -386,7 +391,8 @@ static void test_conntrack(void **state)
     assert_int_equal(mvpn_addr_parse("10.99.0.5", &first), 0);
     assert_int_equal(mvpn_addr_parse("10.99.0.6", &second), 0);
     assert_int_equal(mvpn_addr_parse("fd99::5", &six), 0);
-    run("nft add table inet track && nft 'add chain inet track out { type filter hook output priority 0; "
+    run("nft add table inet track && nft 'add chain inet track out { type filter hook output "
+        "priority 0; "
         "}' && "
         "nft add rule inet track out ct state new accept");
     run("ip addr add 10.99.0.5/32 dev lo && ip addr add 10.99.0.6/32 dev lo && ip addr add "
@@ -409,6 +415,144 @@ static void test_conntrack(void **state)
     assert_int_equal(mvpn_conntrack_delete(ct, &second, &count, &fault), 0);
     assert_int_equal(count, 3);
     mvpn_conntrack_close(ct);
+    run("nft flush ruleset && ip addr flush dev lo scope global && ip -6 addr flush dev lo scope "
+        "global");
+}
+
+/* ---- an exit's whole way: TUN -> NAT -> another host, and back ---- */
+
+/* The other host: answers each datagram with the source address that it saw. */
+static void echo_sources(int ready, int go)
+{
+    char c = 'r', text[INET_ADDRSTRLEN], buf[64];
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when an assertion ends the test early */
+    if (unshare(CLONE_NEWNET) != 0 || write(ready, &c, 1) != 1 || read(go, &c, 1) != 1 ||
+        system("ip addr add 10.1.0.2/24 dev v1 && ip link set v1 up") != 0) {
+        _exit(1);
+    }
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(7)};
+    socklen_t len = sizeof(sa);
+    if (bind(fd, (const struct sockaddr *)&sa, len) != 0 || write(ready, &c, 1) != 1) {
+        _exit(2);
+    }
+    while (recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&sa, &len) >= 0) {
+        (void)inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
+        if (sendto(fd, text, strlen(text), 0, (const struct sockaddr *)&sa, len) < 0) {
+            _exit(3);
+        }
+    }
+    _exit(4);
+}
+
+/* An IPv4 datagram of 4 bytes; UDP without checksum, which IPv4 allows. */
+static void push_datagram(mvpn_packet_queue *queue, mvpn_packet_pool *pool, const char *from,
+                          const char *to)
+{
+    mvpn_packet *p = mvpn_packet_new(pool);
+    uint8_t *d = mvpn_packet_append(p, 32);
+    uint32_t sum = 0;
+    memset(d, 0, 32);
+    d[0] = 0x45;
+    d[3] = 32;
+    d[8] = 64;
+    d[9] = IPPROTO_UDP;
+    assert_int_equal(inet_pton(AF_INET, from, d + 12), 1);
+    assert_int_equal(inet_pton(AF_INET, to, d + 16), 1);
+    for (size_t i = 0; i < 20; i += 2) {
+        sum += mvpn_load16(d + i);
+    }
+    sum = (sum & 0xffff) + (sum >> 16);
+    mvpn_store16(d + 10, (uint16_t) ~(sum + (sum >> 16)));
+    mvpn_store16(d + 20, 5555);
+    mvpn_store16(d + 22, 7);
+    mvpn_store16(d + 24, 12);
+    mvpn_packet_queue_push(queue, p);
+}
+
+/* The next datagram's payload out of the TUN; NULL if there is none within `ms`. */
+static const char *next_datagram(mvpn_tun *tun, mvpn_packet_pool *pool, int ms)
+{
+    static char text[64];
+    mvpn_packet_queue queue;
+    struct pollfd pfd = {mvpn_tun_fd(tun), POLLIN, 0};
+    const char *found = NULL;
+    mvpn_packet_queue_init(&queue);
+    while (found == NULL && poll(&pfd, 1, ms) == 1) {
+        assert_true(mvpn_tun_read(tun, pool, &queue, 1) >= 0);
+        mvpn_packet *p;
+        while ((p = mvpn_packet_queue_pop(&queue)) != NULL) {
+            if (p->data[0] == 0x45 && p->data[9] == IPPROTO_UDP && p->len > 28 &&
+                p->len < 28 + sizeof(text)) {
+                memcpy(text, p->data + 28, p->len - 28);
+                text[p->len - 28] = '\0';
+                found = text;
+            }
+            mvpn_packet_free(pool, p);
+        }
+    }
+    return found;
+}
+
+static void test_exit_traffic(void **state)
+{
+    (void)state;
+    mvpn_packet_pool pool;
+    mvpn_packet_queue queue;
+    mvpn_netlink *nl = NULL;
+    mvpn_tun *tun = NULL;
+    mvpn_fault fault = {{0}};
+    uint32_t index = 0;
+    int ready[2], go[2], status = 0;
+    char c = 'g', command[64];
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pipe(go), 0);
+    (void)fflush(NULL);
+    pid_t host = fork();
+    if (host == 0) {
+        echo_sources(ready[1], go[0]);
+    }
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    (void)snprintf(command, sizeof(command), "ip link set v1 netns %d", (int)host);
+    run(command);
+    run("ip addr flush dev v0 && ip addr add 10.1.0.1/24 dev v0");
+    assert_int_equal(write(go[1], &c, 1), 1);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+
+    const mvpn_prefix inner = prefix("10.99.0.1/16");
+    assert_int_equal(mvpn_packet_pool_init(&pool, 64), 0);
+    mvpn_packet_queue_init(&queue);
+    assert_int_equal(mvpn_tun_open(&tun, &(mvpn_tun_options){.name = "exit0"}, &fault), 0);
+    assert_int_equal(mvpn_netlink_open(&nl, &fault), 0);
+    assert_int_equal(mvpn_netlink_index(nl, "exit0", &index, &fault), 0);
+    assert_int_equal(mvpn_netlink_link_up(nl, index, 1420, &fault), 0);
+    assert_int_equal(mvpn_netlink_addr_add(nl, index, &inner, &fault), 0);
+    mvpn_nat_options options = nat_options();
+    options.tun_name = "exit0";
+    assert_int_equal(mvpn_nat_setup(&options, &fault), 0);
+
+    push_datagram(&queue, &pool, "10.99.0.5", "10.1.0.2");
+    assert_int_equal(mvpn_tun_write(tun, &queue, &pool), 0);
+    const char *seen = next_datagram(tun, &pool, 3000);
+    assert_non_null(seen);
+    assert_string_equal(seen, "10.1.0.1"); /* the other host saw the exit's address */
+
+    push_datagram(&queue, &pool, "10.99.0.5", "10.99.0.6"); /* one session to another */
+    push_datagram(&queue, &pool, "10.98.0.5", "10.1.0.2");  /* not an address of the pool */
+    assert_int_equal(mvpn_tun_write(tun, &queue, &pool), 0);
+    assert_null(next_datagram(tun, &pool, 200));
+
+    assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), 0);
+    mvpn_tun_close(tun);
+    mvpn_netlink_close(nl);
+    assert_int_equal(pool.free_count, 64);
+    mvpn_packet_pool_done(&pool);
+    assert_int_equal(kill(host, SIGKILL), 0);
+    assert_int_equal(waitpid(host, &status, 0), host);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)close(ready[i]);
+        (void)close(go[i]);
+    }
 }
 
 int main(void)
@@ -417,7 +561,7 @@ int main(void)
         cmocka_unit_test(test_prefix),          cmocka_unit_test(test_client_routing),
         cmocka_unit_test(test_clash),           cmocka_unit_test(test_nat),
         cmocka_unit_test(test_nat_after_crash), cmocka_unit_test(test_nat_names),
-        cmocka_unit_test(test_conntrack),
+        cmocka_unit_test(test_conntrack),       cmocka_unit_test(test_exit_traffic),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
