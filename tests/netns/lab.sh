@@ -197,7 +197,7 @@ lab_stop() {
     local pid=$1 other kept=()
     kill "-${2:-TERM}" "$pid" 2>/dev/null
     lab_wait_gone 50 "$pid" || kill -KILL "$pid" 2>/dev/null
-    wait "$pid" 2>/dev/null
+    { wait "$pid"; } 2>/dev/null
     for other in "${LAB_PIDS[@]}"; do
         [ "$other" = "$pid" ] || kept+=("$other")
     done
