@@ -93,6 +93,7 @@ static int on_token(struct session *s, const mvpn_packet *packet, unsigned comma
         return err;
     }
     if (command == MVPN_CMD_LINK_PING) {
+        s->link->last_use = now; /* the peer holds the link: a client keeps its guard's (§4.8) */
         (void)transport_token(s, MVPN_CMD_LINK_PONG, token, now);
     } else if (command == MVPN_CMD_LINK_PROBE) {
         (void)transport_token(s, MVPN_CMD_LINK_PROBE_ACK, token, now);

@@ -218,18 +218,17 @@ void net_for(struct net *net, mvpn_time span)
 
 bool net_until_open(struct net *net, const mvpn_link *link, mvpn_time span)
 {
-    mvpn_time end = net->now + span;
-    while (net->now < end) {
+    for (mvpn_time end = net->now + span; net->now < end;) {
         net_for(net, MVPN_MS(1));
-        const mvpn_links *links = NULL;
-        for (size_t i = 0; i < NET_NODES; i++) {
-            const struct net_node *n = &net->node[i];
-            for (size_t j = 0; j < n->event_count; j++) {
-                links = n->events[j].link == link ? n->links : links;
+        bool is_there = false;
+        for (size_t i = 0; i < NET_NODES && net->node[i].links != NULL; i++) {
+            MVPN_LIST_FOREACH(it, &net->node[i].links->links)
+            {
+                is_there = is_there || it == &link->in_links;
             }
         }
-        if (links != NULL) {
-            return mvpn_links_count(links) > 0 && mvpn_link_is_open(link);
+        if (!is_there || mvpn_link_is_open(link)) {
+            return is_there;
         }
     }
     return false;

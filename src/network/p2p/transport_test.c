@@ -1,0 +1,294 @@
+/* Transport packets: altered and repeated ones, epochs, rekey, the counter's end. */
+#include "network/p2p/testnet.h"
+
+#include <stdlib.h>
+
+#include "crypto/mask.h"
+#include "wire/cell.h"
+
+/* Keep the latest datagram of node 0 and hold it back. */
+static struct net_datagram kept;
+static bool keep(struct net *net, struct net_datagram *d)
+{
+    if (mvpn_addr_eq(&d->from, &net->node[0].addr)) {
+        kept = *d;
+        return false;
+    }
+    return true;
+}
+
+static void flip_all(unsigned command, size_t body, size_t protected_bytes)
+{
+    struct net *net = net_standard(command, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    net->filter = keep;
+    assert_int_equal(net_send(net, 0, link, command, body, 5, false), 0);
+    net_for(net, 0);
+    size_t n = protected_bytes != 0 ? protected_bytes : kept.len;
+    struct session before = *other->session;
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        struct net_datagram d = kept;
+        d.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_true(net_inject(net, &d) < 0);
+    }
+    for (size_t len = 0; len < kept.len; len++) {
+        struct net_datagram d = kept;
+        d.len = len;
+        assert_true(net_inject(net, &d) < 0);
+    }
+    assert_memory_equal(&before, other->session, sizeof(before)); /* nothing was believed */
+    assert_int_equal(mvpn_links_out(net->node[1].links)->count, 0);
+    assert_int_equal(net_inject(net, &kept), 1);
+    assert_int_equal(net_inject(net, &kept), MVPN_E_REPLAY);
+    net_free(net);
+}
+
+static void test_no_altered_packet_is_accepted(void **state)
+{
+    (void)state;
+    flip_all(MVPN_CMD_CREATE, 100, 0);
+    /* The link protects a cell's header and size, its layers protect the body. */
+    flip_all(MVPN_CMD_RELAY, 208, TRANSPORT_OVERHEAD);
+}
+
+static struct net_datagram series[8300];
+static size_t series_count;
+static bool keep_series(struct net *net, struct net_datagram *d)
+{
+    if (!mvpn_addr_eq(&d->from, &net->node[0].addr)) {
+        return true;
+    }
+    assert_true(series_count < MVPN_ARRAY_LEN(series));
+    series[series_count++] = *d;
+    return false;
+}
+
+static void test_replay_window(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(1, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    net->filter = keep_series;
+    series_count = 0;
+    for (uint64_t i = 0; i < 8200; i++) {
+        assert_int_equal(net_send(net, 0, link, MVPN_CMD_RELAY, 208, i, false), 0);
+        net_for(net, 0);
+    }
+    assert_int_equal(net_inject(net, &series[8199]), 1);
+    assert_int_equal(net_inject(net, &series[8199 - 8192]), 1);
+    assert_int_equal(net_inject(net, &series[8199 - 8192]), MVPN_E_REPLAY);
+    assert_int_equal(net_inject(net, &series[8199 - 8193]), MVPN_E_REPLAY);
+    assert_int_equal(net_inject(net, &series[4000]), 1);
+    assert_int_equal(net_inject(net, &series[4000]), MVPN_E_REPLAY);
+    net_free(net);
+}
+
+/* Which counters were sealed: by node, epoch and number. */
+#define SEALED_MAX 400000
+static uint64_t *sealed;
+static size_t sealed_count;
+
+static const struct session *only_session(const struct net_node *n)
+{
+    const mvpn_list *l = n->links->links.next;
+    return MVPN_CONTAINER_OF(l, const mvpn_link, in_links)->session;
+}
+
+static bool note_sealed(struct net *net, struct net_datagram *d)
+{
+    if (d->bytes[0] >> 6 != 1) {
+        return true;
+    }
+    size_t i = mvpn_addr_eq(&d->from, &net->node[0].addr) ? 0 : 1;
+    const struct session *s = only_session(&net->node[i]);
+    uint8_t mask[MVPN_MASK_LEN];
+    mvpn_header_mask(mask, &s->send_mask, d->bytes + TRANSPORT_HEADER_LEN);
+    unsigned low = (d->bytes[0] ^ mask[0]) >> 1 & 3;
+    uint32_t epoch = s->cur.number;
+    while ((epoch & 3) != low) {
+        epoch--; /* sealed before this step's switch */
+    }
+    uint64_t number = mvpn_load32(d->bytes + 9) ^ mvpn_load32(mask + 1);
+    assert_true(sealed_count < SEALED_MAX);
+    sealed[sealed_count++] = (uint64_t)i << 63 | (uint64_t)epoch << 32 | number;
+    return true;
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void rekey_soon(mvpn_links_config *c)
+{
+    c->rekey_after = MVPN_S(3);
+}
+
+static void rekey_often(mvpn_links_config *c)
+{
+    c->rekey_packets = 1500;
+    c->exhaust_packets = 4000;
+}
+
+/* Traffic both ways for `seconds`: nothing lost, no counter twice under one key. */
+static void rekey_run(void (*tune)(mvpn_links_config *), size_t from, unsigned seconds,
+                      uint64_t min_rekeys)
+{
+    struct net *net = net_new(seconds);
+    net_start(net, 0, from == 0 ? false : true, true, tune);
+    net_start(net, 1, true, true, tune);
+    sealed_count = 0;
+    sealed = calloc(SEALED_MAX, sizeof(*sealed));
+    mvpn_link *other, *link = net_joined(net, from, 1 - from, &other);
+    net->filter = note_sealed;
+    uint64_t sent = 0;
+    uint8_t wiped[32] = {0};
+    for (mvpn_time end = net->now + MVPN_S(seconds); net->now < end; net_for(net, MVPN_MS(5))) {
+        assert_int_equal(net_send(net, from, link, MVPN_CMD_RELAY, 208, sent, false), 0);
+        assert_int_equal(net_send(net, 1 - from, other, MVPN_CMD_RELAY, 208, sent, false), 0);
+        sent++;
+        /* No epoch outlives its successor's first ten seconds. */
+        const struct session *s = link->session;
+        if (!s->prev.live) {
+            assert_memory_equal(s->prev.send_key.b, wiped, 32);
+            assert_memory_equal(s->prev.recv_key.b, wiped, 32);
+        } else {
+            assert_true(mvpn_timer_is_set(&s->timers[TIMER_EPOCH]));
+            assert_true(s->timers[TIMER_EPOCH].at <= net->now + EPOCH_OVERLAP);
+        }
+    }
+    net_for(net, MVPN_S(11));
+    assert_int_equal(net->node[0].messages, sent);
+    assert_int_equal(net->node[1].messages, sent);
+    assert_true(net->node[0].links->counters.rekeys >= min_rekeys);
+    assert_int_equal(link->session->cur.number, other->session->cur.number);
+    qsort(sealed, sealed_count, sizeof(*sealed), compare);
+    for (size_t i = 1; i < sealed_count; i++) {
+        assert_true(sealed[i] != sealed[i - 1]);
+    }
+    free(sealed);
+    net_free(net);
+}
+
+static void test_rekey_by_time_loses_nothing(void **state)
+{
+    (void)state;
+    rekey_run(rekey_soon, 0, 60, 4);
+    rekey_run(rekey_soon, 1, 60, 4);
+}
+
+static void test_rekey_by_packets_loses_nothing(void **state)
+{
+    (void)state;
+    rekey_run(rekey_often, 0, 60, 5);
+}
+
+static void test_idle_rekey_under_loss(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct net *net = net_new(seed);
+        net_start(net, 0, false, false, rekey_soon);
+        net_start(net, 1, true, false, rekey_soon);
+        mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+        mvpn_link_hold(link);
+        mvpn_link_hold(other);
+        net->loss = 20;
+        net_for(net, MVPN_S(60));
+        net->loss = 0;
+        net_for(net, MVPN_S(5));
+        assert_true(mvpn_link_is_open(link));
+        assert_true(link->session->cur.number >= 3);
+        assert_int_equal(net_send(net, 0, link, MVPN_CMD_RELAY, 208, 1, false), 0);
+        assert_int_equal(net_send(net, 1, other, MVPN_CMD_RELAY, 208, 1, false), 0);
+        net_for(net, MVPN_S(1));
+        assert_int_equal(net->node[0].messages, 1);
+        assert_int_equal(net->node[1].messages, 1);
+        net_free(net);
+    }
+}
+
+static void test_old_epoch_is_refused_after_its_time(void **state)
+{
+    (void)state;
+    struct net *net = net_new(3);
+    net_start(net, 0, false, false, rekey_soon);
+    net_start(net, 1, true, false, rekey_soon);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    net->filter = keep;
+    struct net_datagram old[2];
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(net_send(net, 0, link, MVPN_CMD_RELAY, 208, i, false), 0);
+        net_for(net, 0);
+        old[i] = kept;
+    }
+    net->filter = NULL;
+    while (other->session->cur.number == 0) {
+        net_for(net, MVPN_MS(10));
+    }
+    net_for(net, MVPN_S(9));
+    assert_int_equal(net_inject(net, &old[0]), 1);
+    net_for(net, MVPN_S(1));
+    assert_false(other->session->prev.live);
+    assert_true(net_inject(net, &old[1]) < 0); /* its connection id is gone as well */
+    net_free(net);
+}
+
+static void exhaust_soon(mvpn_links_config *c)
+{
+    c->exhaust_packets = 50;
+}
+
+static void test_nothing_is_sealed_at_the_end(void **state)
+{
+    (void)state;
+    struct net *net = net_new(3);
+    net_start(net, 0, false, false, exhaust_soon);
+    net_start(net, 1, true, false, exhaust_soon);
+    sealed_count = 0;
+    sealed = calloc(SEALED_MAX, sizeof(*sealed));
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    net->filter = note_sealed;
+    int err = 0;
+    for (unsigned i = 0; i < 100 && err == 0; i++) {
+        err = net_send(net, 0, link, MVPN_CMD_RELAY, 208, i, false);
+    }
+    assert_int_equal(err, MVPN_E_EXHAUSTED);
+    assert_int_equal(link->session->cur.send_pn, 50);
+    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 208, 1, true), MVPN_E_EXHAUSTED);
+    net->filter = NULL;
+    net_for(net, MVPN_S(1));
+    assert_int_equal(net_event(&net->node[0], MVPN_LINK_CLOSED)->error, MVPN_E_EXHAUSTED);
+    free(sealed);
+    net_free(net);
+}
+
+static void test_unauthorised_rekey_closes(void **state)
+{
+    (void)state;
+    for (size_t from = 0; from < 2; from++) {
+        struct net *net = net_standard(5, false);
+        mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+        link = from == 0 ? link : other;
+        assert_int_equal(net_send(net, from, link, MVPN_CMD_LINK_REKEY, 48, 1, true), 0);
+        net_for(net, MVPN_S(1));
+        assert_int_equal(net_event(&net->node[1 - from], MVPN_LINK_CLOSED)->error, MVPN_E_PROTOCOL);
+        net_free(net);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest all[] = {
+        cmocka_unit_test(test_no_altered_packet_is_accepted),
+        cmocka_unit_test(test_replay_window),
+        cmocka_unit_test(test_rekey_by_time_loses_nothing),
+        cmocka_unit_test(test_rekey_by_packets_loses_nothing),
+        cmocka_unit_test(test_idle_rekey_under_loss),
+        cmocka_unit_test(test_old_epoch_is_refused_after_its_time),
+        cmocka_unit_test(test_nothing_is_sealed_at_the_end),
+        cmocka_unit_test(test_unauthorised_rekey_closes),
+    };
+    return cmocka_run_group_tests(all, NULL, NULL);
+}
