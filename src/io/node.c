@@ -92,15 +92,32 @@ static void send_all(mvpn_node *node, mvpn_time now)
     }
 }
 
+/* Up to BATCH packets of a queue. */
+static void take_slice(mvpn_packet_queue *from, mvpn_packet_queue *to)
+{
+    mvpn_packet *p;
+    mvpn_packet_queue_init(to);
+    while (to->count < BATCH && (p = mvpn_packet_queue_pop(from)) != NULL) {
+        mvpn_packet_queue_push(to, p);
+    }
+}
+
 static void turn(void *ctx)
 {
     mvpn_node *node = ctx;
     mvpn_engine_event event;
+    mvpn_packet_queue datagrams, from_tun;
     mvpn_time now = mvpn_clock_now();
-    mvpn_engine_datagrams_in(node->engine, &node->datagrams, now);
-    mvpn_engine_tun_in(node->engine, &node->from_tun, now);
-    mvpn_engine_turn(node->engine, now);
-    send_all(node, now);
+    /* A read may bring more than was asked for; the engine's bounds are per slice, and each slice
+     * is sent. */
+    do {
+        take_slice(&node->datagrams, &datagrams);
+        take_slice(&node->from_tun, &from_tun);
+        mvpn_engine_datagrams_in(node->engine, &datagrams, now);
+        mvpn_engine_tun_in(node->engine, &from_tun, now);
+        mvpn_engine_turn(node->engine, now);
+        send_all(node, now);
+    } while (node->datagrams.count > 0 || node->from_tun.count > 0);
     while (mvpn_engine_pull_event(node->engine, &event)) {
         if (node->on_event != NULL) {
             node->on_event(node->ctx, &event);

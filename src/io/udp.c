@@ -72,6 +72,7 @@ struct mvpn_udp {
     uint8_t *recv_memory;
     struct sockaddr_storage recv_names[RECV_MESSAGES];
     struct iovec recv_iov[RECV_MESSAGES];
+    unsigned recv_per_message; /* datagrams in a message of late, at least 1 */
     char recv_control[RECV_MESSAGES][CMSG_ROOM] __attribute__((aligned(8)));
     struct mmsghdr recv_headers[RECV_MESSAGES];
 };
@@ -203,6 +204,7 @@ int mvpn_udp_open(mvpn_udp **ret, const mvpn_addr *bind_addrs, unsigned bind_cou
     udp->socks[MVPN_UDP_V4].fd = -1;
     udp->socks[MVPN_UDP_V6].fd = -1;
     udp->local = options->local;
+    udp->recv_per_message = 1;
     udp->recv_memory = malloc((size_t)RECV_MESSAGES * RECV_BUFFER);
     if (udp->recv_memory == NULL) {
         rc = mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for a UDP socket");
@@ -328,7 +330,10 @@ int mvpn_udp_recv(mvpn_udp *udp, enum mvpn_udp_family family, mvpn_packet_pool *
             udp->recv_headers[i].msg_hdr.msg_namelen = sizeof(udp->recv_names[i]);
             udp->recv_headers[i].msg_hdr.msg_controllen = sizeof(udp->recv_control[i]);
         }
-        int got = recvmmsg(fd, udp->recv_headers, RECV_MESSAGES, MSG_DONTWAIT, NULL);
+        /* As many messages as will bring what is left of the budget, judged by the last ones. */
+        unsigned want = (budget - total + udp->recv_per_message - 1) / udp->recv_per_message;
+        want = MVPN_MIN(want, (unsigned)RECV_MESSAGES);
+        int got = recvmmsg(fd, udp->recv_headers, want, MSG_DONTWAIT, NULL);
         udp->stats.recv_calls++;
         if (got < 0) {
             if (errno == EBADF || errno == ENOTSOCK || errno == EFAULT || errno == EINVAL) {
@@ -336,10 +341,14 @@ int mvpn_udp_recv(mvpn_udp *udp, enum mvpn_udp_family family, mvpn_packet_pool *
             }
             break; /* EAGAIN; or a passing error, after which the poll wakes again */
         }
+        unsigned before = total;
         for (unsigned i = 0; i < (unsigned)got; i++) {
             total += take_buffer(udp, i, pool, queue);
         }
-        if (got < RECV_MESSAGES) {
+        if (got > 0) {
+            udp->recv_per_message = MVPN_MAX(1u, (total - before) / (unsigned)got);
+        }
+        if ((unsigned)got < want) {
             break; /* it was empty at that moment; what came since wakes the poll */
         }
     }
