@@ -1,0 +1,187 @@
+/*
+ * A deterministic simulator: whole networks of real engines in one process, in virtual time.
+ *
+ * A world holds nodes (relays, exits, clients as mvpn_engine, and puppets: links alone, driven by
+ * the test) and the packets under way between them. Everything follows from one seed. Time jumps
+ * from one event to the next: the arrival of a datagram, an answer of the internet behind an exit,
+ * a call of the test's own, or a deadline of an engine.
+ *
+ *   client --datagrams--> [tap] [path: delay, loss, ...] --> relays --> exit --tun_out--> internet
+ */
+#ifndef MVPN_SIM_SIM_H
+#define MVPN_SIM_SIM_H
+
+#include "core/engine.h"
+
+/* Nodes of a world, and addresses of a node: the largest scenario has a dozen relays and a few
+ * hundred clients. */
+#define SIM_NODES 512
+#define SIM_ADDRESSES 2
+#define SIM_UNIX 1800000000 /* Unix time at the world's beginning */
+#define SIM_START MVPN_S(1000)
+#define SIM_DATAGRAM_MAX 1536
+
+typedef struct sim sim;
+typedef struct sim_node sim_node;
+
+enum sim_kind {
+    SIM_RELAY,
+    SIM_EXIT,
+    SIM_CLIENT,
+    SIM_PUPPET, /* links without an engine, as a client's */
+};
+
+/** What a path does to datagrams; probabilities in parts per million. */
+typedef struct sim_path {
+    mvpn_time delay;
+    mvpn_time jitter;        /* added uniformly: reorders where it exceeds the spacing */
+    mvpn_time reorder_delay; /* added to those that fall behind */
+    uint32_t loss, reorder, duplicate, corrupt;
+    size_t mtu; /* larger datagrams vanish without a word; 0: no limit */
+    bool is_cut;
+} sim_path;
+
+typedef struct sim_datagram {
+    mvpn_addr from, to;
+    uint8_t flags; /* MVPN_PACKET_* */
+    size_t len;
+    uint8_t bytes[SIM_DATAGRAM_MAX];
+} sim_datagram;
+
+struct sim_node {
+    sim *world;
+    size_t index;
+    enum sim_kind kind;
+    char name[MVPN_NAME_MAX + 1];
+    mvpn_addr addr[SIM_ADDRESSES]; /* IPv4, and IPv6 for relays */
+    size_t addr_count;
+
+    /* Keys stay over restarts, as on a disk. */
+    mvpn_ed25519_secret secret;
+    mvpn_descriptor descriptor; /* relays and exits */
+    mvpn_engine_config config;  /* may be altered before sim_start */
+    mvpn_client_config client;  /* likewise */
+    mvpn_exit_config exit;      /* likewise */
+
+    mvpn_engine *engine; /* NULL while stopped; puppets have the next four instead */
+    mvpn_links *links;
+    mvpn_aead *aead;
+    mvpn_rng rng;
+    mvpn_packet_pool pool;
+    mvpn_view *view;
+
+    mvpn_time deadline;
+    bool is_due;
+    uint64_t sent, sent_bytes, received, received_bytes; /* datagrams */
+    unsigned starts;
+
+    /** IP packets for a client's TUN. */
+    void (*on_tun)(sim_node *node, const uint8_t *packet, size_t len);
+    /** Messages and closed links of a puppet; the packet is the puppet's pool's. */
+    void (*on_message)(sim_node *node, mvpn_link *link, const mvpn_header *header,
+                       mvpn_packet *packet);
+    void (*on_closed)(sim_node *node, mvpn_link *link);
+    void *user;
+
+    /* Events of a client. */
+    unsigned connected, disconnected, build_failed, blocked;
+    mvpn_time connected_at;
+    mvpn_client_event last_failure;
+};
+
+struct sim {
+    uint64_t seed;
+    mvpn_time now;
+    mvpn_rng rng;
+    sim_node *node[SIM_NODES];
+    size_t node_count;
+    sim_path path;                             /* of all pairs without one of their own */
+    sim_path *own_path[SIM_NODES * SIM_NODES]; /* from * SIM_NODES + to; NULL: the default */
+
+    bool is_closed;
+    mvpn_ed25519_pub network_pub;
+    mvpn_ed25519_secret network_secret_key;
+    mvpn_key network_id;
+    mvpn_key network_secret;
+
+    struct sim_event **heap;
+    size_t heap_count, heap_size;
+    uint64_t order;
+    mvpn_time inet_delay; /* from an exit to the internet and back */
+
+    /** Sees (and may alter) every datagram that a node sends; false: it is lost. */
+    bool (*tap)(sim *world, sim_node *from, sim_node *to, sim_datagram *d);
+    /** Sees every packet leaving an exit's TUN; true: it was dealt with, no answer is made. */
+    bool (*internet)(sim *world, sim_node *exit, const uint8_t *packet, size_t len);
+    void *user;
+
+    uint64_t trace; /* hash of all datagrams so far: time, ends, bytes */
+    uint64_t datagrams, lost, steps;
+    uint64_t to_nobody;                  /* datagrams to addresses without a node */
+    uint64_t inet_packets, inet_altered; /* at the servers; altered: not as a client made them */
+    uint8_t inet_src[16];                /* of the latest packet there */
+};
+
+/** The node whose code runs at this moment; for wrapped functions. */
+extern sim_node *sim_current;
+/** The world of that node's time. */
+extern mvpn_time sim_current_time;
+
+sim *sim_new(uint64_t seed);
+void sim_free(sim *w);
+
+/** Add a node with fresh keys and addresses in a /16 of its own; it does not run yet. */
+sim_node *sim_add(sim *w, enum sim_kind kind);
+/** Begin to run, with all relays of the world in its view, and a generator of its own. */
+void sim_start(sim_node *n);
+/** Stop: orderly, with a word to the peers, or as if the power failed. */
+void sim_stop(sim_node *n, bool is_orderly);
+/** A node's address changes to another (a client behind a new NAT binding). */
+void sim_move(sim_node *n, const mvpn_addr *addr);
+
+/** `relays` relays and `exits` exits, started, and one client with so many hops, not yet started:
+ * the last node. */
+sim *sim_standard(uint64_t seed, size_t relays, size_t exits, unsigned hops);
+/** The client of sim_standard. */
+sim_node *sim_client(const sim *w);
+/** Fix the client's path to these nodes, guard first. */
+void sim_fix_path(sim_node *client, sim_node *const *hops, size_t count);
+
+/** The path from one node to another, to be altered; a copy of the default at first. */
+sim_path *sim_path_between(sim *w, const sim_node *from, const sim_node *to);
+/** Both ways. */
+void sim_cut(sim *w, const sim_node *a, const sim_node *b, bool is_cut);
+
+/** Put a datagram on its way as if `d->from` had sent it: no tap, no path but this delay. */
+void sim_inject(sim *w, const sim_datagram *d, mvpn_time delay);
+/** Hand an IP packet to a node's TUN (a client's, or an exit's from the internet). */
+void sim_tun_in(sim_node *n, const uint8_t *packet, size_t len, mvpn_time delay);
+/** Hand a datagram to an exit's DNS socket. */
+void sim_dns_in(sim_node *n, const mvpn_addr *from, const uint8_t *bytes, size_t len,
+                mvpn_time delay);
+/** Call a function of the test later. */
+void sim_call(sim *w, mvpn_time delay, void (*fn)(sim *w, void *arg), void *arg);
+/** The node's state was changed from outside: collect what it sends, give it a turn. */
+void sim_touch(sim_node *n);
+
+/** Run until `until`. */
+void sim_run(sim *w, mvpn_time until);
+void sim_for(sim *w, mvpn_time span);
+/** Run until `is_done`, at most for `span`; false if it was not. */
+bool sim_run_until(sim *w, bool (*is_done)(sim *w, void *arg), void *arg, mvpn_time span);
+/** Run until the client has a session. */
+bool sim_connect(sim_node *client, mvpn_time span);
+
+sim_node *sim_find(const sim *w, const mvpn_addr *addr);
+sim_node *sim_find_identity(const sim *w, const mvpn_ed25519_pub *identity);
+/** The node at a hop (1 = guard) of the client's circuit in use; NULL if there is none. */
+sim_node *sim_hop(const sim_node *client, unsigned hop);
+void sim_status(const sim_node *client, mvpn_client_status *ret);
+size_t sim_circuits(const sim_node *relay);
+size_t sim_links(const sim_node *n);
+/** Packets of the node's pool that are in use. */
+size_t sim_packets_in_use(const sim_node *n);
+/** Relays' circuits, all together. */
+size_t sim_circuits_total(const sim *w);
+
+#endif
