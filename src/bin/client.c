@@ -1,6 +1,7 @@
 /*
  * meshvpn-client: the daemon that carries this host's traffic through the network.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,7 +150,7 @@ int main(int argc, char **argv)
         if (client_start(p, &fault) != 0) {
             code = cli_fail(&p->cli, &fault);
         } else if (p->cli.check) {
-            mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "configuration and network file are in order");
+            (void)printf("%s: configuration and network file are in order\n", p->cli.program);
             code = 0;
         } else {
             code = cli_run(&p->cli, p->loop, on_control, p);

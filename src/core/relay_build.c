@@ -62,7 +62,7 @@ static relay_circuit *circuit_new(mvpn_relay *relay, mvpn_link *link, const mvpn
     c->create_request = m->request_id;
     mvpn_list_append(&relay->circuits, &c->all);
     relay->circuit_count++;
-    mvpn_timer_set(&relay->timers, &c->timer, now + HALF_BUILT_TIME);
+    mvpn_timer_set(&relay->timers, &c->timer, now + MVPN_ASSEMBLY_TIME);
     return c;
 }
 
@@ -164,7 +164,8 @@ static void answer_create(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
     mvpn_layer_rx_init(&c->forward, &keys.forward);
     mvpn_layer_tx_init(&c->backward, &keys.backward);
     mvpn_wipe(&keys, sizeof(keys));
-    c->state = CIRCUIT_OPEN; /* the half-built timer runs on until the first cell */
+    c->state = CIRCUIT_OPEN;
+    mvpn_timer_set(&relay->timers, &c->timer, now + HALF_BUILT_TIME); /* until the first cell */
     relay->counters.created++;
     send_created(relay, c, now);
 }
@@ -230,7 +231,8 @@ static int find_target(mvpn_relay *relay, const mvpn_extend_body *body, mvpn_des
                        const mvpn_descriptor **ret, mvpn_time now)
 {
     const mvpn_descriptor *held = mvpn_view_find(relay->cfg.view, &body->identity);
-    if (held != NULL) {
+    if (held != NULL &&
+        mvpn_validity_holds(held->published, held->expires, relay_unix_now(relay, now))) {
         *ret = held;
         return 0;
     }
