@@ -1,0 +1,133 @@
+#!/bin/bash
+# What an operator meets when something is wrong: each program says what, where and how to mend it, exits
+# non-zero, and leaves nothing half set up. Prints "ok NAME" or "FAIL NAME".
+#
+#     errors.sh            one namespace of its own; MVPN_BUILD names the build directory
+set -u
+
+build=${MVPN_BUILD:-$(cd "$(dirname "$0")/../.." && pwd)/build/release}
+bin=$build/src/bin
+ns=mvpn-err-$$
+dir=$(mktemp -d "${TMPDIR:-/tmp}/meshvpn-errors.XXXXXX") || exit 1
+pids=
+failed=0
+
+clean() {
+    for pid in $pids; do
+        kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+    done
+    ip netns del "$ns" 2>/dev/null
+    rm -rf "$dir"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM HUP
+
+ip netns add "$ns" || exit 1
+ip -n "$ns" link set lo up
+
+in_ns() {
+    timeout 10 ip netns exec "$ns" "$@"
+}
+
+# state: everything that a program could leave in the namespace
+state() {
+    ip -n "$ns" link
+    ip -n "$ns" rule
+    ip -n "$ns" route show table all
+    ip netns exec "$ns" nft list ruleset
+    ip netns exec "$ns" sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding 2>/dev/null
+}
+
+# refuses NAME CODE PATTERN COMMAND...: exits with CODE, says PATTERN, leaves the namespace as it was
+refuses() {
+    local name=$1 want=$2 pattern=$3 got before
+    shift 3
+    before=$(state)
+    in_ns "$@" >"$dir/out" 2>&1
+    got=$?
+    if [ "$got" = "$want" ] && grep -qE "$pattern" "$dir/out" && [ "$before" = "$(state)" ]; then
+        echo "ok $name"
+        return
+    fi
+    echo "FAIL $name"
+    echo "    exit code $got, wanted $want; wanted to read: $pattern" >&2
+    sed 's/^/    /' "$dir/out" >&2
+    diff <(echo "$before") <(state) | sed 's/^/    /' >&2
+    failed=1
+}
+
+net=$dir/net
+"$bin/meshvpn-bootstrap" init "$net" >/dev/null &&
+    "$bin/meshvpn-bootstrap" add-node "$net" alder --address 11.1.0.1:443 >/dev/null &&
+    "$bin/meshvpn-bootstrap" add-node "$net" maple --address 11.2.0.1:443 --exit >/dev/null || exit 1
+relay=$net/nodes/alder
+exit=$net/nodes/maple
+client=$net/client.conf
+for conf in "$relay/relay.conf" "$exit/exit.conf"; do
+    sed -i '/^control_socket/d; /^listen/d' "$conf"
+    {
+        echo "run_dir = \"$dir/run\""
+        echo 'listen = {"127.0.0.1:4433"}'
+    } >>"$conf"
+done
+echo "control_socket = \"$dir/alder.sock\"" >>"$relay/relay.conf"
+{
+    echo "control_socket = \"$dir/maple.sock\""
+    echo 'dns_upstream = {"127.0.0.1:53"}'
+} >>"$exit/exit.conf"
+{
+    echo "control_socket = \"$dir/client.sock\""
+    echo "run_dir = \"$dir/run\""
+} >>"$client"
+
+with() { # with FILE LINE: a copy beside FILE with one more line
+    cp "$1" "$1.bad"
+    echo "$2" >>"$1.bad"
+    echo "$1.bad"
+}
+
+refuses "client: unknown key is refused with file and line" 2 'client.conf.bad:[0-9]+: .*hopps.*hops' \
+    "$bin/meshvpn-client" --config "$(with "$client" 'hopps = 3')"
+refuses "client: bad value is refused with file and line" 2 'client.conf.bad:[0-9]+: hops.*1 to 5' \
+    "$bin/meshvpn-client" --config "$(with "$client" 'hops = 7')"
+refuses "relay: missing configuration" 2 'nowhere.conf' "$bin/meshvpn-relay" --config "$dir/nowhere.conf"
+refuses "relay: no network file" 2 'gone.conf' "$bin/meshvpn-relay" --config "$(with "$relay/relay.conf" '' | xargs -I{} sh -c 'sed -i "s/^network_file.*/network_file = \"gone.conf\"/" {}; echo {}')"
+chmod 644 "$relay/link.key"
+refuses "relay: world-readable key names the remedy" 2 'link.key.*chmod 600' "$bin/meshvpn-relay" --config "$relay/relay.conf"
+chmod 600 "$relay/link.key"
+mv "$relay/onion.key" "$relay/onion.away"
+refuses "relay: missing key file is named" 2 'onion.key' "$bin/meshvpn-relay" --config "$relay/relay.conf"
+mv "$relay/onion.away" "$relay/onion.key"
+cp "$relay/link.key" "$relay/link.away"
+echo "meshvpn-link-1 AAAA" >"$relay/link.key"
+refuses "relay: damaged key file is named" 2 'link.key' "$bin/meshvpn-relay" --config "$relay/relay.conf"
+mv "$relay/link.away" "$relay/link.key"
+chmod 644 "$net/network.conf"
+refuses "client: world-readable network secret names the remedy" 2 'network.conf.*chmod 600' "$bin/meshvpn-client" --config "$client"
+chmod 600 "$net/network.conf"
+refuses "exit: bad policy rule is refused with its line" 2 'exit.conf.bad:[0-9]+: policy' \
+    "$bin/meshvpn-exit-node" --config "$(with "$exit/exit.conf" 'policy = {"reject tcp * 70000"}')"
+
+ip netns exec "$ns" python3 -c '
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 4433))
+time.sleep(120)' &
+pids="$pids $!"
+sleep 0.5
+refuses "relay: port in use" 1 'uses UDP port 4433' "$bin/meshvpn-relay" --config "$relay/relay.conf"
+refuses "exit: port in use, and its NAT is taken back" 1 'uses UDP port 4433' "$bin/meshvpn-exit-node" --config "$exit/exit.conf"
+
+cp -r "$net" "$dir/nobody" && chown -R nobody "$dir/nobody" && chmod 755 "$dir"
+refuses "client: no rights" 1 '(root|CAP_NET_ADMIN|permitted)' \
+    setpriv --reuid=65534 --regid=65534 --clear-groups "$bin/meshvpn-client" --config "$dir/nobody/client.conf"
+refuses "exit: no rights" 1 '(root|CAP_NET_ADMIN|permitted)' \
+    setpriv --reuid=65534 --regid=65534 --clear-groups "$bin/meshvpn-exit-node" --config "$dir/nobody/nodes/maple/exit.conf"
+# A mount namespace in which the device is not there.
+refuses "client: no /dev/net/tun" 1 '/dev/net/tun' \
+    unshare -m sh -c "mount -t tmpfs none /dev/net && exec '$bin/meshvpn-client' --config '$client'"
+refuses "exit: no /dev/net/tun" 1 '/dev/net/tun' \
+    unshare -m sh -c "mount -t tmpfs none /dev/net && exec '$bin/meshvpn-exit-node' --config '$exit/exit.conf'"
+refuses "status: no daemon" 4 'no MeshVPN daemon|No daemon' "$bin/meshvpn" status --control "$dir/none.sock"
+
+exit "$failed"
