@@ -105,6 +105,18 @@ static void exclude(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_tim
     client->excluded_next = (client->excluded_next + 1) % MVPN_PATH_EXCLUDED_MAX;
 }
 
+/* A circuit works through these: whatever was blamed on them is over. */
+static void forgive(mvpn_client *client, const mvpn_path *path)
+{
+    for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
+        for (unsigned hop = 0; hop < path->count; hop++) {
+            if (same_identity(&client->excluded[i].relay, &path->hop[hop])) {
+                client->excluded[i].until = 0;
+            }
+        }
+    }
+}
+
 static bool is_excluded(const mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now)
 {
     for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
@@ -285,6 +297,11 @@ static void start_build(mvpn_client *client, mvpn_time now)
                 client->has_exit = false; /* try another exit before giving up */
                 block = select_path(client, &path, now);
             }
+            if (block != MVPN_PATH_OK) {
+                /* A relay that failed is better than none: in a small network, or a bad minute. */
+                memset(client->excluded, 0, sizeof(client->excluded));
+                block = select_path(client, &path, now);
+            }
             note_block(client, block);
         }
         if (block != MVPN_PATH_OK) {
@@ -333,6 +350,7 @@ static void session_opened(mvpn_client *client, mvpn_time now)
     mvpn_packet *p;
     slot *s = client->active;
     set_state(client, MVPN_CLIENT_CONNECTED, 0, now);
+    forgive(client, &s->circuit.path);
     s->next_ping = now; /* measure the round trip */
     client_ip_set_session(&client->ip, s->circuit.profile,
                           (s->circuit.connected_flags & MVPN_CONNECTED_IPV6) != 0);
