@@ -494,6 +494,27 @@ static void test_simultaneous_opens(void **state)
     }
 }
 
+static void test_lower_identity_does_not_answer(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(13, false);
+    size_t low =
+        memcmp(net->node[1].config.identity.b, net->node[2].config.identity.b, 32) < 0 ? 1 : 2;
+    size_t high = 3 - low;
+    net->loss = 100;
+    (void)net_open(net, low, high);
+    (void)net_open(net, high, low);
+    net_for(net, 0);
+    struct net_datagram d = {.from = net->node[high].addr, .to = net->node[low].addr};
+    d.len = MVPN_HANDSHAKE_LEN;
+    const mvpn_link *own = link_by_identity(net->node[high].links, &net->node[low].config.identity);
+    memcpy(d.bytes, own->session->hs->packet, d.len);
+    assert_int_equal(net_inject(net, &d), MVPN_E_STATE);
+    assert_int_equal(mvpn_links_out(net->node[low].links)->count, 0);
+    assert_int_equal(net->node[low].links->half_open_count, 0);
+    net_free(net);
+}
+
 static void test_restarted_peer_replaces_its_link(void **state)
 {
     (void)state;
@@ -563,6 +584,7 @@ int main(void)
         cmocka_unit_test(test_outsiders_of_a_closed_network),
         cmocka_unit_test(test_clocks_within_an_hour),
         cmocka_unit_test(test_simultaneous_opens),
+        cmocka_unit_test(test_lower_identity_does_not_answer),
         cmocka_unit_test(test_restarted_peer_replaces_its_link),
         cmocka_unit_test(test_replay_does_not_stop_an_attempt),
     };

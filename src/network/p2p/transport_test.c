@@ -1,6 +1,7 @@
 /* Transport packets: altered and repeated ones, epochs, rekey, the counter's end. */
 #include "network/p2p/testnet.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "crypto/mask.h"
@@ -278,6 +279,55 @@ static void test_unauthorised_rekey_closes(void **state)
     }
 }
 
+/* The linker leads free() here (--wrap): no memory may go back with a key in it. */
+void __real_free(void *p);
+void __wrap_free(void *p);
+static mvpn_key secrets[6];
+static bool is_searching;
+static unsigned leaks, frees;
+void __wrap_free(void *p)
+{
+    if (is_searching && p != NULL) {
+        frees++;
+        for (size_t i = 0; i < MVPN_ARRAY_LEN(secrets); i++) {
+            leaks += memmem(p, malloc_usable_size(p), secrets[i].b, sizeof(secrets[i].b)) != NULL;
+        }
+    }
+    __real_free(p);
+}
+
+static void test_freed_memory_holds_no_keys(void **state)
+{
+    (void)state;
+    for (unsigned by_free = 0; by_free < 2; by_free++) {
+        struct net *net = net_standard(7, true);
+        mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+        secrets[0] = link->session->cur.send_key;
+        secrets[1] = link->session->cur.recv_key;
+        secrets[2] = link->session->send_mask;
+        secrets[3] = link->session->recv_mask;
+        secrets[4] = net->node[1].links->psk;
+        secrets[5] = net->node[1].config.link_key.secret;
+        leaks = frees = 0;
+        is_searching = true;
+        if (by_free == 0) {
+            mvpn_link_close(link, 0, net->now);
+            net_for(net, MVPN_S(1));
+        } else {
+            mvpn_links_free(net->node[0].links);
+            mvpn_links_free(net->node[1].links);
+        }
+        is_searching = false;
+        assert_true(frees > 0);
+        assert_int_equal(leaks, 0);
+        for (size_t i = 0; by_free == 1 && i < 2; i++) {
+            net->node[i].links = NULL;
+            mvpn_packet_pool_done(&net->node[i].pool);
+        }
+        net_free(net);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
@@ -289,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_old_epoch_is_refused_after_its_time),
         cmocka_unit_test(test_nothing_is_sealed_at_the_end),
         cmocka_unit_test(test_unauthorised_rekey_closes),
+        cmocka_unit_test(test_freed_memory_holds_no_keys),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
