@@ -117,16 +117,6 @@ static void forgive(mvpn_client *client, const mvpn_path *path)
     }
 }
 
-static bool is_excluded(const mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now)
-{
-    for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
-        if (client->excluded[i].until > now && same_identity(&client->excluded[i].relay, relay)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void set_state(mvpn_client *client, enum mvpn_client_state state, int error, mvpn_time now)
 {
     if (client->state == state) {
@@ -180,17 +170,6 @@ static slot *find_spare(mvpn_client *client)
     return NULL;
 }
 
-static bool guard_is_in_use(const mvpn_client *client, const mvpn_ed25519_pub *guard)
-{
-    for (size_t i = 0; i < SLOTS; i++) {
-        const slot *s = &client->slots[i];
-        if (s->used && same_identity(&s->circuit.path.hop[0], guard)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void init_wish(const mvpn_client *client, mvpn_path_constraints *wish, mvpn_time now)
 {
     *wish = (mvpn_path_constraints){
@@ -208,39 +187,56 @@ static void init_wish(const mvpn_client *client, mvpn_path_constraints *wish, mv
     }
 }
 
-/* A path through one of our guards that is not in use; a guard newly drawn joins the sample. */
+/* Keep relays of the circuits there are out of the next path: all but the exit, or the guards
+ * alone. */
+static void exclude_in_use(const mvpn_client *client, mvpn_path_constraints *wish, bool whole_path)
+{
+    for (size_t i = 0; i < SLOTS; i++) {
+        const mvpn_path *path = &client->slots[i].circuit.path;
+        unsigned count = !client->slots[i].used ? 0 : whole_path ? path->count - 1 : 1;
+        for (unsigned k = 0; k < count && wish->excluded_count < MVPN_PATH_EXCLUDED_MAX; k++) {
+            wish->excluded[wish->excluded_count++] = path->hop[k];
+        }
+    }
+}
+
+/* A path through one of our guards, in their order; a guard newly drawn joins the sample. */
+static enum mvpn_path_block select_by_guard(mvpn_client *client, mvpn_path_constraints *wish,
+                                            mvpn_path *ret)
+{
+    const mvpn_view *view = client->cfg.env.view;
+    for (size_t i = 0; i < client->guard_count; i++) {
+        wish->guard = &client->guards[i];
+        if (mvpn_path_select(view, wish, client->cfg.env.rng, ret) == MVPN_PATH_OK) {
+            return MVPN_PATH_OK;
+        }
+    }
+    wish->guard = NULL;
+    enum mvpn_path_block block = mvpn_path_select(view, wish, client->cfg.env.rng, ret);
+    if (block == MVPN_PATH_OK) { /* a full sample has failed or is in use: its last one gives way */
+        size_t i = MVPN_MIN(client->guard_count, (size_t)GUARDS_MAX - 1);
+        client->guards[i] = ret->hop[0];
+        client->guard_count = i + 1;
+    }
+    return block;
+}
+
+/* A spare must not fall with the circuit in use: it shares no relay but the exit, or at least not
+ * the guard. */
 static enum mvpn_path_block select_path(mvpn_client *client, mvpn_path *ret, mvpn_time now)
 {
     mvpn_path_constraints wish;
-    enum mvpn_path_block block = MVPN_PATH_NO_GUARD;
     init_wish(client, &wish, now);
     if (client->cfg.hops == 1) {
         return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
     }
-    for (size_t i = 0; i < client->guard_count; i++) {
-        if (guard_is_in_use(client, &client->guards[i]) ||
-            is_excluded(client, &client->guards[i], now)) {
-            continue;
-        }
-        wish.guard = &client->guards[i];
-        block = mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
-        if (block == MVPN_PATH_OK) {
-            return block;
-        }
+    exclude_in_use(client, &wish, true);
+    if (select_by_guard(client, &wish, ret) == MVPN_PATH_OK) {
+        return MVPN_PATH_OK;
     }
-    wish.guard = NULL;
-    for (size_t i = 0; i < SLOTS && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX; i++) {
-        if (client->slots[i].used) {
-            wish.excluded[wish.excluded_count++] = client->slots[i].circuit.path.hop[0];
-        }
-    }
-    block = mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
-    if (block == MVPN_PATH_OK && client->guard_count < GUARDS_MAX) {
-        client->guards[client->guard_count++] = ret->hop[0];
-    } else if (block == MVPN_PATH_OK) {
-        client->guards[GUARDS_MAX - 1] = ret->hop[0]; /* all of the sample failed or are in use */
-    }
-    return block;
+    init_wish(client, &wish, now);
+    exclude_in_use(client, &wish, false);
+    return select_by_guard(client, &wish, ret);
 }
 
 static void note_block(mvpn_client *client, enum mvpn_path_block block)
