@@ -2,33 +2,15 @@
 
 #include <string.h>
 
-#include "base/assert.h"
-#include "base/cursor.h"
 #include "base/error.h"
-
-#define PROTOCOL_VERSION 1
-#define PURPOSE_CIRCUIT 2
-#define PROLOGUE_LEN 107
-
-static void write_prologue(uint8_t out[static PROLOGUE_LEN], const mvpn_realm *realm,
-                           const mvpn_onion_target *target)
-{
-    mvpn_writer w = mvpn_writer_init(out, PROLOGUE_LEN);
-    mvpn_write_bytes(&w, "MeshVPN", 8);
-    mvpn_write8(&w, PROTOCOL_VERSION);
-    mvpn_write8(&w, target->suite);
-    mvpn_write8(&w, PURPOSE_CIRCUIT);
-    mvpn_write_bytes(&w, realm->network_id.b, 32);
-    mvpn_write_bytes(&w, target->identity.b, 32);
-    mvpn_write_bytes(&w, target->onion_key.b, 32);
-    MVPN_ASSERT(!w.failed && mvpn_writer_len(&w) == PROLOGUE_LEN);
-}
+#include "wire/handshake.h"
 
 static void init(mvpn_noise *hs, mvpn_aead *aead, const mvpn_realm *realm,
                  const mvpn_onion_target *target, const mvpn_x25519_pair *own)
 {
-    uint8_t prologue[PROLOGUE_LEN];
-    write_prologue(prologue, realm, target);
+    uint8_t prologue[MVPN_PROLOGUE_LEN];
+    mvpn_prologue_encode(prologue, target->suite, MVPN_PURPOSE_CIRCUIT, &realm->network_id,
+                         &target->identity, &target->onion_key);
     mvpn_noise_config config = {
         .pattern = realm->closed ? MVPN_NOISE_NK_PSK0 : MVPN_NOISE_NK,
         .role = own == NULL ? MVPN_NOISE_INITIATOR : MVPN_NOISE_RESPONDER,

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/macros.h"
 #include "crypto/keys.h"
+#include "wire/handshake.h"
 #include "wire/message.h"
 
 /* Handshake messages may come in parts: at most 4 parts and 2 KiB. (§6.1) */
@@ -16,10 +17,6 @@
 /* Cells of RelayEarly kind that a circuit may use. (§6.2) */
 #define MVPN_EARLY_MAX 8
 
-enum mvpn_suite {
-    MVPN_SUITE_X25519 = 1,
-    MVPN_SUITE_TEST = 0x7f, /* §6.3 */
-};
 /* Payload sizes of the test suite: those of a hybrid ML-KEM-768 handshake. */
 #define MVPN_SUITE_TEST_1 1184
 #define MVPN_SUITE_TEST_2 1088
