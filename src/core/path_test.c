@@ -167,9 +167,8 @@ static void test_wishes_are_kept(void **state)
         mvpn_path_constraints wish = {.hops = 2 + i % 4, .unix_now = NOW};
         wish.exit = i & 1 ? &exit : NULL;
         wish.guard = i & 2 ? &guard : NULL;
-        memcpy(wish.exit_country, i & 4 && wish.exit == NULL ? "CH" : "", i & 4 ? 3 : 1);
-        if (wish.exit != NULL) {
-            wish.exit_country[0] = '\0';
+        if (i & 4 && wish.exit == NULL) {
+            memcpy(wish.exit_country, "CH", 3);
         }
         for (unsigned j = 0; j < MVPN_PATH_EXCLUDED_MAX && i & 8; j++) {
             wish.excluded[wish.excluded_count++] = id_of(20 + j);
