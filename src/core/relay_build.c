@@ -70,7 +70,7 @@ static relay_circuit *circuit_new(mvpn_relay *relay, mvpn_link *link, const mvpn
 static bool enqueue(mvpn_relay *relay, relay_circuit *c, mvpn_bytes message, mvpn_packet *packet,
                     mvpn_time now)
 {
-    bool in_packet = c->assembly == NULL;
+    bool in_packet = c->assembly == NULL || message.p != c->assembly->bytes;
     c->waiting_message = message;
     c->waiting_since = now;
     c->waiting = in_packet ? packet : NULL;
