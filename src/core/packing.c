@@ -108,36 +108,53 @@ struct mvpn_reassembly {
     slot slots[MVPN_ASSEMBLIES_MAX];
 };
 
-static void slot_free(slot *s, mvpn_packet_pool *pool)
+static void slot_free(mvpn_unpacker *u, slot *s, mvpn_packet_pool *pool)
 {
+    u->held -= s->packet != NULL;
     mvpn_packet_free(pool, s->packet);
     s->packet = NULL;
 }
 
-/* The slot of this id, or a new one: a free one, else the oldest gives way. */
-static slot *slot_for(mvpn_reassembly *r, mvpn_packet_pool *pool, const mvpn_data_item *item,
+static bool is_too_old(const slot *s, mvpn_time now)
+{
+    return s->packet != NULL && now - s->began > MVPN_ASSEMBLY_LIFETIME;
+}
+
+/*
+ * The slot of this id, or a new one: a free one, else the oldest gives way. The pool is shared by
+ * all sessions: when half of it is in use a session gets no more than it has, or a few of them
+ * could starve the node with first halves.
+ */
+static slot *slot_for(mvpn_unpacker *u, mvpn_packet_pool *pool, const mvpn_data_item *item,
                       mvpn_time now)
 {
-    slot *fresh = NULL;
+    slot *oldest = NULL, *fresh = NULL;
     for (size_t i = 0; i < MVPN_ASSEMBLIES_MAX; i++) {
-        slot *s = &r->slots[i];
-        if (s->packet != NULL && now - s->began > MVPN_ASSEMBLY_LIFETIME) {
-            slot_free(s, pool);
+        slot *s = &u->reassembly->slots[i];
+        if (is_too_old(s, now)) {
+            slot_free(u, s, pool);
         }
-        if (s->packet != NULL && s->id == item->id) {
-            return s;
-        }
-        if (fresh == NULL ||
-            (fresh->packet != NULL && (s->packet == NULL || s->began < fresh->began))) {
+        if (s->packet == NULL) {
             fresh = s;
+        } else if (s->id == item->id) {
+            return s;
+        } else if (oldest == NULL || s->began < oldest->began) {
+            oldest = s;
         }
     }
-    slot_free(fresh, pool);
+    if (fresh == NULL || pool->free_count < pool->size / 2) {
+        fresh = oldest;
+    }
+    if (fresh == NULL) {
+        return NULL;
+    }
+    slot_free(u, fresh, pool);
     *fresh =
         (slot){.packet = mvpn_packet_new(pool), .id = item->id, .total = item->total, .began = now};
     if (fresh->packet == NULL) {
         return NULL;
     }
+    u->held++;
     (void)mvpn_packet_append(fresh->packet, item->total);
     return fresh;
 }
@@ -169,12 +186,12 @@ static int take_fragment(mvpn_unpacker *u, mvpn_packet_pool *pool, const mvpn_da
             return MVPN_E_NOMEM;
         }
     }
-    slot *s = slot_for(u->reassembly, pool, item, now);
+    slot *s = slot_for(u, pool, item, now);
     if (s == NULL) {
         return MVPN_E_NOMEM;
     }
     if (part_conflicts(s, item)) {
-        slot_free(s, pool);
+        slot_free(u, s, pool);
         return MVPN_E_FORMAT;
     }
     memcpy(s->packet->data + item->offset, item->bytes.p, item->bytes.n);
@@ -185,6 +202,7 @@ static int take_fragment(mvpn_unpacker *u, mvpn_packet_pool *pool, const mvpn_da
     if (s->received == s->total) {
         mvpn_packet_queue_push(packets, s->packet);
         s->packet = NULL;
+        u->held--;
     }
     return 0;
 }
@@ -219,13 +237,22 @@ int mvpn_unpacker_take(mvpn_unpacker *unpacker, mvpn_packet_pool *pool, mvpn_pac
     return r == MVPN_E_AGAIN ? 0 : r;
 }
 
+void mvpn_unpacker_expire(mvpn_unpacker *unpacker, mvpn_packet_pool *pool, mvpn_time now)
+{
+    for (size_t i = 0; unpacker->held > 0 && i < MVPN_ASSEMBLIES_MAX; i++) {
+        if (is_too_old(&unpacker->reassembly->slots[i], now)) {
+            slot_free(unpacker, &unpacker->reassembly->slots[i], pool);
+        }
+    }
+}
+
 void mvpn_unpacker_done(mvpn_unpacker *unpacker, mvpn_packet_pool *pool)
 {
     if (unpacker->reassembly == NULL) {
         return;
     }
     for (size_t i = 0; i < MVPN_ASSEMBLIES_MAX; i++) {
-        slot_free(&unpacker->reassembly->slots[i], pool);
+        slot_free(unpacker, &unpacker->reassembly->slots[i], pool);
     }
     free(unpacker->reassembly);
     unpacker->reassembly = NULL;

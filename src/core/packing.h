@@ -37,6 +37,7 @@ typedef struct mvpn_reassembly mvpn_reassembly;
  */
 typedef struct mvpn_unpacker {
     mvpn_reassembly *reassembly;
+    unsigned held; /* packets of the pool in assembly */
 } mvpn_unpacker;
 
 /**
@@ -45,6 +46,8 @@ typedef struct mvpn_unpacker {
  */
 MVPN_WUR int mvpn_unpacker_take(mvpn_unpacker *unpacker, mvpn_packet_pool *pool, mvpn_packet *body,
                                 mvpn_time now, mvpn_packet_queue *packets);
+/** Give back what has waited too long: a sender that falls silent must not keep packets. */
+void mvpn_unpacker_expire(mvpn_unpacker *unpacker, mvpn_packet_pool *pool, mvpn_time now);
 void mvpn_unpacker_done(mvpn_unpacker *unpacker, mvpn_packet_pool *pool);
 
 #endif

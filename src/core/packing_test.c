@@ -246,6 +246,43 @@ static void test_at_most_64_in_assembly(void **state)
     assert_int_equal(packets.count, 0);
 }
 
+static void test_a_silent_sender_keeps_no_packets(void **state)
+{
+    (void)state;
+    for (unsigned id = 0; id < 10; id++) {
+        assert_int_equal(take_fragment(id, 1400, 0, 700, id, id), 0);
+    }
+    assert_int_equal(unpacker.held, 10);
+    mvpn_unpacker_expire(&unpacker, &pool, MVPN_S(2) + 5);
+    assert_int_equal(unpacker.held, 5);
+    assert_int_equal(pool.free_count, POOL - 5);
+    mvpn_unpacker_expire(&unpacker, &pool, MVPN_S(3));
+    assert_int_equal(unpacker.held, 0);
+    test_pool_is_whole(&pool);
+}
+
+static void test_fragments_do_not_take_the_last_half_of_the_pool(void **state)
+{
+    (void)state;
+    mvpn_packet_queue held;
+    mvpn_packet_queue_init(&held);
+    assert_int_equal(take_fragment(1, 1400, 0, 700, 1, 0), 0);
+    while (pool.free_count >= POOL / 2) {
+        mvpn_packet_queue_push(&held, mvpn_packet_new(&pool));
+    }
+    size_t before = pool.free_count;
+    assert_int_equal(take_fragment(2, 1400, 0, 700, 2, 1), 0); /* its own oldest gives way */
+    assert_int_equal(pool.free_count, before);
+    assert_int_equal(take_fragment(2, 1400, 700, 1400, 2, 2), 0);
+    test_expect(&pool, &packets, 1400, 2);
+    assert_int_equal(pool.free_count, before + 1);
+    mvpn_packet_queue_push(&held, mvpn_packet_new(&pool));
+    assert_int_equal(take_fragment(3, 1400, 0, 700, 3, 3), MVPN_E_NOMEM);
+    assert_int_equal(pool.free_count, before);
+    mvpn_packet_queue_clear(&held, &pool);
+    test_pool_is_whole(&pool);
+}
+
 static void test_malformed_bodies(void **state)
 {
     (void)state;
@@ -338,6 +375,8 @@ int main(void)
         TEST(test_larger_than_the_inner_mtu_is_refused),
         TEST(test_an_assembly_lives_two_seconds),
         TEST(test_at_most_64_in_assembly),
+        TEST(test_a_silent_sender_keeps_no_packets),
+        TEST(test_fragments_do_not_take_the_last_half_of_the_pool),
         TEST(test_malformed_bodies),
         TEST(test_an_empty_pool_loses_nothing),
         TEST(test_model),

@@ -417,6 +417,7 @@ void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
 {
     mvpn_timer *t;
     relay_create_turn(relay, now);
+    relay_session_sweep(relay, now);
     while ((t = mvpn_timers_pop(&relay->timers, now)) != NULL) {
         relay_circuit *c = MVPN_CONTAINER_OF(t, relay_circuit, timer);
         if (c->state == CIRCUIT_EXTENDING) {
@@ -434,7 +435,9 @@ void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
 
 mvpn_time mvpn_relay_deadline(const mvpn_relay *relay)
 {
-    return relay->create_waiting > 0 ? 0 : mvpn_timers_deadline(&relay->timers);
+    return relay->create_waiting > 0
+               ? 0
+               : mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay->sweep_at);
 }
 
 int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **ret)
@@ -451,6 +454,8 @@ int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **
     mvpn_list_init(&relay->circuits);
     mvpn_list_init(&relay->create_queue);
     mvpn_list_init(&relay->dirty);
+    mvpn_list_init(&relay->assembling);
+    relay->sweep_at = MVPN_TIME_NEVER;
     mvpn_list_init(&relay->link_states);
     relay->turn = 1;
     if (mvpn_hash_init(&relay->ends, 256) != 0 || mvpn_timers_init(&relay->timers, 256) != 0) {

@@ -65,8 +65,9 @@ typedef struct exit_session {
     uint32_t id;
     uint32_t request_id;
     uint8_t profile;
-    uint8_t flags;   /* of Connected */
-    mvpn_list dirty; /* in mvpn_relay.dirty while the packer holds a cell */
+    uint8_t flags;        /* of Connected */
+    mvpn_list dirty;      /* in mvpn_relay.dirty while the packer holds a cell */
+    mvpn_list assembling; /* in mvpn_relay.assembling while fragments are held */
     mvpn_packer packer;
     mvpn_unpacker unpacker;
 } exit_session;
@@ -119,6 +120,8 @@ struct mvpn_relay {
     mvpn_list create_queue;
     size_t create_waiting;
     mvpn_list dirty; /* sessions whose packer holds a cell */
+    mvpn_list assembling;
+    mvpn_time sweep_at; /* when the fragments of those are looked at */
     relay_circuit **by_session;
     struct {
         uint64_t hash;
@@ -162,5 +165,7 @@ void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, m
 void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, mvpn_time now);
 void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
 void relay_session_flush(mvpn_relay *relay, mvpn_time now);
+/* Give back fragments that have waited too long. */
+void relay_session_sweep(mvpn_relay *relay, mvpn_time now);
 
 #endif

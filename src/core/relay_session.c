@@ -98,6 +98,12 @@ void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, 
     if (mvpn_unpacker_take(&c->session->unpacker, relay->cfg.pool, body, now, &packets) != 0) {
         relay->counters.cells_dropped++;
     }
+    if (c->session->unpacker.held > 0 && !mvpn_list_is_linked(&c->session->assembling)) {
+        if (mvpn_list_is_empty(&relay->assembling)) {
+            relay->sweep_at = now + MVPN_ASSEMBLY_LIFETIME + 1;
+        }
+        mvpn_list_append(&relay->assembling, &c->session->assembling);
+    }
     while ((p = mvpn_packet_queue_pop(&packets)) != NULL) {
         (void)mvpn_exit_from_session(relay->cfg.exit, c->session->id, p, now); /* counted there */
     }
@@ -114,7 +120,25 @@ void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
     mvpn_packer_done(&s->packer, relay->cfg.pool);
     mvpn_unpacker_done(&s->unpacker, relay->cfg.pool);
     mvpn_list_remove(&s->dirty);
+    mvpn_list_remove(&s->assembling);
     s->is_open = false;
+}
+
+void relay_session_sweep(mvpn_relay *relay, mvpn_time now)
+{
+    if (now < relay->sweep_at) {
+        return;
+    }
+    MVPN_LIST_FOREACH_SAFE(it, next, &relay->assembling)
+    {
+        exit_session *s = MVPN_CONTAINER_OF(it, exit_session, assembling);
+        mvpn_unpacker_expire(&s->unpacker, relay->cfg.pool, now);
+        if (s->unpacker.held == 0) {
+            mvpn_list_remove(&s->assembling);
+        }
+    }
+    relay->sweep_at =
+        mvpn_list_is_empty(&relay->assembling) ? MVPN_TIME_NEVER : now + MVPN_ASSEMBLY_LIFETIME + 1;
 }
 
 static void send_bodies(mvpn_relay *relay, relay_circuit *c, mvpn_packet_queue *bodies,
