@@ -1,0 +1,378 @@
+/*
+ * Memory: none is allocated on the packet path, an idle circuit takes little, and no flood takes
+ * more than its bound. Allocations of our code are counted by --wrap, those of libcrypto by its own
+ * hooks, each to the node that runs.
+ */
+#include "inet.h"
+#include "puppet.h"
+#include "scenario.h"
+
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/relay_internal.h"
+
+/* ---- counting ---- */
+
+static bool is_counting;
+static uint64_t calls[SIM_NODES]; /* while counting */
+static int64_t bytes[SIM_NODES];  /* held, always */
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t count, size_t n);
+void *__real_realloc(void *p, size_t n);
+void __real_free(void *p);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t count, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+void __wrap_free(void *p);
+
+static void account(void *p, int sign)
+{
+    if (p != NULL && sim_current != NULL) {
+        bytes[sim_current->index] += sign * (int64_t)malloc_usable_size(p);
+        calls[sim_current->index] += is_counting;
+    }
+}
+
+void *__wrap_malloc(size_t n)
+{
+    void *p = __real_malloc(n);
+    account(p, 1);
+    return p;
+}
+
+void *__wrap_calloc(size_t count, size_t n)
+{
+    void *p = __real_calloc(count, n);
+    account(p, 1);
+    return p;
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    account(p, -1);
+    p = __real_realloc(p, n);
+    account(p, 1);
+    return p;
+}
+
+void __wrap_free(void *p)
+{
+    account(p, -1);
+    __real_free(p);
+}
+
+static void *crypto_malloc(size_t n, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return __wrap_malloc(n);
+}
+
+static void *crypto_realloc(void *p, size_t n, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return __wrap_realloc(p, n);
+}
+
+static void crypto_free(void *p, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    __wrap_free(p);
+}
+
+/* ---- the packet path ---- */
+
+static void count_transfer(uint64_t seed, unsigned hops, enum mvpn_aead_backend backend)
+{
+    sim *w = sim_new(seed);
+    inet_host host;
+    check_context("%u hops, backend %d", hops, (int)backend);
+    for (size_t i = 0; i < 7; i++) {
+        sim_add(w, i < 5 ? SIM_RELAY : i < 6 ? SIM_EXIT : SIM_CLIENT)->config.backend = backend;
+    }
+    for (size_t i = 0; i < 7; i++) {
+        if (w->node[i]->kind == SIM_CLIENT) {
+            w->node[i]->client.hops = hops;
+        }
+        sim_start(w->node[i]);
+    }
+    w->path.loss = 5000;
+    w->path.reorder = 20000;
+    w->path.reorder_delay = MVPN_MS(15);
+    sim_node *client = sim_client(w);
+    inet_host_attach(&host, client);
+    CHECK(sim_connect(client, MVPN_S(30)));
+    sim_for(w, MVPN_S(5)); /* the spare circuit is there too */
+    /* Warm: tables that grow once, the table for fragments. */
+    CHECK(inet_transfer_run(client, INET_DOWN, 1000000, 128, MVPN_S(60)));
+    CHECK(inet_transfer_run(client, INET_UP, 1000000, 128, MVPN_S(60)));
+    (void)inet_echo(client, 4, 1420, MVPN_S(2)); /* one may be lost */
+    (void)inet_echo(client, 4, 1420, MVPN_S(2));
+    memset(calls, 0, sizeof(calls));
+    uint64_t datagrams = w->datagrams;
+    is_counting = true;
+    CHECK(inet_transfer_run(client, INET_DOWN, scenario_count(4000000, 500000), 128, MVPN_S(40)));
+    CHECK(inet_transfer_run(client, INET_UP, scenario_count(4000000, 500000), 128, MVPN_S(40)));
+    for (unsigned i = 0; i < 20; i++) {
+        (void)inet_echo(client, i % 2 == 0 ? 4 : 6, i % 2 == 0 ? 1420 : 1280, MVPN_S(1));
+        (void)inet_ping(client, 4, 84, MVPN_S(1));
+        (void)inet_resolve(client, MVPN_S(1));
+    }
+    is_counting = false;
+    uint64_t total = 0;
+    for (size_t i = 0; i < w->node_count; i++) {
+        total += calls[i];
+        if (calls[i] != 0) {
+            say("%s: %llu", w->node[i]->name, (unsigned long long)calls[i]);
+        }
+    }
+    say("%u hops: %llu allocations in %llu datagrams", hops, (unsigned long long)total,
+        (unsigned long long)(w->datagrams - datagrams));
+    CHECK(total == 0);
+    CHECK(w->datagrams - datagrams > 1000);
+    inet_host_done(&host);
+    sim_free(w);
+}
+
+static void packet_path(uint64_t seed)
+{
+    count_transfer(seed, 3, MVPN_AEAD_AUTO);
+    count_transfer(seed, 3, MVPN_AEAD_OPENSSL);
+    count_transfer(seed, 5, MVPN_AEAD_AUTO);
+}
+
+/* ---- idle circuits ---- */
+
+static void idle_circuits(uint64_t seed)
+{
+    size_t count = scenario_count(1000, 200), built = 0;
+    sim *w = sim_standard(seed, 2, 0, 2);
+    sim_node *guard = w->node[0], *middle = w->node[1];
+    puppet *p = puppet_new(w);
+    for (unsigned i = 0; i < 3; i++) { /* the link, and tables' first size */
+        puppet_circuit *c = puppet_build(p, w->node, 2);
+        REQUIRE(c != NULL, puppet_free(p); sim_free(w); return );
+        puppet_send(p, c, 2, MVPN_CMD_RELAY_PING, false, (const uint8_t *)"12345678", 8);
+    }
+    sim_for(w, MVPN_S(5));
+    int64_t before[2] = {bytes[guard->index], bytes[middle->index]};
+    size_t packets = sim_packets_in_use(guard) + sim_packets_in_use(middle);
+    for (size_t i = 0; i < count; i++) { /* within 20 a second */
+        puppet_circuit *c = puppet_build(p, w->node, 2);
+        built += c != NULL;
+        if (c != NULL) { /* in use once */
+            puppet_send(p, c, 2, MVPN_CMD_RELAY_PING, false, (const uint8_t *)"12345678", 8);
+        }
+        sim_for(w, MVPN_MS(60));
+    }
+    sim_for(w, MVPN_S(60));
+    CHECK(built == count);
+    CHECK(sim_circuits(guard) == count + 3 && sim_circuits(middle) == count + 3);
+    int64_t each[2] = {(bytes[guard->index] - before[0]) / (int64_t)count,
+                       (bytes[middle->index] - before[1]) / (int64_t)count};
+    say("%zu circuits: %lld bytes each at the guard, %lld at the last hop (struct %zu)", count,
+        (long long)each[0], (long long)each[1], mvpn_relay_circuit_size());
+    CHECK(each[0] > 0 && each[0] <= 4096);
+    CHECK(each[1] > 0 && each[1] <= 4096);
+    CHECK(sim_packets_in_use(guard) + sim_packets_in_use(middle) <= packets);
+    puppet_free(p);
+    sim_for(w, MVPN_S(5));
+    CHECK(sim_circuits_total(w) == 0);
+    /* All of it comes back but what the tables keep. */
+    CHECK(bytes[guard->index] - before[0] < (int64_t)count * 128 + 65536);
+    sim_free(w);
+}
+
+/* ---- floods ---- */
+
+static void create_flood(uint64_t seed)
+{
+    sim *w = sim_standard(seed, 2, 0, 2);
+    sim_node *guard = w->node[0];
+    puppet *p = puppet_new(w);
+    CHECK(puppet_build(p, w->node, 1) != NULL);
+    mvpn_time begin = w->now;
+    int64_t before = bytes[guard->index];
+    size_t started = 0, most = 0;
+    for (unsigned i = 0; i < 15; i++) {
+        for (unsigned j = 0; j < 100; j++) {
+            started += puppet_start(p, w->node, 1) != NULL;
+        }
+        sim_for(w, MVPN_MS(100));
+        most = sim_circuits(guard) > most ? sim_circuits(guard) : most;
+    }
+    double seconds = (double)(w->now - begin) / 1e6;
+    say("%zu Creates in %.1f s: at most %zu circuits, %lld bytes", started, seconds, most,
+        (long long)(bytes[guard->index] - before));
+    CHECK(started > 500);
+    CHECK((double)most <= 90 + 20 * seconds + 1);
+    CHECK(bytes[guard->index] - before <= 4096 * (int64_t)(most + 1) + 65536);
+    CHECK(mvpn_relay_get_counters(mvpn_engine_relay(guard->engine))->refused > 0);
+    /* Unused, they go after 30 s. */
+    for (size_t i = 0; i < p->count; i++) {
+        p->circuit[i].is_raw = true;
+    }
+    sim_for(w, MVPN_S(35));
+    CHECK(sim_circuits(guard) == 0);
+    puppet_free(p);
+    sim_free(w);
+}
+
+static sim_datagram first_packet;
+static bool has_first;
+
+static bool catch_first(sim *w, sim_node *from, sim_node *to, sim_datagram *d)
+{
+    (void)w;
+    (void)to;
+    if (from->kind == SIM_PUPPET) {
+        first_packet = *d;
+        has_first = true;
+        return false;
+    }
+    return true;
+}
+
+/* Right first packets from everywhere, by somebody who knows the network's secret. */
+static void link_flood(uint64_t seed)
+{
+    sim *w = sim_standard(seed, 2, 1, 3);
+    sim_node *guard = w->node[0];
+    sim_node *flooder = sim_add(w, SIM_PUPPET);
+    inet_host host;
+    flooder->config.packet_count = 64;
+    w->tap = catch_first;
+    int64_t before = bytes[guard->index];
+    size_t count = scenario_count(3000, 500);
+    for (size_t i = 0; i < count; i++) {
+        mvpn_link *link;
+        mvpn_link_target target = {guard->config.identity, guard->config.link_key.pub,
+                                   guard->addr[0]};
+        sim_start(flooder);
+        int r = mvpn_links_open(flooder->links, &target, w->now, &link);
+        sim_touch(flooder);
+        has_first = false;
+        sim_run(w, w->now);
+        sim_stop(flooder, false);
+        REQUIRE(r == 0 && has_first, break);
+        first_packet.from = (mvpn_addr){
+            .family = 4, .port = 1, .ip = {99, (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i}};
+        sim_inject(w, &first_packet, 1);
+        sim_for(w, MVPN_US_PER_MS / 2);
+    }
+    const mvpn_links_counters *counters = mvpn_links_get_counters(mvpn_engine_links(guard->engine));
+    say("%zu first packets: %llu answered, %llu cookies, %lld bytes held", count,
+        (unsigned long long)counters->handshakes, (unsigned long long)counters->cookies,
+        (long long)(bytes[guard->index] - before));
+    CHECK(counters->cookies > count / 4);
+    /* Load from 64 half-open links or 100 first packets a second on: nothing grows beyond. */
+    CHECK(bytes[guard->index] - before < 300 * 16384);
+    CHECK(sim_links(guard) == 0);
+    /* An honest client passes through it all the same. */
+    sim_node *client = sim_client(w);
+    inet_host_attach(&host, client);
+    sim_fix_path(client, w->node, 3);
+    sim_start(client);
+    CHECK(sim_connect(client, MVPN_S(5)));
+    CHECK(inet_echo(client, 4, 100, MVPN_S(2)));
+    sim_for(w, MVPN_S(30));
+    CHECK(sim_links(guard) == 2);
+    sim_free(w);
+}
+
+/* First halves of packets, never the second ones. */
+static void fragment_flood(uint64_t seed)
+{
+    sim *w = sim_standard(seed, 1, 1, 2);
+    sim_node *exit = w->node[1];
+    uint8_t body[600] = {0};
+    mvpn_begin begin = {.request_id = 7, .profile = 0};
+    puppet *p = puppet_new(w);
+    puppet_circuit *c = puppet_build(p, w->node, 2);
+    REQUIRE(c != NULL, puppet_free(p); sim_free(w); return );
+    size_t len = mvpn_begin_encode(body, sizeof(body), &begin);
+    puppet_send(p, c, 2, MVPN_CMD_RELAY_BEGIN, true, body, len);
+    sim_for(w, MVPN_MS(200));
+    CHECK(c->command == MVPN_CMD_RELAY_CONNECTED);
+    size_t most = 0;
+    int64_t first = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        memset(body, 0, sizeof(body));
+        mvpn_store16(body, 0x8000 + 1400);
+        mvpn_store16(body + 2, (uint16_t)i);
+        puppet_send(p, c, 2, MVPN_CMD_RELAY_DATA, false, body, sizeof(body));
+        sim_for(w, MVPN_US_PER_MS / 5);
+        most = sim_packets_in_use(exit) > most ? sim_packets_in_use(exit) : most;
+        if (i == 500) {
+            first = bytes[exit->index];
+        }
+    }
+    say("at most %zu packets held", most);
+    CHECK(most >= 32 && most <= 64 + 16);
+    CHECK(bytes[exit->index] == first);
+    /* The session goes on, and what was held is given back at its end. */
+    puppet_free(p);
+    sim_for(w, MVPN_S(3));
+    CHECK(sim_packets_in_use(exit) == 0);
+    CHECK(w->inet_packets == 0);
+    sim_free(w);
+}
+
+/* Many clients at one exit: all of it goes with them. */
+static void many_clients(uint64_t seed)
+{
+    size_t count = scenario_count(40, 8);
+    sim *w = sim_new(seed);
+    for (size_t i = 0; i < 6; i++) {
+        sim_add(w, i < 5 ? SIM_RELAY : SIM_EXIT);
+    }
+    for (size_t i = 0; i < 6; i++) {
+        sim_start(w->node[i]);
+    }
+    sim_node *exit = w->node[5];
+    inet_host *hosts = calloc(count, sizeof(*hosts));
+    MVPN_ASSERT(hosts != NULL);
+    for (size_t i = 0; i < count; i++) {
+        sim_node *client = sim_add(w, SIM_CLIENT);
+        client->config.packet_count = 512;
+        inet_host_attach(&hosts[i], client);
+        sim_start(client);
+    }
+    sim_for(w, MVPN_S(10));
+    for (size_t i = 0; i < count; i++) {
+        check_context("client %zu", i);
+        CHECK(inet_echo(w->node[6 + i], 4, 100, MVPN_S(2)));
+    }
+    CHECK(mvpn_exit_session_count(mvpn_engine_exit(exit->engine)) == count);
+    for (size_t i = 0; i < count; i++) {
+        sim_stop(w->node[6 + i], i % 2 == 0);
+    }
+    sim_for(w, MVPN_S(60));
+    CHECK(mvpn_exit_session_count(mvpn_engine_exit(exit->engine)) == 0);
+    CHECK(sim_circuits_total(w) == 0);
+    for (size_t i = 0; i < 6; i++) {
+        CHECK(sim_packets_in_use(w->node[i]) == 0);
+    }
+    free(hosts);
+    sim_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    static const scenario scenarios[] = {
+        {"packet_path", packet_path},       {"idle_circuits", idle_circuits},
+        {"create_flood", create_flood},     {"link_flood", link_flood},
+        {"fragment_flood", fragment_flood}, {"many_clients", many_clients},
+    };
+    if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1) {
+        printf("libcrypto has allocated before: its allocations are not counted\n");
+        return 1;
+    }
+    return scenario_main(argc, argv, scenarios, MVPN_ARRAY_LEN(scenarios));
+}
