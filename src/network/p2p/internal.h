@@ -47,6 +47,7 @@
 #define ACKED_PER_NODE 8192
 /* A sequence is handled once within so many. (§4.5) */
 #define DEDUPE_WINDOW 1024
+#define ACKS_REPEATED 16
 #define REPLAY_WINDOW 8192
 /* Messages of which one half has come. (§4.7) */
 #define PARTS_PER_LINK 32
@@ -251,6 +252,9 @@ struct mvpn_link {
     uint64_t dedupe_words[MVPN_REPLAY_WORDS(DEDUPE_WINDOW)];
     uint32_t acks[MVPN_LINK_ACK_MAX];
     size_t ack_count;
+    /* Acknowledged lately: told again with the next, which makes up for one that was lost. */
+    uint32_t acked_lately[ACKS_REPEATED];
+    size_t acked_lately_next;
     mvpn_list in_acks;
 };
 

@@ -194,6 +194,15 @@ void reliable_flush_acks(mvpn_link *link, mvpn_time now)
         return;
     }
     uint8_t body[MVPN_LINK_ACK_LEN_MAX];
+    size_t fresh = link->ack_count;
+    for (size_t i = 0; i < ACKS_REPEATED && link->ack_count < MVPN_LINK_ACK_MAX; i++) {
+        if (link->acked_lately[i] != 0) {
+            link->acks[link->ack_count++] = link->acked_lately[i];
+        }
+    }
+    for (size_t i = 0; i < fresh; i++) {
+        link->acked_lately[link->acked_lately_next++ % ACKS_REPEATED] = link->acks[i];
+    }
     size_t n = mvpn_link_ack_encode(body, link->acks, link->ack_count);
     link->ack_count = 0;
     /* Lost for want of a packet: the peer sends again and is acknowledged then. */
