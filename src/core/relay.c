@@ -44,6 +44,7 @@ link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
         }
         mvpn_list_init(&ls->ends);
         mvpn_bucket_init(&ls->create, CREATE_RATE, CREATE_BURST, now);
+        mvpn_bucket_init(&ls->refusals, REFUSAL_RATE, REFUSAL_BURST, now);
         ls->link = link;
         mvpn_list_append(&relay->link_states, &ls->all);
         mvpn_link_set_user(link, ls);

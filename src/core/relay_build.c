@@ -79,11 +79,13 @@ static bool enqueue(mvpn_relay *relay, relay_circuit *c, mvpn_bytes message, mvp
     return in_packet;
 }
 
-static void refuse(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_id *back,
+static void refuse(mvpn_relay *relay, link_state *ls, const mvpn_circuit_id *back,
                    enum mvpn_reason reason, mvpn_time now)
 {
     relay->counters.refused++;
-    relay_send_destroy(relay, link, back, reason, now);
+    if (mvpn_bucket_take(&ls->refusals, 1, now)) {
+        relay_send_destroy(relay, ls->link, back, reason, now);
+    }
 }
 
 void relay_create(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
@@ -109,12 +111,12 @@ void relay_create(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
     if (c == NULL) {
         if (!mvpn_bucket_take(&ls->create, 1, now) || relay->create_waiting >= CREATE_QUEUE_MAX ||
             relay->circuit_count >= relay->cfg.circuits_max) {
-            refuse(relay, link, &m.back, MVPN_REASON_BUSY, now);
+            refuse(relay, ls, &m.back, MVPN_REASON_BUSY, now);
             goto out;
         }
         c = circuit_new(relay, link, &header->circuit, &m, now);
         if (c == NULL) {
-            refuse(relay, link, &m.back, MVPN_REASON_BUSY, now);
+            refuse(relay, ls, &m.back, MVPN_REASON_BUSY, now);
             goto out;
         }
     }
@@ -276,15 +278,25 @@ static const mvpn_addr *choose_address(const mvpn_relay *relay, const mvpn_descr
     return NULL;
 }
 
-static bool extend_bucket_take(mvpn_relay *relay, const mvpn_ed25519_pub *identity, mvpn_time now)
+/* Identities and addresses share the table: their lengths tell them apart. */
+static bool bucket_take(mvpn_relay *relay, mvpn_bytes name, uint64_t rate, uint64_t burst,
+                        mvpn_time now)
 {
-    uint64_t hash = mvpn_siphash(&relay->hash_key, identity->b, sizeof(identity->b)) | 1;
+    uint64_t hash = mvpn_siphash(&relay->hash_key, name.p, name.n) | 1;
     size_t i = (hash >> 8) % EXTEND_TABLE;
     if (relay->extend_buckets[i].hash != hash) {
         relay->extend_buckets[i].hash = hash;
-        mvpn_bucket_init(&relay->extend_buckets[i].bucket, EXTEND_RATE, EXTEND_BURST, now);
+        mvpn_bucket_init(&relay->extend_buckets[i].bucket, rate, burst, now);
     }
     return mvpn_bucket_take(&relay->extend_buckets[i].bucket, 1, now);
+}
+
+static bool may_open(mvpn_relay *relay, const mvpn_ed25519_pub *identity, const mvpn_addr *addr,
+                     mvpn_time now)
+{
+    return mvpn_links_find(relay->cfg.links, identity) != NULL ||
+           bucket_take(relay, mvpn_bytes_of(addr->ip, mvpn_addr_ip_len(addr)), OPEN_RATE,
+                       OPEN_BURST, now);
 }
 
 static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
@@ -331,7 +343,7 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
         same_identity(mvpn_link_peer_identity(c->prev.link), &body.identity)) {
         return MVPN_REASON_REFUSED;
     }
-    if (!extend_bucket_take(relay, &body.identity, now)) {
+    if (!bucket_take(relay, MVPN_BYTES_ARRAY(body.identity.b), EXTEND_RATE, EXTEND_BURST, now)) {
         return MVPN_REASON_BUSY;
     }
     if (find_target(relay, &body, &scratch, &target, now) != 0) {
@@ -340,6 +352,9 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
     const mvpn_addr *addr = choose_address(relay, target);
     if (addr == NULL) {
         return MVPN_REASON_REFUSED;
+    }
+    if (!may_open(relay, &target->identity, addr, now)) {
+        return MVPN_REASON_BUSY;
     }
     mvpn_link_target link_target = {target->identity, target->link_key, *addr};
     if (mvpn_links_open(relay->cfg.links, &link_target, now, &link) != 0) {

@@ -27,6 +27,17 @@
 #define EXTEND_RATE 20
 #define EXTEND_BURST 60
 #define EXTEND_TABLE 1024
+/*
+ * Links newly opened to one address. In an open network anybody may describe relays of his own at a
+ * victim's address, and each link opened there sends a dozen packets: the bound by identity alone
+ * would not hold him back.
+ */
+#define OPEN_RATE 1
+#define OPEN_BURST 8
+/* Refusals told to one link: beyond, a flood of Create would pin a packet each until acknowledged.
+ */
+#define REFUSAL_RATE CREATE_RATE
+#define REFUSAL_BURST CREATE_BURST
 #define EXTEND_TIME MVPN_S(10)
 #define HALF_BUILT_TIME MVPN_S(30)
 /* First cells sent back in a circuit that are acknowledged on the link (§4.5). */
@@ -104,6 +115,7 @@ typedef struct link_state {
     mvpn_list ends;
     size_t circuits;
     mvpn_bucket create;
+    mvpn_bucket refusals;
     bool version_told;
     mvpn_link *link;
     mvpn_list all; /* in mvpn_relay.link_states */

@@ -279,6 +279,16 @@ static void test_creates_per_link_are_limited(void **state)
     }
     assert_int_equal(created, CREATE_BURST);
     assert_int_equal(busy, 30);
+    for (unsigned i = 0; i < 2 * REFUSAL_BURST; i++) { /* a flood is not answered for ever */
+        uint8_t body[256];
+        lab_circuit c;
+        lab_message m;
+        size_t n = lab_create_body(l, &c, 0, link0, body, sizeof(body));
+        lab_send_create(l, &c, mvpn_bytes_of(body, n));
+        lab_settle(l);
+        busy += lab_next(l, 0, &m) && m.header.command == MVPN_CMD_DESTROY;
+    }
+    assert_int_equal(busy, REFUSAL_BURST);
     assert_int_equal(circuits(), CREATE_BURST);
     mvpn_link *other = lab_join(l, 1); /* another link has a bucket of its own */
     lab_circuit c;
@@ -505,6 +515,39 @@ static void test_no_extend_to_addresses_that_are_not_public_or_our_own(void **st
         assert_int_equal(extended_status(&c), MVPN_REASON_REFUSED);
         assert_int_equal(l->peer[1].datagrams, 0);
     }
+}
+
+/* Relays that an attacker describes at a victim's address: their number buys him nothing. */
+static void test_links_opened_to_one_address_are_limited(void **state)
+{
+    (void)state;
+    unsigned busy = 0;
+    mvpn_descriptor *d = &l->peer[2].descriptor;
+    for (unsigned i = 0; i < OPEN_BURST + 5; i++) {
+        uint8_t body[MVPN_ASSEMBLY_MAX];
+        mvpn_ed25519_secret secret;
+        lab_message m;
+        mvpn_ed25519_generate(&d->identity, &secret, &l->rng);
+        mvpn_link_certificate_make(d->link_certificate, &secret, &d->identity, &d->link_key,
+                                   d->published, d->expires, &l->realm.network_id);
+        assert_int_equal(mvpn_descriptor_sign(d, &secret, &l->realm.network_id), 0);
+        lab_circuit c = open_circuit();
+        size_t n = lab_extend_body(l, &c, 2, true, body, sizeof(body));
+        lab_send_extend(l, &c, mvpn_bytes_of(body, n));
+        lab_settle(l);
+        if (lab_next(l, 0, &m)) {
+            uint8_t out[MVPN_BODY_MAX];
+            mvpn_extended e;
+            assert_int_equal(lab_open(l, &c, &m, out, &n), MVPN_CMD_EXTENDED);
+            assert_int_equal(mvpn_extended_decode(&e, mvpn_bytes_of(out, n)), 0);
+            busy += e.status == MVPN_REASON_BUSY;
+        }
+    }
+    assert_in_range(busy, 3, 5); /* one a second comes back */
+    lab_circuit c = open_circuit();
+    lab_message create;
+    mvpn_circuit_id back;
+    (void)extend(&c, 1, &create, &back); /* another address is not concerned */
 }
 
 static void test_an_extend_times_out(void **state)
@@ -852,6 +895,7 @@ int main(void)
         TEST(test_refused_extends),
         TEST(test_no_extend_to_the_predecessor),
         TEST(test_no_extend_to_addresses_that_are_not_public_or_our_own),
+        TEST(test_links_opened_to_one_address_are_limited),
         TEST(test_an_extend_times_out),
         TEST(test_what_the_next_relay_says_of_a_refusal),
         TEST(test_destroy_is_passed_on_without_its_reason),

@@ -210,6 +210,11 @@ int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time
     return 0;
 }
 
+mvpn_link *mvpn_links_find(mvpn_links *links, const mvpn_ed25519_pub *identity)
+{
+    return link_by_identity(links, identity);
+}
+
 static void event_due(mvpn_link *link)
 {
     if (!mvpn_list_is_linked(&link->in_events)) {

@@ -62,6 +62,9 @@ void mvpn_links_free(mvpn_links *links);
 MVPN_WUR int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time now,
                              mvpn_link **ret);
 
+/** The open or opening link with this relay, or NULL. */
+mvpn_link *mvpn_links_find(mvpn_links *links, const mvpn_ed25519_pub *identity);
+
 /**
  * Take one datagram (`packet->data`, `packet->remote`, `packet->local`); always takes the packet
  * unless it returns 1: then `*ret_link` and `*ret_header` describe a verified message of a circuit
