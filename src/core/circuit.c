@@ -337,7 +337,9 @@ static void handle_relay(mvpn_circuit *c, const mvpn_header *header, mvpn_packet
         return;
     }
     c->cells_in++;
-    c->last_in = now;
+    if (hop == c->onion.count) {
+        c->last_in = now; /* a hop in between must not pass a dead circuit off as alive */
+    }
     mvpn_bytes data = {packet->data, packet->len};
     if (!command_is_expected(c, layer.command, hop)) {
         protocol_error(c, hop, now);

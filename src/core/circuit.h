@@ -50,7 +50,8 @@ typedef struct mvpn_circuit {
     uint8_t connected_flags; /* MVPN_CONNECTED_* */
     mvpn_packer packer;
     mvpn_unpacker unpacker;
-    mvpn_time began, built, begin_sent, last_in, last_out;
+    mvpn_time began, built, begin_sent, last_out;
+    mvpn_time last_in; /* from the last hop */
     /* Ping to one hop at a time. */
     uint64_t ping_token; /* 0: none outstanding */
     unsigned ping_hop;
@@ -83,8 +84,7 @@ void mvpn_circuit_begin(mvpn_circuit *c, mvpn_time now);
 void mvpn_circuit_send(mvpn_circuit *c, mvpn_packet *packet, mvpn_time now);
 void mvpn_circuit_flush(mvpn_circuit *c, mvpn_time now);
 
-/** Ping a hop; its answer updates last_in, and rtt_us if it is the exit. A ping outstanding is
- * forgotten. */
+/** Ping a hop; the exit's answer updates last_in and rtt_us. A ping outstanding is forgotten. */
 void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now);
 
 /** Close: tells the guard, wipes the keys. `error` and `failed_hop` are kept for the owner. */
