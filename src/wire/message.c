@@ -35,8 +35,8 @@ int mvpn_header_decode(mvpn_header *ret, const uint8_t in[static MVPN_HEADER_LEN
     h.counter = mvpn_load64(in + AT_COUNTER);
 
     if (mvpn_command_is_relay(h.command)) {
-        if (h.length < MVPN_LAYER_OVERHEAD ||
-            mvpn_cell_body_len(h.size_class, h.length) != body_len) {
+        size_t size = mvpn_cell_body_len(h.size_class, h.length);
+        if (h.length < MVPN_LAYER_OVERHEAD || size == 0 || size != body_len) {
             return MVPN_E_FORMAT;
         }
     } else if (h.size_class != 0 || h.counter != 0 || h.length != body_len) {

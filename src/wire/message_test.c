@@ -115,6 +115,8 @@ static void test_impossible_headers_are_refused(void **state)
         {MVPN_CMD_RELAY, MVPN_CLASS_FULL, 1364, 0, 1363},
         {MVPN_CMD_RELAY, MVPN_CLASS_EXACT, 1364, 0, 1363},
         {MVPN_CMD_RELAY, MVPN_CLASS_EXACT, 0, 0, 0},
+        {MVPN_CMD_RELAY, MVPN_CLASS_SMALL, 256, 0, 0}, /* no size fits, and there is no body */
+        {MVPN_CMD_RELAY, MVPN_CLASS_EXACT, 0x3fff, 0, 0},
         {MVPN_CMD_CREATE, 1, 10, 0, 10},
         {MVPN_CMD_CREATE, 3, 10, 0, 10},
         {MVPN_CMD_CREATE, 0, 10, 1, 10},
