@@ -11,6 +11,8 @@
 #include "network/p2p/internal.h"
 
 #define PING_AGAIN MVPN_S(1)
+/* A peer sets what we measure, and with it how long we keep what it does not acknowledge. */
+#define RTT_MAX MVPN_S(4)
 #define PINGS_MAX 3
 /* While the peer has sent nothing in this epoch. */
 #define UNPROVEN_PING MVPN_MS(250)
@@ -321,7 +323,7 @@ int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *head
 
 void link_measured(mvpn_link *link, mvpn_time rtt)
 {
-    uint32_t us = rtt < MVPN_S(60) ? (uint32_t)rtt : (uint32_t)MVPN_S(60);
+    uint32_t us = (uint32_t)MVPN_MIN(rtt, RTT_MAX);
     us = us > 0 ? us : 1;
     link->srtt_us = link->srtt_us == 0 ? us : link->srtt_us - link->srtt_us / 8 + us / 8;
     link->srtt_us = link->srtt_us > 0 ? link->srtt_us : 1;

@@ -114,6 +114,9 @@ int rekey_request(struct session *s, mvpn_bytes body, mvpn_time now)
     if (s->is_initiator || s->state != SESSION_OPEN || s->next.live) {
         return MVPN_E_PROTOCOL;
     }
+    if (s->prev.live) {
+        return MVPN_E_LIMIT; /* one in 10 s: a peer that only rekeys is expensive. It asks again */
+    }
     mvpn_noise hs;
     uint8_t message[MVPN_HANDSHAKE_LEN];
     size_t n = 0;

@@ -6,6 +6,7 @@
 
 #define SENDINGS_MAX 8
 #define TIMEOUT_FLOOR MVPN_MS(50)
+#define INTERVAL_MAX MVPN_S(20)
 /* No packet of the pool was free: try again soon. */
 #define RETRY MVPN_MS(50)
 /* A large message lost so often: perhaps the path no longer takes its size. */
@@ -71,7 +72,7 @@ static int node_send(struct acked *node, mvpn_time now)
         node->first_sent = now;
         node->interval = link_timeout(link, TIMEOUT_FLOOR);
     } else {
-        node->interval *= 2;
+        node->interval = MVPN_MIN(node->interval * 2, INTERVAL_MAX);
         links->counters.resent++;
     }
     node->sends++;
@@ -86,9 +87,20 @@ static int node_send(struct acked *node, mvpn_time now)
     return transport_send(s, copy, &node->header, NULL, 0, now);
 }
 
+/* Per link, when less than a quarter, or an eighth, of the pool is free. */
+#define SHARE_TIGHT 16
+#define SHARE_LOW 4
+
 static bool has_room(const mvpn_link *link)
 {
+    const mvpn_packet_pool *pool = link->links->config.pool;
     size_t limit = link->state == LINK_OPENING ? WAITING_PER_LINK : ACKED_PER_LINK;
+    /* Each holds a packet of the node: peers that acknowledge nothing must not take them all. */
+    if (pool->free_count < pool->size / 8) {
+        limit = SHARE_LOW;
+    } else if (pool->free_count < pool->size / 4) {
+        limit = MVPN_MIN(limit, (size_t)SHARE_TIGHT);
+    }
     if (link->acked_count >= limit || link->next_seq == 0) {
         return false;
     }

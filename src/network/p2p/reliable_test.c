@@ -44,6 +44,27 @@ static void test_acks_are_batched(void **state)
     net_free(net);
 }
 
+static void test_a_silent_peer_takes_no_last_packets(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(3, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    mvpn_packet_pool *pool = &net->node[0].pool;
+    mvpn_packet_queue held;
+    mvpn_packet_queue_init(&held);
+    net->loss = 100;
+    while (pool->free_count >= pool->size / 8) {
+        mvpn_packet_queue_push(&held, mvpn_packet_new(pool));
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, i, true), 0);
+    }
+    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, 4, true), MVPN_E_LIMIT);
+    mvpn_packet_queue_clear(&held, pool);
+    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, 5, true), 0);
+    net_free(net);
+}
+
 static void test_failure_after_eight_sendings(void **state)
 {
     (void)state;
@@ -252,6 +273,7 @@ int main(void)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_acks_are_batched),
+        cmocka_unit_test(test_a_silent_peer_takes_no_last_packets),
         cmocka_unit_test(test_failure_after_eight_sendings),
         cmocka_unit_test(test_resends_do_not_measure),
         cmocka_unit_test(test_outstanding_messages_are_bounded),
