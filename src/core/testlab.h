@@ -11,7 +11,7 @@
 
 #define LAB_PEERS 3 /* 0 is a client, 1 and 2 are relays */
 #define LAB_UNIX 1800000000
-#define LAB_INBOX 512
+#define LAB_INBOX 128
 
 typedef struct lab_message {
     mvpn_link *link;

@@ -1,0 +1,492 @@
+/*
+ * Writes the seeds of the fuzz corpus: make_corpus DIRECTORY. Real messages, packets and short
+ * scripts; the fuzzers find the rest. Deterministic.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "core/testlab.h"
+#include "crypto/x25519.h"
+#include "fuzz/fuzz.h"
+#include "io/network_file.h"
+#include "network/ip/inner.h"
+#include "network/ip/testing.h"
+#include "network/tun/offload.h"
+#include "wire/handshake.h"
+#include "wire/linkmsg.h"
+
+#define TIME_FROM 1000000u
+#define TIME_TO 2000000u
+
+static const char *root;
+
+static void path_of(char out[static 512], const char *target, const char *name)
+{
+    (void)snprintf(out, 512, "%s/%s", root, target);
+    (void)mkdir(out, 0755); /* there already, mostly */
+    (void)snprintf(out, 512, "%s/%s/%s", root, target, name);
+}
+
+static void seed(const char *target, const char *name, const void *bytes, size_t n)
+{
+    char path[512];
+    path_of(path, target, name);
+    FILE *f = fopen(path, "wb");
+    if (f == NULL || fwrite(bytes, 1, n, f) != n || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void seed_text(const char *target, const char *name, const char *text)
+{
+    seed(target, name, text, strlen(text));
+}
+
+/* [which] [bytes] */
+static void seed_of(const char *target, const char *name, uint8_t which, const void *bytes,
+                    size_t n)
+{
+    uint8_t buf[4096];
+    buf[0] = which;
+    memcpy(buf + 1, bytes, n);
+    seed(target, name, buf, n + 1);
+}
+
+/* A script that grows. */
+struct script {
+    uint8_t bytes[8192];
+    mvpn_writer w;
+};
+
+static void script_start(struct script *s)
+{
+    s->w = mvpn_writer_init(s->bytes, sizeof(s->bytes));
+}
+
+static void script_chunk(struct script *s, const void *bytes, size_t n)
+{
+    mvpn_write16(&s->w, (uint16_t)n);
+    mvpn_write_bytes(&s->w, bytes, n);
+}
+
+static void script_end(struct script *s, const char *target, const char *name)
+{
+    MVPN_ASSERT(!s->w.failed);
+    seed(target, name, s->bytes, mvpn_writer_len(&s->w));
+}
+
+static void addresses(void)
+{
+    seed_text("addr", "v4", "192.0.2.1:443");
+    seed_text("addr", "v4-no-port", "11.1.2.3");
+    seed_text("addr", "v6", "[2a10:0:0:5::9]:65535");
+    seed_text("addr", "mapped", "::ffff:127.0.0.1");
+    seed_text("addr", "wrong", "[fe80::1%eth0]:99999");
+}
+
+static void certificates(void)
+{
+    const uint8_t key[32] = {5};
+    const mvpn_key link_key = {{3}};
+    uint8_t cert[MVPN_LINK_CERTIFICATE_LEN], member[MVPN_MEMBERSHIP_LEN];
+    mvpn_ed25519_pub pub;
+    mvpn_ed25519_secret secret;
+    mvpn_key network_id;
+    mvpn_ed25519_from_seed(&pub, &secret, key);
+    mvpn_network_id(&network_id, &pub);
+    mvpn_link_certificate_make(cert, &secret, &pub, &link_key, 1, 2, &network_id);
+    mvpn_membership_make(member, &secret, &pub, 7, 1, 2, 3, &network_id);
+    seed_of("certificate", "link", 0, cert, sizeof(cert));
+    seed_of("certificate", "link-signed", 2, cert, sizeof(cert));
+    seed_of("certificate", "membership", 1, member, sizeof(member));
+    seed_of("certificate", "membership-signed", 3, member, sizeof(member));
+}
+
+static void circuit_messages(void)
+{
+    uint8_t b[512];
+    const uint8_t blob[60] = {1, 2, 3};
+    const mvpn_part part = {60, 0, {blob, 60}}, half = {60, 30, {blob, 30}};
+    mvpn_create create = {{{9}}, 5, 1, 1, part};
+    mvpn_created created = {5, half};
+    mvpn_extend extend = {5, part};
+    mvpn_extend_body body = {{{7}}, 1, 1, {blob, 48}, {blob, 60}};
+    mvpn_extended extended = {5, 0, part}, refused = {5, 2, {0, 0, {NULL, 0}}};
+    mvpn_begin begin = {5, 1, 1, {blob, 8}};
+    mvpn_connected connected = {5, 0, 3, {blob, 8}};
+    seed_of("circuit", "create", 0, b, mvpn_create_encode(b, sizeof(b), &create));
+    seed_of("circuit", "created", 1, b, mvpn_created_encode(b, sizeof(b), &created));
+    seed_of("circuit", "extend", 2, b, mvpn_extend_encode(b, sizeof(b), &extend));
+    seed_of("circuit", "extend-body", 3, b, mvpn_extend_body_encode(b, sizeof(b), &body));
+    seed_of("circuit", "extended", 4, b, mvpn_extended_encode(b, sizeof(b), &extended));
+    seed_of("circuit", "refused", 4, b, mvpn_extended_encode(b, sizeof(b), &refused));
+    seed_of("circuit", "begin", 5, b, mvpn_begin_encode(b, sizeof(b), &begin));
+    seed_of("circuit", "connected", 6, b, mvpn_connected_encode(b, sizeof(b), &connected));
+    seed_of("circuit", "reason", 7, "\2", 1);
+}
+
+static void headers(void)
+{
+    uint8_t b[2 + MVPN_HEADER_LEN];
+    mvpn_header h = {.circuit = {{1}}, .command = MVPN_CMD_RELAY, .length = 160, .counter = 77};
+    mvpn_store16(b, 208);
+    mvpn_header_encode(b + 2, &h);
+    seed("header", "cell", b, sizeof(b));
+    h.size_class = MVPN_CLASS_EXACT;
+    mvpn_store16(b, 160);
+    mvpn_header_encode(b + 2, &h);
+    seed("header", "cell-exact", b, sizeof(b));
+    h = (mvpn_header){.circuit = {{1}}, .command = MVPN_CMD_CREATE, .length = 90, .link_seq = 4};
+    mvpn_store16(b, 90);
+    mvpn_header_encode(b + 2, &h);
+    seed("header", "create", b, sizeof(b));
+}
+
+static void data_bodies(void)
+{
+    struct script s;
+    uint8_t body[300] = {0, 3, 'a', 'b', 'c', 0, 1, 'd'};
+    script_start(&s);
+    mvpn_write8(&s.w, 0);
+    script_chunk(&s, body, 8);
+    for (unsigned i = 0; i < 4; i++) { /* a packet in parts, and a contradiction */
+        mvpn_store16(body, 0x8000u | 400);
+        mvpn_store16(body + 2, 5);
+        mvpn_store16(body + 4, (uint16_t)(i * 100));
+        mvpn_write8(&s.w, 1);
+        script_chunk(&s, body, 106);
+    }
+    mvpn_write8(&s.w, 200);
+    script_chunk(&s, body, 106);
+    script_end(&s, "data", "items-and-fragments");
+}
+
+static void link_messages(void)
+{
+    uint8_t b[MVPN_HANDSHAKE_LEN] = {0}, header[MVPN_HANDSHAKE_HEADER_LEN], cert[176] = {1};
+    const uint32_t sequences[3] = {1, 2, 0xffffffff};
+    mvpn_handshake_header h = {5, {{1}}, {{2}}};
+    mvpn_handshake_payload p = {.time = 1800000000,
+                                .max_datagram = 1472,
+                                .observed = {4, 443, {11, 1, 2, 3}},
+                                .id_count = 3,
+                                .link_certificate = {cert, sizeof(cert)},
+                                .membership_certificate = {cert, MVPN_MEMBERSHIP_LEN}};
+    mvpn_handshake_header_encode(header, &h);
+    for (uint8_t is_reply = 0; is_reply < 2; is_reply++) {
+        int r = mvpn_handshake_payload_encode(b, 512, is_reply, header, &p);
+        MVPN_ASSERT(r == 0);
+        seed_of("linkmsg", is_reply ? "reply" : "first", is_reply, b, 512);
+    }
+    memset(b, 0, sizeof(b));
+    mvpn_handshake_header_encode(b, &h);
+    seed_of("linkmsg", "header", 2, b, sizeof(b));
+    seed_of("linkmsg", "acks", 3, b, mvpn_link_ack_encode(b, sequences, 3));
+    seed_of("linkmsg", "new-ids", 4, b, mvpn_link_new_ids_encode(b, p.ids, 3));
+    mvpn_link_part_encode(b, 77, 1);
+    seed_of("linkmsg", "part", 5, b, 40);
+    seed_of("linkmsg", "token", 6, b, 8);
+    seed_of("linkmsg", "probe", 7, b, 100);
+    seed_of("linkmsg", "close", 7, b, 1);
+}
+
+static void descriptors(void)
+{
+    lab *l = lab_new(LAB_RELAY, 1, NULL);
+    mvpn_descriptor d = l->peer[1].descriptor;
+    seed("descriptor", "least", d.encoded, d.encoded_len);
+    d.onion_key_count = 2;
+    d.onion_keys[1] = (mvpn_onion_key){9, {{4}}};
+    d.address_count = 3;
+    d.addresses[1] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, {6, 443, {0x2a, 0x10}}};
+    d.addresses[2] = (mvpn_descriptor_address){7, {4, 443, {11, 1, 2, 3}}};
+    d.has_policy = true;
+    d.policy_flags = 3;
+    d.policy_range_count = 2;
+    d.policy_ranges[0] = (mvpn_port_range){80, 80};
+    d.policy_ranges[1] = (mvpn_port_range){443, 65535};
+    memcpy(d.country, "CH", 3);
+    d.has_bandwidth = true;
+    d.bandwidth_kbit = 100000;
+    d.family_count = 2;
+    d.family[1].b[0] = 1;
+    memcpy(d.provider, "Hoster", 7);
+    memcpy(d.name, "relay-1", 8);
+    int r = mvpn_descriptor_sign(&d, &l->peer[1].secret, &l->realm.network_id);
+    MVPN_ASSERT(r == 0);
+    seed("descriptor", "all-fields", d.encoded, d.encoded_len);
+    (void)lab_free(l);
+}
+
+static void packets(void)
+{
+    const uint8_t far4[4] = {93, 184, 216, 34};
+    uint8_t b[1500], quote[200];
+    for (unsigned v = 4; v <= 6; v += 2) {
+        const void *us = mvpn_inner_client(v);
+        const void *gateway = mvpn_inner_gateway(v);
+        const void *far = v == 4 ? (const void *)far4 : test_v6_b;
+        char name[64];
+        struct {
+            const char *what;
+            uint8_t bytes[400];
+            size_t n;
+        } all[5] = {
+            {"udp", {0}, 0}, {"syn", {0}, 0}, {"echo", {0}, 0}, {"error", {0}, 0}, {"dns", {0}, 0}};
+        all[0].n = build_udp(all[0].bytes, v, us, 4000, far, 53, 30);
+        all[1].n = build_syn(all[1].bytes, v, us, 4000, far, 443, 2, 1460, 0);
+        all[2].n = build_icmp(all[2].bytes, v, us, gateway, v == 4 ? 8 : 128, 0, 20);
+        size_t q = build_udp(quote, v, far, 53, us, 4000, 30);
+        all[3].n = build_icmp_error(all[3].bytes, v, us, far, v == 4 ? 3 : 1, 3, quote, q);
+        const uint8_t query[] = {0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1};
+        all[4].n = build_udp(all[4].bytes, v, us, 4000, gateway, 53, sizeof(query));
+        memcpy(all[4].bytes + all[4].n - sizeof(query), query, sizeof(query));
+        slow_fix(all[4].bytes, all[4].n);
+        for (size_t i = 0; i < MVPN_ARRAY_LEN(all); i++) {
+            struct script s;
+            (void)snprintf(name, sizeof(name), "%s-v%u", all[i].what, v);
+            for (uint8_t op = 0; op < 4 && i < 4; op++) {
+                char with_op[80];
+                (void)snprintf(with_op, sizeof(with_op), "%s-%u", name, op);
+                seed_of("ip", with_op, (uint8_t)(op << 4 | (op & 1) << 1), all[i].bytes, all[i].n);
+            }
+            script_start(&s);
+            mvpn_write8(&s.w, i == 2 || i == 4 ? 1 : 0);
+            script_chunk(&s, all[i].bytes, all[i].n);
+            mvpn_write8(&s.w, 3); /* back from the TUN */
+            script_chunk(&s, all[i].bytes, all[i].n);
+            mvpn_write8(&s.w, 0x87); /* time */
+            script_chunk(&s, NULL, 0);
+            mvpn_write8(&s.w, 0xe6); /* the session anew */
+            script_chunk(&s, NULL, 0);
+            script_end(&s, "exit", name);
+
+            script_start(&s); /* client: of the TUN, and in a RelayData */
+            mvpn_write8(&s.w, 0);
+            mvpn_write8(&s.w, 4);
+            script_chunk(&s, all[i].bytes, all[i].n);
+            mvpn_store16(b, (uint16_t)all[i].n);
+            memcpy(b + 2, all[i].bytes, all[i].n);
+            mvpn_write8(&s.w, 3);
+            mvpn_write8(&s.w, 0);
+            script_chunk(&s, b, all[i].n + 2);
+            script_end(&s, "client", name);
+
+            script_start(&s); /* relay: Begin, then Data */
+            mvpn_write8(&s.w, 0x82);
+            mvpn_write8(&s.w, 0);
+            mvpn_write16(&s.w, MVPN_CMD_RELAY_BEGIN);
+            script_chunk(&s, "\0\0\0\5\0\1\0", 7);
+            mvpn_write8(&s.w, 0x82);
+            mvpn_write8(&s.w, 0);
+            mvpn_write16(&s.w, MVPN_CMD_RELAY_DATA);
+            script_chunk(&s, b, all[i].n + 2);
+            mvpn_write8(&s.w, 0x85);
+            script_chunk(&s, all[i].bytes, all[i].n);
+            script_end(&s, "relay", name);
+        }
+    }
+}
+
+static void super_packets(void)
+{
+    const uint8_t a[4] = {10, 8, 0, 2}, c[4] = {11, 1, 2, 3};
+    uint8_t b[1 + MVPN_VNET_HEADER + 1500];
+    for (unsigned udp = 0; udp < 2; udp++) {
+        uint8_t *p = b + 1 + MVPN_VNET_HEADER;
+        size_t n =
+            udp ? build_udp(p, 4, a, 1, c, 2, 900) : build_tcp(p, 4, a, 1, c, 2, 0x18, 7, 900);
+        mvpn_vnet h = {MVPN_VNET_NEEDS_CSUM,
+                       udp ? MVPN_VNET_GSO_UDP_L4 : MVPN_VNET_GSO_TCPV4,
+                       udp ? 28 : 40,
+                       250,
+                       20,
+                       udp ? 6 : 16};
+        b[0] = 3;
+        mvpn_vnet_encode(&h, b + 1);
+        seed("offload", udp ? "udp" : "tcp", b, 1 + MVPN_VNET_HEADER + n);
+        h = (mvpn_vnet){0};
+        mvpn_vnet_encode(&h, b + 1);
+        seed("offload", udp ? "udp-one" : "tcp-one", b, 1 + MVPN_VNET_HEADER + n);
+    }
+}
+
+static void dns_messages(void)
+{
+    const uint8_t query[] = {0x12, 0x34, 1,    0,   0,   1,   0,   0, 0, 0, 0,  1, 3, 'w',
+                             'w',  'w',  4,    'h', 'o', 's', 't', 0, 0, 1, 0,  1, 0, 0,
+                             41,   4,    0xd0, 0,   0,   0,   0,   0, 4, 0, 10, 0, 0};
+    struct script s;
+    script_start(&s);
+    mvpn_write8(&s.w, 0);
+    script_chunk(&s, query, sizeof(query));
+    mvpn_write8(&s.w, 1);
+    script_chunk(&s, NULL, 0);
+    mvpn_write8(&s.w, 0xc0);
+    script_chunk(&s, query, sizeof(query));
+    mvpn_write8(&s.w, 0xff);
+    script_chunk(&s, NULL, 0);
+    script_end(&s, "dns", "query-answer-expiry");
+}
+
+static void texts(void)
+{
+    uint8_t b[200];
+    seed_text("policy", "rules",
+              "# comment\nreject tcp * 6881-6999; accept udp *4 53,443\nreject icmp 2a10::/16\n");
+    size_t n = (size_t)snprintf((char *)b, sizeof(b), "reject * 11.0.0.0/8") + 1;
+    for (unsigned i = 0; i < 4; i++) { /* destinations */
+        memset(b + n, 0, 20);
+        b[n] = i & 1;
+        b[n + 1] = 6;
+        mvpn_store16(b + n + 2, 443);
+        b[n + 4] = (uint8_t)(i & 1 ? 11 + i : 0x20);
+        b[n + 5] = 2;
+        n += 20;
+    }
+    seed("policy", "destinations", b, n);
+    const char *relay_text = "listen = {\"0.0.0.0:443\", \"[::]:443\"}\nname = relay-1\n";
+    seed_of("config", "relay", 0, relay_text, strlen(relay_text));
+    const char *exit_text =
+        "tun_name = x0\npool_v4 = \"10.64.0.0/16\"\npolicy = {\"accept * *\"}\n";
+    seed_of("config", "exit", 1, exit_text, strlen(exit_text));
+    const char *client_text = "# a client\nhops = 3\npath = {a, b, c}\nroutes = none\n";
+    seed_of("config", "client", 2, client_text, strlen(client_text));
+    const char *wrong = "hops = 9\nlisten = \"nowhere";
+    seed_of("config", "wrong", 2, wrong, strlen(wrong));
+}
+
+static void network_files(void)
+{
+    for (unsigned closed = 0; closed < 2; closed++) {
+        char path[512];
+        mvpn_network_file f = {.name = "test net", .is_closed = closed, .allow_private = true};
+        mvpn_ed25519_secret network_key, secret;
+        mvpn_x25519_pair link_key;
+        mvpn_rng rng;
+        mvpn_descriptor d = {.sequence = 1, .published = TIME_FROM, .expires = TIME_TO};
+        mvpn_fault fault;
+        mvpn_rng_init_test(&rng, closed);
+        mvpn_ed25519_generate(&f.network_pub, &network_key, &rng);
+        mvpn_network_id(&f.network_id, &f.network_pub);
+        mvpn_ed25519_generate(&d.identity, &secret, &rng);
+        mvpn_x25519_generate(&link_key, &rng);
+        mvpn_link_certificate_make(d.link_certificate, &secret, &d.identity, &link_key.pub,
+                                   TIME_FROM, TIME_TO, &f.network_id);
+        d.onion_key_count = 1;
+        d.address_count = 1;
+        d.addresses[0] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, {4, 443, {11, 1, 1, 1}}};
+        d.roles = MVPN_ROLE_GUARD;
+        d.has_membership = closed;
+        mvpn_membership_make(d.membership, &network_key, &d.identity, d.roles, TIME_FROM, TIME_TO,
+                             1, &f.network_id);
+        memcpy(d.name, "relay-1", 8);
+        path_of(path, "network_file", closed ? "closed" : "open");
+        if (mvpn_descriptor_sign(&d, &secret, &f.network_id) != 0 ||
+            mvpn_network_file_put(&f, &d) != 0 || mvpn_network_file_save(path, &f, &fault) != 0) {
+            (void)fprintf(stderr, "%s: %s\n", path, fault.text);
+            exit(1);
+        }
+        (void)chmod(path, 0644); /* no secret of anybody */
+        mvpn_network_file_done(&f);
+    }
+}
+
+static void handshakes_and_layers(void)
+{
+    struct script s;
+    for (uint8_t pattern = 0; pattern < 4; pattern++) {
+        const uint8_t b[] = {pattern, pattern, 0, 40, 1, 'p', 'a', 'y'};
+        char name[16];
+        (void)snprintf(name, sizeof(name), "pattern-%u", pattern);
+        seed("noise", name, b, sizeof(b));
+    }
+    script_start(&s);
+    for (unsigned hop = 0; hop < 3; hop++) {
+        mvpn_write8(&s.w, (uint8_t)hop);
+        mvpn_write16(&s.w, MVPN_CMD_RELAY_DATA);
+        mvpn_write16(&s.w, 10);
+        mvpn_write32(&s.w, 0);
+        mvpn_write8(&s.w, 0);
+        script_chunk(&s, "0123456789", 10);
+    }
+    script_end(&s, "onion", "answers");
+}
+
+static void link_scripts(void)
+{
+    for (uint8_t mode = 0; mode < 4; mode++) {
+        const uint8_t
+            script
+                [] =
+                    {
+                        mode, 15, /* the handshake goes through */
+                        0x09, 0x00, 0x01, 1,  0,    4,  1,  2,    3,  4, /* Create, acknowledged */
+                        0x89, 0x00, 0x06, 8,  0,    9,  1,  2,    3,  4,   5,
+                        6,    7,    8,    9, /* a cell back */
+                        15,   8,    14,   15, 0x8b, 9,  0,  0x31, 0,  0,   8,
+                        1,    2,    3,    4,  5,    6,  7,  8, /* Ping */
+                        2,    1,    15, /* from another address: a path check */
+                        9,    0,    0x34, 0,  0,    20, 0,  1,    0,  'p', 'a',
+                        'r',  't',  0,    0,  0,    0,  0,  0,    0,  0,   0,
+                        0,    0,    0,    0,  15,   8,  17, 15,   13, 15, /* time, and the end */
+                    };
+        char name[16];
+        (void)snprintf(name, sizeof(name), "mode-%u", mode);
+        seed("links", name, script, sizeof(script));
+    }
+    const uint8_t changed[] = {0, 1, 0, 100, 1, 15, 8, 10, 15, 8, 13, 15};
+    seed("links", "first-packet-changed", changed, sizeof(changed));
+}
+
+static void circuit_scripts(void)
+{
+    const uint8_t build[] = {
+        0x84, 4,    0, 0,  0,                             /* extend, rightly */
+        0x82, 0,    0, 13, 0, 8, 1, 2, 3, 4,  5, 6, 7, 8, /* ping the next hop */
+        0x80, 0x40, 0, 6,  0, 0, 0, 0, 0, 60, 0, 0,       /* a cell from behind */
+        0x81, 1,    6, 13,                                /* another circuit, time */
+        0x84, 5,    0, 40, 9,                             /* extend with a flipped byte */
+        0x80, 0,    0, 5,  0, 0, 0, 0, 0, 0,  0, 1, 6,    /* Destroy */
+        6,    15,   7, 1,
+    };
+    seed("relay", "build", build, sizeof(build));
+    const uint8_t talk[] = {
+        0,                                           /* all rightly up to the session */
+        1, 0,  13, 0,  0, 8, 1, 2, 3, 4, 5, 6, 7, 8, /* a ping: not for us to get */
+        6, 10, 6,  14,                               /* time */
+        0, 0,  5,  0,  1, 2,                         /* Destroy */
+        6, 8,  5,  3,  1, 0, 9, 0, 0, 1, 6,          /* a new one; End */
+        7, 6,  12,
+    };
+    seed("client", "talk", talk, sizeof(talk));
+    const uint8_t refused[] = {2, 5, 0x23, 6, 12, 5, 3, 6, 12};
+    seed("client", "refused", refused, sizeof(refused));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: make_corpus DIRECTORY\n");
+        return 2;
+    }
+    root = argv[1];
+    addresses();
+    certificates();
+    circuit_messages();
+    headers();
+    data_bodies();
+    link_messages();
+    descriptors();
+    packets();
+    super_packets();
+    dns_messages();
+    texts();
+    network_files();
+    handshakes_and_layers();
+    link_scripts();
+    circuit_scripts();
+    return 0;
+}
