@@ -163,6 +163,29 @@ static void small_network(uint64_t seed)
     sim_free(w);
 }
 
+/* The guards of both circuits die, and the exit is blamed for the second one's silence: a session
+ * through it ends the blame, and a spare circuit is built again. */
+static void blame_ends(uint64_t seed)
+{
+    size_t count = scenario_count(10, 3);
+    for (size_t i = 0; i < count; i++) {
+        world t;
+        mvpn_client_status s;
+        check_context("world %zu", i);
+        if (world_new(&t, seed * 100 + i, 8, 1, 3)) {
+            sim_status(t.client, &s);
+            CHECK(s.has_spare);
+            sim_stop(sim_hop(t.client, 1), false);
+            sim_stop(sim_find_identity(t.w, &s.spare_path.hop[0]), false);
+            CHECK(outage(&t, MVPN_S(60)) < MVPN_S(30));
+            sim_for(t.w, MVPN_S(25));
+            sim_status(t.client, &s);
+            CHECK(s.state == MVPN_CLIENT_CONNECTED && s.has_spare);
+        }
+        world_free(&t);
+    }
+}
+
 /* A relay starts anew with the same keys, in the middle of everything: links and circuits come
  * back. */
 static void restarts(uint64_t seed)
@@ -308,6 +331,7 @@ int main(int argc, char **argv)
         {"spare_switch", spare_switch},
         {"refusing_relays", refusing_relays},
         {"small_network", small_network},
+        {"blame_ends", blame_ends},
         {"restarts", restarts},
         {"teardown", teardown},
         {"reasons_do_not_cross", reasons_do_not_cross},

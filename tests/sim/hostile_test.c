@@ -419,7 +419,8 @@ static void extend_refused(uint64_t seed)
         CHECK(mvpn_extended_decode(&m, mvpn_bytes_of(c->data, c->len)) == 0);
         CHECK((m.status == 0) == (whom == TO_STRANGER));
         CHECK(targets.elsewhere == 0);
-        if (whom != TO_STRANGER) { /* the circuit lives and may go elsewhere */
+        CHECK(sim_links(middle) == 0); /* nor is anybody else asked */
+        if (whom != TO_STRANGER) {     /* the circuit lives and may go elsewhere */
             c->answers = 0;
             puppet_extend(p, c, &middle->descriptor, NULL, true);
             sim_for(w, MVPN_S(2));

@@ -52,13 +52,13 @@ static void set_up(uint64_t seed, unsigned hops, uint32_t loss, mvpn_time delay,
 static void set_up_30(uint64_t seed)
 {
     check_context("3 hops, 10 ms");
-    set_up(seed, 3, 300000, MVPN_MS(10), scenario_count(400, 40));
+    set_up(seed, 3, 300000, MVPN_MS(10), scenario_count(250, 40));
     check_context("3 hops, 40 ms");
-    set_up(seed, 3, 300000, MVPN_MS(40), scenario_count(400, 20));
+    set_up(seed, 3, 300000, MVPN_MS(40), scenario_count(200, 20));
     check_context("1 hop");
-    set_up(seed, 1, 300000, MVPN_MS(10), scenario_count(200, 20));
+    set_up(seed, 1, 300000, MVPN_MS(10), scenario_count(100, 20));
     check_context("5 hops");
-    set_up(seed, 5, 300000, MVPN_MS(10), scenario_count(200, 20));
+    set_up(seed, 5, 300000, MVPN_MS(10), scenario_count(100, 20));
 }
 
 static void transfer_over(uint64_t seed, const sim_path *path, enum inet_direction direction,
