@@ -64,7 +64,7 @@ static void cell(struct run *r, unsigned command, mvpn_bytes data, uint8_t how)
     if (data.n > 0) {
         memcpy(mvpn_packet_append(p, (uint32_t)data.n), data.p, data.n);
     }
-    FUZZ_CHECK(mvpn_onion_answer(&r->backward, r->l->aead, &r->l->rng, &kind, p, &h) == 0);
+    FUZZ_CHECK(mvpn_onion_answer(&r->backward, r->l->aead, &kind, p, &h) == 0);
     h.circuit = r->back;
     MVPN_IGNORE(mvpn_link_send(r->link, p, &h, how & 0x10, r->l->now));
 }

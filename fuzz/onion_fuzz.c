@@ -4,6 +4,7 @@
  * `hop`: which one seals, how many wrap it rightly, and whether the counters go on.
  */
 #include "core/onion.h"
+#include "crypto/rng.h"
 #include "fuzz/fuzz.h"
 
 #define HOPS 3
@@ -54,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (mvpn_cell_body_len(size_class, h.length) == 0) {
             continue;
         }
-        mvpn_onion_fill(&packet, size_class, &rng);
+        mvpn_onion_fill(&packet, size_class);
         unsigned ret_hop = 0;
         mvpn_layer_header got;
         if (mvpn_onion_open(&onion, aead, &packet, &h, &ret_hop, &got) == 0) {

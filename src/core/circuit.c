@@ -146,7 +146,7 @@ static int send_cell(mvpn_circuit *c, unsigned hop, unsigned command, bool early
 {
     mvpn_cell_kind kind = {(uint16_t)command, c->profile, c->env->size_policy};
     mvpn_header h;
-    int r = mvpn_onion_seal(&c->onion, c->env->aead, c->env->rng, hop, &kind, early, packet, &h);
+    int r = mvpn_onion_seal(&c->onion, c->env->aead, hop, &kind, early, packet, &h);
     if (r != 0) {
         mvpn_packet_free(c->env->pool, packet);
         return r;

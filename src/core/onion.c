@@ -17,13 +17,13 @@ void mvpn_onion_done(mvpn_onion *onion)
     mvpn_wipe(onion, sizeof(*onion));
 }
 
-void mvpn_onion_fill(mvpn_packet *packet, unsigned size_class, mvpn_rng *rng)
+void mvpn_onion_fill(mvpn_packet *packet, unsigned size_class)
 {
     size_t size = mvpn_cell_body_len(size_class, packet->len);
     MVPN_ASSERT(size >= packet->len);
     uint32_t n = (uint32_t)(size - packet->len);
     if (n > 0) {
-        mvpn_rng_bytes(rng, mvpn_packet_append(packet, n), n);
+        memset(mvpn_packet_append(packet, n), 0, n);
     }
 }
 
@@ -42,7 +42,7 @@ static int pad_inner(const mvpn_cell_kind *kind, mvpn_packet *packet, unsigned *
     return 0;
 }
 
-int mvpn_onion_answer(mvpn_layer_tx *tx, mvpn_aead *aead, mvpn_rng *rng, const mvpn_cell_kind *kind,
+int mvpn_onion_answer(mvpn_layer_tx *tx, mvpn_aead *aead, const mvpn_cell_kind *kind,
                       mvpn_packet *packet, mvpn_header *ret)
 {
     mvpn_header h = {.command = MVPN_CMD_RELAY};
@@ -59,13 +59,13 @@ int mvpn_onion_answer(mvpn_layer_tx *tx, mvpn_aead *aead, mvpn_rng *rng, const m
     }
     h.size_class = (uint8_t)size_class;
     h.length = (uint16_t)packet->len;
-    mvpn_onion_fill(packet, size_class, rng);
+    mvpn_onion_fill(packet, size_class);
     *ret = h;
     return 0;
 }
 
-int mvpn_onion_seal(mvpn_onion *onion, mvpn_aead *aead, mvpn_rng *rng, unsigned target,
-                    const mvpn_cell_kind *kind, bool early, mvpn_packet *packet, mvpn_header *ret)
+int mvpn_onion_seal(mvpn_onion *onion, mvpn_aead *aead, unsigned target, const mvpn_cell_kind *kind,
+                    bool early, mvpn_packet *packet, mvpn_header *ret)
 {
     MVPN_ASSERT(target >= 1 && target <= onion->count);
     unsigned size_class = 0;
@@ -92,7 +92,7 @@ int mvpn_onion_seal(mvpn_onion *onion, mvpn_aead *aead, mvpn_rng *rng, unsigned 
         .size_class = (uint8_t)size_class,
         .counter = counter,
     };
-    mvpn_onion_fill(packet, size_class, rng);
+    mvpn_onion_fill(packet, size_class);
     *ret = h;
     return 0;
 }

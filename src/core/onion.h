@@ -6,7 +6,6 @@
 #define MVPN_CORE_ONION_H
 
 #include "crypto/layer.h"
-#include "crypto/rng.h"
 #include "wire/cell.h"
 
 typedef struct mvpn_onion_hop {
@@ -37,7 +36,7 @@ void mvpn_onion_done(mvpn_onion *onion);
  * With `early` the cell and the layers before the target are RelayEarly. MVPN_E_TOO_BIG,
  * MVPN_E_EXHAUSTED (close).
  */
-MVPN_WUR int mvpn_onion_seal(mvpn_onion *onion, mvpn_aead *aead, mvpn_rng *rng, unsigned target,
+MVPN_WUR int mvpn_onion_seal(mvpn_onion *onion, mvpn_aead *aead, unsigned target,
                              const mvpn_cell_kind *kind, bool early, mvpn_packet *packet,
                              mvpn_header *ret);
 
@@ -51,10 +50,14 @@ MVPN_WUR int mvpn_onion_open(mvpn_onion *onion, mvpn_aead *aead, mvpn_packet *pa
 
 /** Seal an answer of one hop: the innermost layer alone. The header's command is Relay. Errors as
  * above. */
-MVPN_WUR int mvpn_onion_answer(mvpn_layer_tx *tx, mvpn_aead *aead, mvpn_rng *rng,
-                               const mvpn_cell_kind *kind, mvpn_packet *packet, mvpn_header *ret);
+MVPN_WUR int mvpn_onion_answer(mvpn_layer_tx *tx, mvpn_aead *aead, const mvpn_cell_kind *kind,
+                               mvpn_packet *packet, mvpn_header *ret);
 
-/** Fill the packet, which holds the live bytes, up to the size of the class with random filler. */
-void mvpn_onion_fill(mvpn_packet *packet, unsigned size_class, mvpn_rng *rng);
+/**
+ * Lengthen the packet, which holds the live bytes, to the size of the class with zeros: never with
+ * bytes that were in the buffer before. The link puts its own filler in their place, or seals them.
+ * (§4.1)
+ */
+void mvpn_onion_fill(mvpn_packet *packet, unsigned size_class);
 
 #endif

@@ -167,7 +167,7 @@ void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kin
 {
     mvpn_header h;
     if (!turn_allows(relay, c, &c->turn_backward) ||
-        mvpn_onion_answer(&c->backward, relay->cfg.aead, relay->cfg.rng, kind, packet, &h) != 0) {
+        mvpn_onion_answer(&c->backward, relay->cfg.aead, kind, packet, &h) != 0) {
         relay->counters.cells_dropped++;
         mvpn_packet_free(relay->cfg.pool, packet);
         return;
@@ -228,7 +228,7 @@ static int pass_on(mvpn_relay *relay, relay_circuit *c, const mvpn_header *heade
     };
     free(c->extended); /* the client uses the next hop: it has our answer */
     c->extended = NULL;
-    mvpn_onion_fill(packet, layer->size_class, relay->cfg.rng);
+    mvpn_onion_fill(packet, layer->size_class);
     relay->counters.cells_forward++;
     relay_send(relay, &c->next, &out, packet, layer->command == MVPN_CMD_RELAY_EARLY, now);
     return 0;
@@ -296,7 +296,7 @@ static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_head
         goto drop;
     }
     out.length = (uint16_t)packet->len;
-    mvpn_onion_fill(packet, header->size_class, relay->cfg.rng);
+    mvpn_onion_fill(packet, header->size_class);
     relay->counters.cells_backward++;
     relay_send(relay, &c->prev, &out, packet, back_is_acked(c), now);
     return;

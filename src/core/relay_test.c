@@ -386,7 +386,7 @@ static void test_extend_and_cells_both_ways(void **state)
         mvpn_header h;
         mvpn_packet *p = test_packet(&l->peer[1].pool, 300, i);
         mvpn_packet *want = test_packet(&l->peer[1].pool, 300, i);
-        assert_int_equal(mvpn_onion_answer(&tx, l->aead, &l->rng, &kind, p, &h), 0);
+        assert_int_equal(mvpn_onion_answer(&tx, l->aead, &kind, p, &h), 0);
         h.circuit = back;
         assert_int_equal(mvpn_link_send(create.link, p, &h, false, l->now), 0);
         lab_for(l, MVPN_MS(5));
@@ -686,7 +686,7 @@ static void test_bad_cells_are_dropped(void **state)
         mvpn_cell_kind kind = {MVPN_CMD_RELAY_DROP, 0, MVPN_SIZE_CLASSES};
         mvpn_header h;
         mvpn_packet *p = test_packet(&l->peer[0].pool, 10, i), *copy = NULL;
-        assert_int_equal(mvpn_onion_seal(&c.onion, l->aead, &l->rng, 2, &kind, i == 1, p, &h), 0);
+        assert_int_equal(mvpn_onion_seal(&c.onion, l->aead, 2, &kind, i == 1, p, &h), 0);
         h.circuit = c.out;
         switch (i) {
         case 0: /* the layer says Relay, the cell RelayEarly */
@@ -698,7 +698,7 @@ static void test_bad_cells_are_dropped(void **state)
         case 2: /* another class outside */
             h.size_class = MVPN_CLASS_MEDIUM;
             mvpn_packet_truncate(p, h.length);
-            mvpn_onion_fill(p, MVPN_CLASS_MEDIUM, &l->rng);
+            mvpn_onion_fill(p, MVPN_CLASS_MEDIUM);
             break;
         case 3:
             p->data[20] ^= 1;

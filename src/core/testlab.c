@@ -358,7 +358,7 @@ void lab_cell(lab *l, lab_circuit *c, unsigned command, bool early, mvpn_bytes d
     if (data.n > 0) {
         memcpy(mvpn_packet_append(p, (uint32_t)data.n), data.p, data.n);
     }
-    int err = mvpn_onion_seal(&c->onion, l->aead, &l->rng, c->onion.count, &kind, early, p, &h);
+    int err = mvpn_onion_seal(&c->onion, l->aead, c->onion.count, &kind, early, p, &h);
     MVPN_ASSERT(err == 0);
     h.circuit = c->out;
     MVPN_IGNORE(mvpn_link_send(c->link, p, &h, early, l->now)); /* a closed link is the test's */

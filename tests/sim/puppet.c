@@ -150,7 +150,7 @@ void puppet_send(puppet *p, puppet_circuit *c, unsigned hop, unsigned command, b
     MVPN_ASSERT(packet != NULL);
     memcpy(mvpn_packet_append(packet, (uint32_t)len), data, len);
     sim_current = p->node;
-    int r = mvpn_onion_seal(&c->c.onion, p->env.aead, p->env.rng, hop, &kind, is_early, packet, &h);
+    int r = mvpn_onion_seal(&c->c.onion, p->env.aead, hop, &kind, is_early, packet, &h);
     MVPN_ASSERT(r == 0);
     h.circuit = c->c.out;
     r = mvpn_link_send(c->c.link, packet, &h, is_early, p->node->world->now);

@@ -72,6 +72,8 @@ struct epoch {
     uint32_t number;
     mvpn_key send_key;
     mvpn_key recv_key;
+    mvpn_key send_filler;
+    mvpn_key recv_filler;
     uint64_t send_pn;
     mvpn_replay replay;
     uint64_t *words; /* one of the session's two windows */
@@ -355,6 +357,8 @@ MVPN_WUR int transport_open(mvpn_links *links, mvpn_packet *packet, mvpn_time no
                             struct session **ret, mvpn_header *ret_header, bool *ret_is_newest,
                             struct local_id **ret_id);
 void epoch_wipe(struct epoch *e);
+/* Derive an epoch's keys from the transport keys of its handshake. (§3.3) */
+void epoch_keys(struct epoch *e, const mvpn_key *send, const mvpn_key *recv);
 
 /* rekey.c */
 void rekey_schedule(struct session *s, mvpn_time now);

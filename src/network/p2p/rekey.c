@@ -79,9 +79,7 @@ static void keys_from(struct session *s, const mvpn_noise *hs, struct epoch *ret
     mvpn_key send, recv;
     mvpn_noise_split(hs, &send, &recv);
     *ret = (struct epoch){.live = true, .number = s->cur.number + 1};
-    const mvpn_bytes s_in = MVPN_BYTES_ARRAY(send.b), r_in = MVPN_BYTES_ARRAY(recv.b);
-    mvpn_blake3_derive(ret->send_key.b, sizeof(ret->send_key.b), "meshvpn v1 link aead", &s_in, 1);
-    mvpn_blake3_derive(ret->recv_key.b, sizeof(ret->recv_key.b), "meshvpn v1 link aead", &r_in, 1);
+    epoch_keys(ret, &send, &recv);
     s->handshake_hash = *mvpn_noise_hash(hs);
     mvpn_wipe(&send, sizeof(send));
     mvpn_wipe(&recv, sizeof(recv));

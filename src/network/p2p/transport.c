@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "crypto/mask.h"
 #include "network/p2p/internal.h"
+#include "wire/cell.h"
 
 #define FLAGS 0x40
 #define FLAGS_FORM 0xc0
@@ -32,6 +33,14 @@ static void derive(mvpn_key *ret, const char *context, const mvpn_key *from)
     mvpn_blake3_derive(ret->b, sizeof(ret->b), context, &in, 1);
 }
 
+void epoch_keys(struct epoch *e, const mvpn_key *send, const mvpn_key *recv)
+{
+    derive(&e->send_key, "meshvpn v1 link aead", send);
+    derive(&e->recv_key, "meshvpn v1 link aead", recv);
+    derive(&e->send_filler, "meshvpn v1 link filler", send);
+    derive(&e->recv_filler, "meshvpn v1 link filler", recv);
+}
+
 void transport_start(struct session *s, const mvpn_noise *noise)
 {
     mvpn_key send, recv;
@@ -40,8 +49,7 @@ void transport_start(struct session *s, const mvpn_noise *noise)
     derive(&s->recv_mask, "meshvpn v1 link header", &recv);
     s->cur = (struct epoch){.live = true, .words = s->windows[0]};
     s->prev = (struct epoch){.words = s->windows[1]};
-    derive(&s->cur.send_key, "meshvpn v1 link aead", &send);
-    derive(&s->cur.recv_key, "meshvpn v1 link aead", &recv);
+    epoch_keys(&s->cur, &send, &recv);
     s->handshake_hash = *mvpn_noise_hash(noise);
     mvpn_wipe(&send, sizeof(send));
     mvpn_wipe(&recv, sizeof(recv));
@@ -57,6 +65,33 @@ static void mask_header(uint8_t *p, const mvpn_key *key)
     }
 }
 
+/*
+ * Cells whose header alone is sealed: their live bytes have a layer's tag, their filler is what
+ * both ends can make. Acknowledged ones are sealed whole: so nothing damaged is acknowledged, and
+ * none looks alike when it is resent.
+ */
+static bool is_header_only(const mvpn_header *header)
+{
+    return mvpn_command_is_relay(header->command) && header->link_seq == 0;
+}
+
+static void make_filler(uint8_t *out, size_t n, const mvpn_key *key, uint64_t number)
+{
+    uint8_t in[8];
+    mvpn_store64(in, number);
+    mvpn_blake3_keyed(out, n, key, MVPN_BYTES_ARRAY(in));
+}
+
+static bool filler_is_right(const uint8_t *filler, size_t n, const mvpn_key *key, uint64_t number)
+{
+    uint8_t want[MVPN_CELL_FULL];
+    if (n == 0) {
+        return true;
+    }
+    make_filler(want, n, key, number);
+    return mvpn_ct_equal(filler, want, n);
+}
+
 /* Header and tag around the body that `packet` holds. */
 static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *header)
 {
@@ -66,8 +101,12 @@ static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *head
     uint8_t *p;
     uint8_t *tag;
     size_t n;
-    if (mvpn_command_is_relay(header->command)) {
+    if (is_header_only(header)) {
         flags |= FLAG_CELL;
+        if (packet->len > header->length) {
+            make_filler(packet->data + header->length, packet->len - header->length,
+                        &e->send_filler, number);
+        }
         p = mvpn_packet_push(packet, TRANSPORT_OVERHEAD);
         n = MVPN_HEADER_LEN;
         tag = p + TRANSPORT_TAG_AT_CELL;
@@ -178,8 +217,13 @@ static int open_message(struct session *s, const struct epoch *e, uint64_t numbe
         mvpn_packet_pull(packet, TRANSPORT_HEADER_LEN + MVPN_HEADER_LEN);
     }
     err = mvpn_header_decode(ret_header, message, packet->len);
-    if (err == 0 && mvpn_command_is_relay(ret_header->command) != is_cell) {
+    if (err == 0 && is_header_only(ret_header) != is_cell) {
         err = MVPN_E_FORMAT;
+    }
+    if (err == 0 && is_cell &&
+        !filler_is_right(packet->data + ret_header->length, packet->len - ret_header->length,
+                         &e->recv_filler, number)) {
+        err = MVPN_E_AUTH;
     }
     return err;
 }
