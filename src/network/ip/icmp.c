@@ -123,7 +123,9 @@ int mvpn_icmp_echo_reply(mvpn_packet *packet, mvpn_ip *ip)
     icmp[0] = v4 ? MVPN_ICMP_ECHO_REPLY : MVPN_ICMPV6_ECHO_REPLY;
     ip->icmp_type = icmp[0];
     /* The swap of the addresses does not change the sum; the type does. */
-    mvpn_store16(icmp + 2, mvpn_csum_update16(mvpn_load16(icmp + 2), old, mvpn_load16(icmp)));
+    uint16_t check = mvpn_csum_update16(mvpn_load16(icmp + 2), old, mvpn_load16(icmp));
+    /* Over nothing but zeros only 0xffff is right; elsewhere it is as good as 0. (RFC 1624 §3) */
+    mvpn_store16(icmp + 2, check == 0 ? 0xffff : check);
     ip->ttl = ANSWER_TTL;
     if (v4) {
         p[8] = ANSWER_TTL;

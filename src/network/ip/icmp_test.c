@@ -147,12 +147,30 @@ static void echo(void **state)
     }
 }
 
+/* The reply is zeros only: the checksum that correcting gives would be wrong. */
+static void echo_of_zeros(void **state)
+{
+    (void)state;
+    static const uint8_t a[4] = {10, 8, 0, 2}, b[4] = {10, 8, 0, 1};
+    mvpn_packet p = {0};
+    mvpn_ip ip;
+    p.data = p.buf + MVPN_PACKET_HEADROOM;
+    p.len = (uint32_t)build_icmp(p.data, 4, a, b, 8, 0, 4);
+    memset(p.data + 24, 0, 8);
+    slow_fix(p.data, p.len);
+    assert_int_equal(mvpn_ip_parse(p.data, p.len, &ip), 0);
+    assert_int_equal(mvpn_icmp_echo_reply(&p, &ip), 0);
+    assert_int_equal(p.data[20], 0);
+    assert_true(slow_ok(p.data, p.len));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors),
         cmocka_unit_test(never_answered),
         cmocka_unit_test(echo),
+        cmocka_unit_test(echo_of_zeros),
     };
     if (mvpn_packet_pool_init(&pool, 4) != 0) {
         return 1;
