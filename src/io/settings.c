@@ -313,13 +313,14 @@ static int run(const char *text, size_t size)
     int rc = MVPN_E_NOMEM;
     FILE *stream = NULL;
     cfg_t *cfg = NULL;
-    char *copy = malloc(size + 1);
+    char *copy = malloc(size + 2);
     if (copy == NULL) {
         goto out;
     }
     memcpy(copy, text, size);
     /* fmemopen wants one byte at least; a last line always ends, and is never counted twice. */
     copy[size] = size > 0 && text[size - 1] == '\n' ? ' ' : '\n';
+    copy[size + 1] = '\0'; /* strncmp may look at two characters anywhere */
     blank_comments(copy, size + 1);
     for (size_t i = 0; i < current->count; i++) {
         if ((current->table[i].kinds & current->kind) != 0) {
