@@ -144,11 +144,12 @@ static const struct prefix special_v6[] = {
     {{0x3f, 0xff, 0x00}, 20},       /* documentation (RFC 9637) */
 };
 
+static const uint8_t mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
+
 static bool v6_is_public(const uint8_t ip[static 16])
 {
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
-    if (memcmp(ip, mapped, 12) == 0 || memcmp(ip, nat64, 12) == 0) {
+    if (memcmp(ip, mapped_prefix, 12) == 0 || memcmp(ip, nat64, 12) == 0) {
         return v4_is_public(ip + 12);
     }
     if ((ip[0] & 0xe0) != 0x20) {
@@ -168,6 +169,11 @@ static bool v6_is_public(const uint8_t ip[static 16])
 bool mvpn_addr_is_public(const mvpn_addr *a)
 {
     return a->family == 4 ? v4_is_public(a->ip) : a->family == 6 && v6_is_public(a->ip);
+}
+
+bool mvpn_addr_is_mapped(const mvpn_addr *a)
+{
+    return a->family == 6 && memcmp(a->ip, mapped_prefix, sizeof(mapped_prefix)) == 0;
 }
 
 bool mvpn_addr_same_block(const mvpn_addr *a, const mvpn_addr *b)

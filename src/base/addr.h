@@ -50,6 +50,10 @@ const char *mvpn_addr_scrub(const mvpn_addr *a);
  */
 bool mvpn_addr_is_public(const mvpn_addr *a);
 
+/** True for ::ffff:a.b.c.d: an IPv4 address in disguise, which would escape rules about IPv4
+ * blocks. */
+bool mvpn_addr_is_mapped(const mvpn_addr *a);
+
 /** True if both lie in one /16 (IPv4) or /32 (IPv6); false for different families. */
 bool mvpn_addr_same_block(const mvpn_addr *a, const mvpn_addr *b);
 

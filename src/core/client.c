@@ -26,6 +26,12 @@
 #define EXCLUDE_TIME MVPN_S(60)
 /* Guards that the client keeps to (design §6: few, sampled). */
 #define GUARDS_MAX 3
+/*
+ * Guards drawn in an hour, the first ones included. Who can drop a client's packets must not make
+ * it try relay after relay until a hostile one answers.
+ */
+#define GUARDS_PER_HOUR 6
+#define HOUR MVPN_S(3600)
 #define BEGIN_AGAIN MVPN_S(1)
 #define BEGIN_TRIES 8
 /* Liveness: unanswered data for this long begins pings; so many unanswered are the end. */
@@ -58,7 +64,9 @@ struct mvpn_client {
     mvpn_time since;
     mvpn_ed25519_pub guards[GUARDS_MAX];
     size_t guard_count;
-    bool has_exit; /* the exit that all circuits share */
+    mvpn_time guard_hour; /* when this hour began */
+    unsigned guard_draws; /* in it */
+    bool has_exit;        /* the exit that all circuits share */
     mvpn_ed25519_pub exit;
     excluded excluded[MVPN_PATH_EXCLUDED_MAX];
     size_t excluded_next;
@@ -202,7 +210,7 @@ static void exclude_in_use(const mvpn_client *client, mvpn_path_constraints *wis
 
 /* A path through one of our guards, in their order; a guard newly drawn joins the sample. */
 static enum mvpn_path_block select_by_guard(mvpn_client *client, mvpn_path_constraints *wish,
-                                            mvpn_path *ret)
+                                            mvpn_path *ret, mvpn_time now)
 {
     const mvpn_view *view = client->cfg.env.view;
     for (size_t i = 0; i < client->guard_count; i++) {
@@ -211,9 +219,17 @@ static enum mvpn_path_block select_by_guard(mvpn_client *client, mvpn_path_const
             return MVPN_PATH_OK;
         }
     }
+    if (now - client->guard_hour >= HOUR) {
+        client->guard_hour = now;
+        client->guard_draws = 0;
+    }
+    if (client->guard_draws >= GUARDS_PER_HOUR) {
+        return MVPN_PATH_NO_GUARD;
+    }
     wish->guard = NULL;
     enum mvpn_path_block block = mvpn_path_select(view, wish, client->cfg.env.rng, ret);
-    if (block == MVPN_PATH_OK) { /* a full sample has failed or is in use: its last one gives way */
+    if (block == MVPN_PATH_OK) {
+        client->guard_draws++; /* a full sample has failed or is in use: its last one gives way */
         size_t i = MVPN_MIN(client->guard_count, (size_t)GUARDS_MAX - 1);
         client->guards[i] = ret->hop[0];
         client->guard_count = i + 1;
@@ -231,12 +247,12 @@ static enum mvpn_path_block select_path(mvpn_client *client, mvpn_path *ret, mvp
         return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
     }
     exclude_in_use(client, &wish, true);
-    if (select_by_guard(client, &wish, ret) == MVPN_PATH_OK) {
+    if (select_by_guard(client, &wish, ret, now) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
     }
     init_wish(client, &wish, now);
     exclude_in_use(client, &wish, false);
-    return select_by_guard(client, &wish, ret);
+    return select_by_guard(client, &wish, ret, now);
 }
 
 static void note_block(mvpn_client *client, enum mvpn_path_block block)
@@ -579,6 +595,7 @@ int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client
     }
     client->cfg = *config;
     client->since = now;
+    client->guard_hour = now;
     client->next_check = now;
     mvpn_packet_queue_init(&client->tun_out);
     mvpn_packet_queue_init(&client->waiting);

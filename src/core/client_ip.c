@@ -45,7 +45,24 @@ static bool may_leave(const client_ip *ip, const mvpn_ip *p)
     if (p->version == 6) {
         return !(p->dst[0] == 0xfe && (p->dst[1] & 0xc0) == 0x80);
     }
+    /* In the TUN's own /24 there is the gateway alone; its broadcasts are NetBIOS and the like. */
+    if (memcmp(p->dst, ip->tun_v4.ip, 3) == 0 && !is_addr(p->dst, &ip->tun_gateway_v4)) {
+        return false;
+    }
     return !(p->dst[0] == 169 && p->dst[1] == 254) && p->dst[0] != 127 && p->dst[0] != 0;
+}
+
+/* What an exit may bring: never what seems to come from this host or its link. */
+static bool may_arrive(const client_ip *ip, const mvpn_ip *p)
+{
+    if (p->version == 6) {
+        static const uint8_t loopback[16] = {[15] = 1};
+        return is_addr(p->dst, &ip->inner_v6) && !is_addr(p->src, &ip->inner_v6) &&
+               memcmp(p->src, loopback, 16) != 0 &&
+               !(p->src[0] == 0xfe && (p->src[1] & 0xc0) == 0x80);
+    }
+    return is_addr(p->dst, &ip->inner_v4) && !is_addr(p->src, &ip->inner_v4) && p->src[0] != 127 &&
+           p->src[0] != 0 && !(p->src[0] == 169 && p->src[1] == 254);
 }
 
 static void answer(client_ip *ip, int result, mvpn_packet *out, mvpn_packet_queue *answers)
@@ -109,8 +126,7 @@ drop:
 void client_ip_to_tun(client_ip *ip, mvpn_packet *packet, mvpn_packet_queue *tun_out)
 {
     mvpn_ip p;
-    if (mvpn_ip_parse(packet->data, packet->len, &p) != 0 ||
-        !is_addr(p.dst, p.version == 4 ? &ip->inner_v4 : &ip->inner_v6)) {
+    if (mvpn_ip_parse(packet->data, packet->len, &p) != 0 || !may_arrive(ip, &p)) {
         goto drop;
     }
     (void)mvpn_ip_clamp_mss(packet->data, &p, ip->cell_mtu);

@@ -44,6 +44,7 @@ link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
         }
         mvpn_list_init(&ls->ends);
         mvpn_bucket_init(&ls->create, CREATE_RATE, CREATE_BURST, now);
+        mvpn_bucket_init(&ls->sessions, SESSION_RATE, SESSION_BURST, now);
         mvpn_bucket_init(&ls->refusals, REFUSAL_RATE, REFUSAL_BURST, now);
         ls->link = link;
         mvpn_list_append(&relay->link_states, &ls->all);
@@ -252,12 +253,13 @@ static void handle_forward(mvpn_relay *relay, relay_circuit *c, const mvpn_heade
         relay_circuit_destroy(relay, c, MVPN_REASON_PROTOCOL, now);
         return;
     }
-    if (c->created != NULL) { /* first cell: the client has our Created, the circuit lives */
+    if (c->created != NULL) { /* first cell: the client has our Created */
         free(c->created);
         c->created = NULL;
-        if (c->state == CIRCUIT_OPEN) {
-            mvpn_timer_clear(&relay->timers, &c->timer);
-        }
+    }
+    if (c->state == CIRCUIT_OPEN && !relay_session_is_open(c)) {
+        /* Leads nowhere yet: a spare one is pinged, others are forgotten. */
+        mvpn_timer_set(&relay->timers, &c->timer, now + IDLE_TIME);
     }
     if (!mvpn_command_is_relay(layer.command)) {
         handle_command(relay, c, &layer, is_early, packet, now);
@@ -269,6 +271,18 @@ static void handle_forward(mvpn_relay *relay, relay_circuit *c, const mvpn_heade
 drop:
     relay->counters.cells_dropped++;
     mvpn_packet_free(relay->cfg.pool, packet);
+}
+
+/*
+ * On the way back a live length says how many hops have sealed, and nothing else: any other length
+ * would be a signal from a hostile exit to a hostile guard. Class exact, in which any length is
+ * possible, is for the way out. (§5.3)
+ */
+static bool length_is_honest(const mvpn_header *header)
+{
+    size_t size = mvpn_cell_body_len(header->size_class, header->length);
+    return header->size_class != MVPN_CLASS_EXACT &&
+           (size - header->length) % MVPN_LAYER_OVERHEAD == 0;
 }
 
 static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_header *header,
@@ -286,7 +300,7 @@ static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_head
         relay_circuit_destroy(relay, c, MVPN_REASON_PROTOCOL, now);
         return;
     }
-    if (c->state != CIRCUIT_EXTENDED || header->counter > UINT32_MAX ||
+    if (c->state != CIRCUIT_EXTENDED || header->counter > UINT32_MAX || !length_is_honest(header) ||
         mvpn_cell_body_len(header->size_class, (size_t)header->length + MVPN_LAYER_OVERHEAD) == 0 ||
         !turn_allows(relay, c, &c->turn_backward)) {
         goto drop;

@@ -304,13 +304,13 @@ static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
     return a != NULL && memcmp(a->b, b->b, sizeof(a->b)) == 0;
 }
 
-static void send_create(mvpn_relay *relay, relay_circuit *c, const mvpn_extend_body *body,
-                        const mvpn_circuit_id *back, mvpn_time now)
+static int send_create(mvpn_relay *relay, relay_circuit *c, const mvpn_extend_body *body,
+                       const mvpn_circuit_id *back, mvpn_time now)
 {
     for (size_t at = 0; at < body->handshake.n; at += CREATE_PART_MAX) {
         mvpn_packet *p = mvpn_packet_new(relay->cfg.pool);
         if (p == NULL) {
-            return; /* the extend times out */
+            return MVPN_E_NOMEM;
         }
         mvpn_create m = {
             .back = *back,
@@ -322,9 +322,17 @@ static void send_create(mvpn_relay *relay, relay_circuit *c, const mvpn_extend_b
                                    MVPN_MIN(body->handshake.n - at, (size_t)CREATE_PART_MAX))},
         };
         p->len = (uint32_t)mvpn_create_encode(p->data, MVPN_BODY_MAX, &m);
-        mvpn_header h = {.command = MVPN_CMD_CREATE, .length = (uint16_t)p->len};
-        relay_send(relay, &c->next, &h, p, true, now);
+        mvpn_header h = {
+            .circuit = c->next.out,
+            .command = MVPN_CMD_CREATE,
+            .length = (uint16_t)p->len,
+        };
+        int r = mvpn_link_send(c->next.link, p, &h, true, now);
+        if (r != 0) {
+            return r;
+        }
     }
+    return 0;
 }
 
 /* Obey a whole Extend, or say why not. */
@@ -343,11 +351,12 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
         same_identity(mvpn_link_peer_identity(c->prev.link), &body.identity)) {
         return MVPN_REASON_REFUSED;
     }
-    if (!bucket_take(relay, MVPN_BYTES_ARRAY(body.identity.b), EXTEND_RATE, EXTEND_BURST, now)) {
-        return MVPN_REASON_BUSY;
-    }
     if (find_target(relay, &body, &scratch, &target, now) != 0) {
         return MVPN_REASON_RELAY_UNKNOWN;
+    }
+    /* Only now: who names a relay without its descriptor takes nothing from others' share of it. */
+    if (!bucket_take(relay, MVPN_BYTES_ARRAY(body.identity.b), EXTEND_RATE, EXTEND_BURST, now)) {
+        return MVPN_REASON_BUSY;
     }
     const mvpn_addr *addr = choose_address(relay, target);
     if (addr == NULL) {
@@ -366,8 +375,7 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
     }
     c->state = CIRCUIT_EXTENDING;
     mvpn_timer_set(&relay->timers, &c->timer, now + EXTEND_TIME);
-    send_create(relay, c, &body, &ids[0], now);
-    return MVPN_REASON_NONE;
+    return send_create(relay, c, &body, &ids[0], now) == 0 ? MVPN_REASON_NONE : MVPN_REASON_BUSY;
 }
 
 void relay_extend(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now)
@@ -385,7 +393,7 @@ void relay_extend(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_tim
         send_extended(relay, c, now);
         return;
     }
-    if (c->state != CIRCUIT_OPEN) {
+    if (c->state != CIRCUIT_OPEN || relay_session_is_open(c)) {
         relay_circuit_destroy(relay, c, MVPN_REASON_PROTOCOL, now);
         return;
     }

@@ -40,6 +40,12 @@
 #define REFUSAL_BURST CREATE_BURST
 #define EXTEND_TIME MVPN_S(10)
 #define HALF_BUILT_TIME MVPN_S(30)
+/* A circuit that ends here without a session, since its last cell (§10). */
+#define IDLE_TIME MVPN_S(120)
+/* Sessions begun over one link: pool addresses rest for minutes, and one link must not use them up.
+ */
+#define SESSION_RATE 10
+#define SESSION_BURST 100
 /* First cells sent back in a circuit that are acknowledged on the link (§4.5). */
 #define BACK_ACKED 16
 /* Cells of one circuit and direction in one turn (§10). */
@@ -115,6 +121,7 @@ typedef struct link_state {
     mvpn_list ends;
     size_t circuits;
     mvpn_bucket create;
+    mvpn_bucket sessions;
     mvpn_bucket refusals;
     bool version_told;
     mvpn_link *link;
@@ -175,6 +182,7 @@ void relay_create_turn(mvpn_relay *relay, mvpn_time now);
 void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now);
 /* Takes the packet: a RelayData body. */
 void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, mvpn_time now);
+bool relay_session_is_open(const relay_circuit *c);
 void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
 void relay_session_flush(mvpn_relay *relay, mvpn_time now);
 /* Give back fragments that have waited too long. */

@@ -10,6 +10,11 @@
 #define SESSION_INDEX(id) ((id)&0xffffu)
 #define SESSION_INDICES 65536
 
+bool relay_session_is_open(const relay_circuit *c)
+{
+    return c->session != NULL && c->session->is_open;
+}
+
 static void send_connected(mvpn_relay *relay, relay_circuit *c, uint32_t request_id,
                            enum mvpn_reason status, mvpn_time now)
 {
@@ -42,7 +47,9 @@ static enum mvpn_reason session_open(mvpn_relay *relay, relay_circuit *c, const 
     if (relay->cfg.exit == NULL || c->state != CIRCUIT_OPEN) {
         return MVPN_REASON_REFUSED;
     }
-    if (session_index_reserve(relay) != 0) {
+    link_state *ls = relay_link_state(relay, c->prev.link, now);
+    if (ls == NULL || !mvpn_bucket_take(&ls->sessions, 1, now) ||
+        session_index_reserve(relay) != 0) {
         return MVPN_REASON_BUSY;
     }
     if (c->session == NULL) {
@@ -67,6 +74,7 @@ static enum mvpn_reason session_open(mvpn_relay *relay, relay_circuit *c, const 
     }
     mvpn_packer_init(&s->packer, m->profile);
     relay->by_session[SESSION_INDEX(s->id)] = c;
+    mvpn_timer_clear(&relay->timers, &c->timer);
     return MVPN_REASON_NONE;
 }
 
@@ -76,7 +84,7 @@ void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, m
     if (mvpn_begin_decode(&m, data) != 0) {
         return;
     }
-    if (c->session != NULL && c->session->is_open) {
+    if (relay_session_is_open(c)) {
         if (c->session->request_id == m.request_id) {
             send_connected(relay, c, m.request_id, MVPN_REASON_NONE, now);
         }
@@ -89,7 +97,7 @@ void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, 
 {
     mvpn_packet_queue packets;
     mvpn_packet *p;
-    if (c->session == NULL || !c->session->is_open) {
+    if (!relay_session_is_open(c)) {
         relay->counters.cells_dropped++;
         mvpn_packet_free(relay->cfg.pool, body);
         return;
@@ -112,7 +120,7 @@ void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, 
 void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
 {
     exit_session *s = c->session;
-    if (s == NULL || !s->is_open) {
+    if (!relay_session_is_open(c)) {
         return;
     }
     mvpn_exit_session_close(relay->cfg.exit, s->id, now);
@@ -122,6 +130,7 @@ void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
     mvpn_list_remove(&s->dirty);
     mvpn_list_remove(&s->assembling);
     s->is_open = false;
+    mvpn_timer_set(&relay->timers, &c->timer, now + IDLE_TIME);
 }
 
 void relay_session_sweep(mvpn_relay *relay, mvpn_time now)

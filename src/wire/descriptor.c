@@ -257,7 +257,7 @@ static bool read_addresses(mvpn_descriptor *d, mvpn_bytes value)
         a->addr.family = mvpn_read8(&r);
         a->addr.port = mvpn_read16(&r);
         mvpn_read_copy(&r, a->addr.ip, mvpn_addr_ip_len(&a->addr));
-        if (mvpn_addr_ip_len(&a->addr) == 0 || a->addr.port == 0) {
+        if (mvpn_addr_ip_len(&a->addr) == 0 || a->addr.port == 0 || mvpn_addr_is_mapped(&a->addr)) {
             return false;
         }
     } while (mvpn_reader_left(&r) > 0);

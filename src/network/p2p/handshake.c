@@ -536,9 +536,6 @@ static int recv_first(mvpn_links *links, mvpn_packet **packet, const mvpn_handsh
         mvpn_admission_is_seen(a, hour, ephemeral)) {
         return answer_again(links, packet, ephemeral, now);
     }
-    if (links->link_count >= links->config.links_max) {
-        return MVPN_E_LIMIT;
-    }
     is_busy = is_busy || links->half_open_count >= links->config.load_half_open ||
               mvpn_admission_is_full(a, hour);
     if (is_busy && !mvpn_admission_has_cookie(a, &(*packet)->remote, bytes, now)) {
@@ -573,12 +570,14 @@ static bool loses_to(const struct session *s, const struct session *own)
            (!own->has_received || s->began < own->opened);
 }
 
-static mvpn_link *link_for(struct session *s)
+static mvpn_link *link_for(struct session *s, mvpn_time now)
 {
     mvpn_links *links = s->links;
     mvpn_link *link = s->has_peer_identity ? link_by_identity(links, &s->peer_identity) : NULL;
     if (link == NULL) {
-        return link_new(links, s->has_peer_identity ? &s->peer_identity : NULL);
+        const mvpn_ed25519_pub *identity = s->has_peer_identity ? &s->peer_identity : NULL;
+        bool has_room = links_make_room(links, identity == NULL ? &s->addr : NULL, now);
+        return has_room ? link_new(links, identity) : NULL;
     }
     if (link->state == LINK_OPENING) {
         return link; /* our attempt is forgotten, what waits for it goes this way */
@@ -597,7 +596,7 @@ static mvpn_link *link_for(struct session *s)
 
 int handshake_confirm(struct session *s, mvpn_time now)
 {
-    mvpn_link *link = link_for(s);
+    mvpn_link *link = link_for(s, now);
     if (link == NULL) {
         session_free(s);
         return MVPN_E_STATE;

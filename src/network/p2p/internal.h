@@ -37,6 +37,8 @@
 
 /* Limits of §10. */
 #define LINKS_MAX 4096
+/* Unused for so long, a link may be closed for a new one. */
+#define GIVE_WAY_AFTER MVPN_S(5)
 #define HALF_OPEN_MAX 1024
 #define LOAD_HALF_OPEN 64
 #define LOAD_FIRST_PER_S 100
@@ -306,6 +308,7 @@ struct mvpn_links {
 /** Unix seconds; never 0. */
 uint64_t links_unix(const mvpn_links *links, mvpn_time now);
 /** A new link object, or NULL (bound or memory). */
+bool links_make_room(mvpn_links *links, const mvpn_addr *client, mvpn_time now);
 mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity);
 mvpn_link *link_by_identity(mvpn_links *links, const mvpn_ed25519_pub *identity);
 /** The link's session is ready: event, waiting messages, probes. */

@@ -156,11 +156,56 @@ mvpn_link *link_by_identity(mvpn_links *links, const mvpn_ed25519_pub *identity)
     return NULL;
 }
 
+/* A link that nobody uses any more may give way to a new one. */
+static bool is_idle(const mvpn_link *link, mvpn_time now)
+{
+    return link->state == LINK_OPEN && link->holds == 0 && link->acked_count == 0 &&
+           now - link->last_use > GIVE_WAY_AFTER;
+}
+
+static bool is_from_block(const mvpn_link *link, const mvpn_addr *addr)
+{
+    if (link->session == NULL || link->has_identity || link->session->addr.family != addr->family) {
+        return false;
+    }
+    return mvpn_ip_in_prefix(link->session->addr.ip, addr->ip, mvpn_addr_ip_len(addr),
+                             addr->family == 4 ? 24 : 48);
+}
+
+/*
+ * Room for one more link; `client` is its address if it comes from somebody without an identity.
+ * The oldest idle link gives way when the table is full. Clients of one block (/24, /48) have at
+ * most a quarter of it, or one host could lock everybody out.
+ */
+bool links_make_room(mvpn_links *links, const mvpn_addr *client, mvpn_time now)
+{
+    mvpn_link *idle = NULL, *idle_in_block = NULL;
+    size_t live = 0, in_block = 0;
+    MVPN_LIST_FOREACH(it, &links->links)
+    {
+        mvpn_link *link = MVPN_CONTAINER_OF(it, mvpn_link, in_links);
+        bool is_near = client != NULL && is_from_block(link, client);
+        live += link->state != LINK_CLOSED;
+        in_block += is_near && link->state != LINK_CLOSED;
+        if (is_idle(link, now)) {
+            idle = idle != NULL ? idle : link;
+            idle_in_block = idle_in_block != NULL || !is_near ? idle_in_block : link;
+        }
+    }
+    bool block_is_full = in_block > 0 && in_block >= links->config.links_max / 4;
+    if (live < links->config.links_max && !block_is_full) {
+        return true;
+    }
+    mvpn_link *victim = block_is_full ? idle_in_block : idle;
+    if (victim == NULL) {
+        return false;
+    }
+    mvpn_link_close(victim, CLOSE_FINISHED, now);
+    return true;
+}
+
 mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity)
 {
-    if (links->link_count >= links->config.links_max) {
-        return NULL;
-    }
     mvpn_link *link = calloc(1, sizeof(*link));
     if (link == NULL) {
         return NULL;
@@ -193,7 +238,7 @@ int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time
     if (c->is_relay && memcmp(c->identity.b, target->identity.b, sizeof(c->identity.b)) == 0) {
         return MVPN_E_INVAL;
     }
-    if (links->link_count >= c->links_max) {
+    if (!links_make_room(links, NULL, now)) {
         return MVPN_E_LIMIT;
     }
     link = link_new(links, &target->identity);

@@ -63,7 +63,9 @@ static void test_links_are_bounded(void **state)
     net_start(net, 1, true, false, one_link);
     net_start(net, 2, true, false, NULL);
     mvpn_link *link, *other;
-    (void)net_joined(net, 0, 1, &other);
+    mvpn_link *mine = net_joined(net, 0, 1, &other);
+    mvpn_link_hold(mine);
+    mvpn_link_hold(other);
     assert_int_equal(mvpn_links_open(net->node[0].links, &net->node[2].target, net->now, &link),
                      MVPN_E_LIMIT);
     link = net_open(net, 2, 1); /* the full relay says nothing */
