@@ -117,6 +117,7 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
     set_number(counters, "packets_in", lc->packets_in);
     set_number(counters, "packets_out", lc->packets_out);
     set_number(counters, "handshakes", lc->handshakes);
+    set_number(counters, "rekeys", lc->rekeys);
     set_number(counters, "circuits_created", rc->created);
     set_number(counters, "circuits_refused", rc->refused);
     set_number(counters, "circuits_extended", rc->extended);
