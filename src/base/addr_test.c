@@ -242,6 +242,31 @@ static void test_same_block(void **state)
     }
 }
 
+static void test_mapped(void **state)
+{
+    (void)state;
+    static const char *const yes[] = {"::ffff:0.0.0.0", "::ffff:8.8.8.8", "[::ffff:10.0.0.1]:443",
+                                      "::ffff:ffff:ffff"};
+    static const char *const no[] = {"8.8.8.8",          "0.0.0.0",         "::",
+                                     "::8.8.8.8",        "::fffe:8.8.8.8",  "::feff:8.8.8.8",
+                                     "::1:ffff:8.8.8.8", "1::ffff:8.8.8.8", "64:ff9b::8.8.8.8",
+                                     "::ffff:0:8.8.8.8", "2002:808:808::1"};
+    mvpn_addr none = {0};
+    assert_false(mvpn_addr_is_mapped(&none));
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(yes); i++) {
+        mvpn_addr a = addr(yes[i]);
+        if (!mvpn_addr_is_mapped(&a)) {
+            fail_msg("should be mapped: %s", yes[i]);
+        }
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(no); i++) {
+        mvpn_addr a = addr(no[i]);
+        if (mvpn_addr_is_mapped(&a)) {
+            fail_msg("should not be mapped: %s", no[i]);
+        }
+    }
+}
+
 /* With one differing bit at each place, exactly the prefixes up to it match. */
 static void test_prefix(void **state)
 {
@@ -269,7 +294,7 @@ int main(void)
         cmocka_unit_test(test_parse),  cmocka_unit_test(test_format_none),
         cmocka_unit_test(test_scrub),  cmocka_unit_test(test_equal),
         cmocka_unit_test(test_public), cmocka_unit_test(test_same_block),
-        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_mapped), cmocka_unit_test(test_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,34 @@ static void test_chatter_of_the_local_net_stays(void **state)
     assert_true(goes_up(b, udp(b, 6, client6, unique_local, 10)));
 }
 
+/* Within the TUN's own /24 there is the gateway alone. */
+static void test_neighbours_on_the_tun_are_nobody(void **state)
+{
+    (void)state;
+    const uint8_t tun4[4] = {172, 30, 5, 2}, tun_gateway[4] = {172, 30, 5, 1};
+    const uint8_t nobody[][4] = {
+        {172, 30, 5, 255}, {172, 30, 5, 0}, {172, 30, 5, 3}, {172, 30, 5, 2}};
+    const uint8_t nobody_inner[][4] = {{10, 8, 0, 255}, {10, 8, 0, 0}, {10, 8, 0, 77}};
+    const uint8_t beyond[][4] = {{172, 30, 4, 255}, {172, 30, 6, 3}};
+    mvpn_addr a4 = {.family = 4}, g4 = {.family = 4};
+    uint8_t b[1500];
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(nobody_inner); i++) {
+        assert_false(goes_up(b, udp(b, 4, client4, nobody_inner[i], 10)));
+    }
+    assert_true(goes_up(b, udp(b, 4, client4, gateway4, 10)));
+    memcpy(a4.ip, tun4, 4);
+    memcpy(g4.ip, tun_gateway, 4);
+    client_ip_init(&ip, &pool, &a4, &none, &g4);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(nobody); i++) {
+        assert_false(goes_up(b, udp(b, 4, tun4, nobody[i], 10)));
+    }
+    assert_true(goes_up(b, udp(b, 4, tun4, tun_gateway, 10)));
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(beyond); i++) {
+        assert_true(goes_up(b, udp(b, 4, tun4, beyond[i], 10)));
+    }
+    assert_int_equal(out.count, 0);
+}
+
 static void test_garbage_is_dropped(void **state)
 {
     (void)state;
@@ -215,6 +243,35 @@ static void test_only_what_is_for_us_comes_down(void **state)
     assert_false(goes_down(b, udp(b, 6, test_v6_b, other6, 100)));
 }
 
+/* An exit's packets never seem to come from this host or its link. */
+static void test_sources_of_this_host_do_not_come_down(void **state)
+{
+    (void)state;
+    const uint8_t bad4[][4] = {MVPN_INNER_CLIENT_V4, {127, 0, 0, 1}, {127, 255, 255, 255},
+                               {169, 254, 0, 1},     {0, 0, 0, 0},   {0, 1, 2, 3}};
+    const uint8_t good4[][4] = {MVPN_INNER_GATEWAY_V4,
+                                {93, 184, 216, 34},
+                                {169, 253, 0, 1},
+                                {128, 0, 0, 1},
+                                {126, 0, 0, 1}};
+    const uint8_t bad6[][16] = {
+        MVPN_INNER_CLIENT_V6, {[15] = 1}, {0xfe, 0x80, [15] = 1}, {0xfe, 0xbf, [15] = 1}};
+    const uint8_t good6[][16] = {MVPN_INNER_GATEWAY_V6, {0x2a, 0x10, [15] = 1}, {[15] = 2}};
+    uint8_t b[1500];
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(bad4); i++) {
+        assert_false(goes_down(b, udp(b, 4, bad4[i], client4, 10)));
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(good4); i++) {
+        assert_true(goes_down(b, udp(b, 4, good4[i], client4, 10)));
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(bad6); i++) {
+        assert_false(goes_down(b, udp(b, 6, bad6[i], client6, 10)));
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(good6); i++) {
+        assert_true(goes_down(b, udp(b, 6, good6[i], client6, 10)));
+    }
+}
+
 /* The TUN has other addresses than the circuit: all of them change, with their checksums. */
 static void test_another_range_on_this_host(void **state)
 {
@@ -308,11 +365,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_only_our_own_source_goes_up),
         TEST(test_chatter_of_the_local_net_stays),
+        TEST(test_neighbours_on_the_tun_are_nobody),
         TEST(test_garbage_is_dropped),
         TEST(test_too_big_is_answered_where_it_may_not_be_cut),
         TEST(test_mss_is_clamped_both_ways),
         TEST(test_a_session_without_ipv6_says_so),
         TEST(test_only_what_is_for_us_comes_down),
+        TEST(test_sources_of_this_host_do_not_come_down),
         TEST(test_another_range_on_this_host),
         TEST(test_icmp_errors_quote_the_address_of_this_host),
         TEST(test_no_buffer_for_an_answer),

@@ -220,6 +220,11 @@ static void spoil_address_family(mvpn_descriptor *d)
 {
     d->addresses[1].addr.family = 5;
 }
+/* It would escape the rules about IPv4 blocks. */
+static void spoil_mapped_address(mvpn_descriptor *d)
+{
+    assert_int_equal(mvpn_addr_parse("[::ffff:11.1.2.4]:444", &d->addresses[1].addr), 0);
+}
 static void spoil_range(mvpn_descriptor *d)
 {
     d->policy_ranges[3].last = (uint16_t)(d->policy_ranges[3].first - 1);
@@ -269,23 +274,12 @@ static void test_rules(void **state)
 {
     (void)state;
     static void (*const rows[])(mvpn_descriptor *) = {
-        spoil_no_onion,
-        spoil_many_onion,
-        spoil_same_onion,
-        spoil_no_address,
-        spoil_port,
-        spoil_address_family,
-        spoil_range,
-        spoil_range_order,
-        spoil_ranges_count,
-        spoil_country,
-        spoil_family,
-        spoil_family_count,
-        spoil_provider,
-        spoil_name,
-        spoil_times,
-        spoil_link_identity,
-        spoil_membership_identity,
+        spoil_no_onion,       spoil_many_onion,    spoil_same_onion,
+        spoil_no_address,     spoil_port,          spoil_address_family,
+        spoil_mapped_address, spoil_range,         spoil_range_order,
+        spoil_ranges_count,   spoil_country,       spoil_family,
+        spoil_family_count,   spoil_provider,      spoil_name,
+        spoil_times,          spoil_link_identity, spoil_membership_identity,
     };
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
         fixture f = make();
