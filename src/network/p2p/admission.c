@@ -28,6 +28,9 @@ struct mac_keys {
     mvpn_key key[2]; /* NK, IK */
 };
 
+/* First packets whose cookie replies are counted: some seconds' worth under load. */
+#define TOLD 1024
+
 struct mvpn_admission {
     mvpn_key link_key;
     mvpn_key token;
@@ -43,6 +46,10 @@ struct mvpn_admission {
     mvpn_time window;
     uint32_t window_count;
     bool was_busy; /* in the window before */
+    struct {
+        uint64_t hash; /* of mac1; direct-mapped, the newest stays */
+        uint8_t count;
+    } told[TOLD];
 };
 
 void mvpn_mac1_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token,
@@ -265,6 +272,21 @@ bool mvpn_admission_has_cookie(mvpn_admission *a, const mvpn_addr *from,
         }
     }
     return false;
+}
+
+bool mvpn_admission_may_tell(mvpn_admission *a, const uint8_t packet[static MVPN_HANDSHAKE_LEN])
+{
+    uint64_t hash = mvpn_siphash(&a->sip, packet + MVPN_HANDSHAKE_MAC1_AT, MVPN_HANDSHAKE_MAC_LEN);
+    size_t i = hash % TOLD;
+    if (a->told[i].hash != hash) {
+        a->told[i].hash = hash;
+        a->told[i].count = 0;
+    }
+    if (a->told[i].count == MVPN_REPLIES_MAX) {
+        return false;
+    }
+    a->told[i].count++;
+    return true;
 }
 
 void mvpn_admission_cookie_reply(mvpn_admission *a, const mvpn_addr *from,

@@ -17,6 +17,9 @@
 
 typedef struct mvpn_admission mvpn_admission;
 
+/* What one first packet, sent again and again by whomever, is answered with at most. */
+#define MVPN_REPLIES_MAX 3
+
 enum mvpn_handshake_pattern {
     MVPN_PATTERN_NK = 1,
     MVPN_PATTERN_IK = 2,
@@ -60,6 +63,11 @@ bool mvpn_admission_is_full(const mvpn_admission *a, uint64_t hour);
 /** Does mac2 prove that the sender got our cookie at this address? */
 bool mvpn_admission_has_cookie(mvpn_admission *a, const mvpn_addr *from,
                                const uint8_t packet[static MVPN_HANDSHAKE_LEN], mvpn_time now);
+/**
+ * May this first packet be answered with a cookie? Copies of one packet bring its supposed sender
+ * at most MVPN_REPLIES_MAX of them. (§4.2)
+ */
+bool mvpn_admission_may_tell(mvpn_admission *a, const uint8_t packet[static MVPN_HANDSHAKE_LEN]);
 /** Turn a first packet into its cookie reply, in place and of the same size. */
 void mvpn_admission_cookie_reply(mvpn_admission *a, const mvpn_addr *from,
                                  uint8_t packet[static MVPN_HANDSHAKE_LEN], mvpn_time now);

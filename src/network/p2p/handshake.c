@@ -14,9 +14,12 @@
 #include "base/assert.h"
 #include "network/p2p/internal.h"
 
-/* When the same first packet is sent again, and when a new one is made. */
-static const uint16_t resend_ms[] = {100, 250, 450, 700, 1000, 1500, 2200, 3000, 4000};
-#define NEW_PACKET_AFTER MVPN_S(5)
+/*
+ * The n-th first packet of a link is good for n seconds, in which it is sent three times, as often
+ * as it is answered: at once, and after these shares of its life (percent).
+ */
+static const uint8_t resend_percent[MVPN_REPLIES_MAX - 1] = {15, 40};
+#define FIRST_LIFE MVPN_S(1)
 /* While its own attempt is so young, or its success so fresh, the lower identity answers no attempt
  * of the higher. */
 #define PREFERENCE_ATTEMPT MVPN_S(5)
@@ -202,8 +205,10 @@ static void send_first(struct session *s, mvpn_time now)
     (void)queue_packet(s->links, mvpn_packet_new(s->links->config.pool), hs->packet, &s->addr,
                        s->local_socket);
     size_t next = hs->sends++;
+    mvpn_time life = s->link->attempts * FIRST_LIFE;
     mvpn_time at =
-        s->began + (next < MVPN_ARRAY_LEN(resend_ms) ? MVPN_MS(resend_ms[next]) : NEW_PACKET_AFTER);
+        s->began +
+        (next < MVPN_ARRAY_LEN(resend_percent) ? life * resend_percent[next] / 100 : life);
     if (at <= now) {
         at = now + MVPN_MS(100); /* we were not called in time */
     }
@@ -231,6 +236,7 @@ int handshake_begin(mvpn_link *link, mvpn_time now)
     }
     session_free(link->session);
     link->session = s;
+    link->attempts++;
     send_first(s, now);
     return 0;
 }
@@ -244,7 +250,7 @@ void handshake_timer(struct session *s, mvpn_time now)
     mvpn_link *link = s->link;
     if (now - link->opening_since >= OPEN_TIMEOUT) {
         link_fail(link, MVPN_E_TIMEOUT);
-    } else if (s->hs->sends <= MVPN_ARRAY_LEN(resend_ms)) {
+    } else if (s->hs->sends <= MVPN_ARRAY_LEN(resend_percent)) {
         send_first(s, now);
     } else {
         int err = handshake_begin(link, now);
@@ -364,17 +370,20 @@ static struct session *half_open_by_ephemeral(mvpn_links *links, const uint8_t *
     return NULL;
 }
 
-/* The same first packet again. Its sender gets the same reply for 5 s; anybody else gets nothing.
+/* The same first packet again. Its sender gets the same reply for 5 s, three in all; anybody else
+ * gets nothing.
  */
 static int answer_again(mvpn_links *links, mvpn_packet **packet, const uint8_t *ephemeral,
                         mvpn_time now)
 {
     struct session *s = half_open_by_ephemeral(links, ephemeral);
-    if (s == NULL || now - s->began > REPLY_KEPT || !mvpn_addr_eq(&s->addr, &(*packet)->remote) ||
+    if (s == NULL || now - s->began > REPLY_KEPT || s->hs->sends >= MVPN_REPLIES_MAX ||
+        !mvpn_addr_eq(&s->addr, &(*packet)->remote) ||
         !mvpn_ct_equal(s->hs->mac1, (*packet)->data + MVPN_HANDSHAKE_MAC1_AT,
                        sizeof(s->hs->mac1))) {
         return MVPN_E_REPLAY;
     }
+    s->hs->sends++;
     mvpn_addr to = (*packet)->remote;
     (void)queue_packet(links, *packet, s->hs->packet, &to, (*packet)->local);
     *packet = NULL;
@@ -484,6 +493,7 @@ static int accept_first(mvpn_links *links, mvpn_packet **packet, const mvpn_hand
         session_free(s);
         return err;
     }
+    hs->sends = 1;
     transport_start(s, noise);
     memcpy(hs->mac1, (*packet)->data + MVPN_HANDSHAKE_MAC1_AT, sizeof(hs->mac1));
     memcpy(hs->ephemeral, (*packet)->data + MVPN_HANDSHAKE_HEADER_LEN, sizeof(hs->ephemeral));
@@ -539,6 +549,9 @@ static int recv_first(mvpn_links *links, mvpn_packet **packet, const mvpn_handsh
     is_busy = is_busy || links->half_open_count >= links->config.load_half_open ||
               mvpn_admission_is_full(a, hour);
     if (is_busy && !mvpn_admission_has_cookie(a, &(*packet)->remote, bytes, now)) {
+        if (!mvpn_admission_may_tell(a, (*packet)->data)) {
+            return MVPN_E_LIMIT;
+        }
         mvpn_admission_cookie_reply(a, &(*packet)->remote, (*packet)->data, now);
         links->counters.cookies++;
         mvpn_addr to = (*packet)->remote;

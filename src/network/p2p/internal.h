@@ -147,7 +147,7 @@ struct handshake {
     uint8_t packet[MVPN_HANDSHAKE_LEN]; /* first packet, or the reply */
     uint8_t mac1[MVPN_HANDSHAKE_MAC_LEN];
     mvpn_connection_id source; /* ours */
-    unsigned sends;
+    unsigned sends;            /* of our first packet, or of our reply to the peer's */
     unsigned cookies;
     /* responder */
     mvpn_hash_node by_ephemeral;
@@ -228,6 +228,7 @@ struct mvpn_link {
     mvpn_list in_links;
     uint32_t number; /* distinguishes links in the table of acked messages */
     mvpn_time opening_since;
+    unsigned attempts; /* first packets made since then */
     mvpn_time last_use;
     uint8_t cookie[MVPN_COOKIE_LEN];
     mvpn_time cookie_at;
