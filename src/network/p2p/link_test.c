@@ -74,6 +74,155 @@ static void test_links_are_bounded(void **state)
     net_free(net);
 }
 
+static void two_links(mvpn_links_config *c)
+{
+    c->links_max = 2;
+}
+
+static bool nothing_to_node_0(struct net *net, struct net_datagram *d)
+{
+    return !mvpn_addr_eq(&d->to, &net->node[0].addr);
+}
+
+/* A full table has room for a new link if an old one is of no use: the oldest such one. */
+static void test_the_oldest_idle_link_gives_way(void **state)
+{
+    (void)state;
+    enum { NONE = 2 };
+    static const struct {
+        bool held[2], used[2], pending; /* of the links from nodes 0 and 2 */
+        size_t victim;
+    } rows[] = {
+        {.victim = 0},
+        {.held = {true}, .victim = 1},
+        {.used = {true}, .victim = 1},
+        {.pending = true, .victim = 1},
+        {.held = {true, true}, .victim = NONE},
+        {.used = {true, true}, .victim = NONE},
+        {.held = {true}, .used = {false, true}, .victim = NONE},
+    };
+    for (size_t i = 0; i < 2 * MVPN_ARRAY_LEN(rows); i++) {
+        const size_t row = i / 2, victim = rows[row].victim;
+        const bool comes_in = i & 1;
+        struct net *net = net_new(i);
+        struct net_node *relay = &net->node[1], *peer[2] = {&net->node[0], &net->node[2]};
+        mvpn_link *other[2], *mine[2], *third;
+        for (size_t k = 0; k < NET_NODES; k++) {
+            net_start(net, k, true, false, k == 1 ? two_links : NULL);
+        }
+        mine[0] = net_joined(net, 0, 1, &other[0]);
+        mine[1] = net_joined(net, 2, 1, &other[1]);
+        if (rows[row].pending) {
+            net->filter = nothing_to_node_0;
+            assert_int_equal(net_send(net, 1, other[0], MVPN_CMD_CREATE, 100, 1, true), 0);
+        }
+        net_for(net, GIVE_WAY_AFTER + MVPN_MS(1));
+        for (size_t k = 0; k < 2; k++) {
+            if (rows[row].held[k]) {
+                mvpn_link_hold(other[k]);
+            }
+            if (rows[row].used[k]) { /* it sends, or receives */
+                bool sends = k == 0;
+                assert_int_equal(net_send(net, sends ? 1 : 2, sends ? other[k] : mine[k],
+                                          MVPN_CMD_CREATE, 100, 1, false),
+                                 0);
+            }
+        }
+        net_for(net, MVPN_MS(100));
+        relay->messages = net->node[3].messages = 0;
+        if (comes_in) {
+            third = net_open(net, 3, 1);
+            assert_int_equal(net_send(net, 3, third, MVPN_CMD_CREATE, 100, 2, true), 0);
+        } else {
+            assert_int_equal(mvpn_links_open(relay->links, &net->node[3].target, net->now, &third),
+                             victim == NONE ? MVPN_E_LIMIT : 0);
+        }
+        net->filter = NULL;
+        net_for(net, MVPN_S(1));
+        assert_int_equal(net_event_count(relay, MVPN_LINK_CLOSED), victim != NONE);
+        assert_int_equal(net_event_count(relay, MVPN_LINK_OPENED), victim != NONE);
+        assert_int_equal(relay->messages, comes_in && victim != NONE);
+        for (size_t k = 0; k < 2; k++) {
+            const mvpn_link_event *e = net_event(peer[k], MVPN_LINK_CLOSED);
+            assert_int_equal(e != NULL, k == victim);
+            if (k == victim) {
+                assert_int_equal(e->error, MVPN_E_REFUSED); /* it was told */
+                e = net_event(relay, MVPN_LINK_CLOSED);
+                assert_ptr_equal(e->link, other[k]);
+                assert_int_equal(e->error, 0);
+            } else {
+                assert_true(mvpn_link_is_open(mine[k]) && mvpn_link_is_open(other[k]));
+            }
+        }
+        assert_int_equal(mvpn_links_count(relay->links), 2);
+        net_free(net);
+    }
+}
+
+static size_t table_size;
+static void links_of_table(mvpn_links_config *c)
+{
+    c->links_max = table_size;
+}
+
+/* Whoever has many addresses in one block does not lock the others out. */
+static void test_clients_of_one_block_have_a_quarter(void **state)
+{
+    (void)state;
+    static const char *const far = "203.0.113.9:1";
+    static const struct {
+        const char *addr[3]; /* of nodes 0, 2, 3, which come one after the other */
+        size_t table;
+        bool is_relay; /* node 2 */
+        bool is_idle;  /* likewise */
+        bool gets_in, closes;
+    } rows[] = {
+        {{far, "192.0.2.7:1", "192.0.2.250:1"}, 4, false, false, false, false},
+        {{far, "192.0.2.7:1", "192.0.2.250:1"}, 4, false, true, true, true},
+        {{far, "192.0.2.7:1", "192.0.3.7:1"}, 4, false, true, true, false},
+        {{far, "192.0.2.7:1", "192.0.2.250:1"}, 4, true, false, true, false},
+        {{far, "[2a10:0:1:1::1]:1", "[2a10:0:1:ffff::1]:1"}, 4, false, false, false, false},
+        {{far, "[2a10:0:1:1::1]:1", "[2a10:0:2:1::1]:1"}, 4, false, false, true, false},
+        {{"192.0.2.8:1", "192.0.2.7:1", "192.0.2.250:1"}, 8, false, false, false, false},
+        {{"192.0.2.8:1", "192.0.2.7:1", "192.0.2.250:1"}, 12, false, false, true, false},
+    };
+    static const size_t node[3] = {0, 2, 3};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        struct net *net = net_new(i);
+        const struct net_node *relay = &net->node[1];
+        mvpn_link *other[2], *mine[2];
+        table_size = rows[i].table;
+        for (size_t k = 0; k < NET_NODES; k++) {
+            net_start(net, k, k == 1 || (k == 2 && rows[i].is_relay), false,
+                      k == 1 ? links_of_table : NULL);
+        }
+        for (size_t k = 0; k < 3; k++) {
+            assert_int_equal(mvpn_addr_parse(rows[i].addr[k], &net->node[node[k]].addr), 0);
+        }
+        /* The one from far away is idle in most rows: it does not pay for a block's greed. */
+        mine[0] = net_joined(net, 0, 1, &other[0]);
+        mine[1] = net_joined(net, 2, 1, &other[1]);
+        net_for(net, GIVE_WAY_AFTER + MVPN_MS(1));
+        if (rows[i].table > 4) {
+            mvpn_link_hold(other[0]);
+        }
+        if (!rows[i].is_idle) {
+            mvpn_link_hold(other[1]);
+        }
+        mvpn_link *third = net_open(net, 3, 1);
+        assert_int_equal(net_send(net, 3, third, MVPN_CMD_CREATE, 100, 2, true), 0);
+        net_for(net, MVPN_S(1));
+        assert_int_equal(relay->messages, rows[i].gets_in);
+        assert_int_equal(net_event_count(relay, MVPN_LINK_OPENED), rows[i].gets_in);
+        assert_true(mvpn_link_is_open(mine[0]) && mvpn_link_is_open(other[0]));
+        const mvpn_link_event *e = net_event(relay, MVPN_LINK_CLOSED);
+        assert_int_equal(e != NULL, rows[i].closes);
+        assert_true(e == NULL || e->link == other[1]);
+        assert_int_equal(net_event(&net->node[2], MVPN_LINK_CLOSED) != NULL, rows[i].closes);
+        net_free(net);
+    }
+}
+
 static void test_waiting_messages_are_bounded(void **state)
 {
     (void)state;
@@ -207,6 +356,8 @@ int main(void)
         cmocka_unit_test(test_opens_with_every_pattern),
         cmocka_unit_test(test_open_gives_the_link_there_is),
         cmocka_unit_test(test_links_are_bounded),
+        cmocka_unit_test(test_the_oldest_idle_link_gives_way),
+        cmocka_unit_test(test_clients_of_one_block_have_a_quarter),
         cmocka_unit_test(test_waiting_messages_are_bounded),
         cmocka_unit_test(test_close_tells_both),
         cmocka_unit_test(test_unheld_link_closes_after_five_minutes),

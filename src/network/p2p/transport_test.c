@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "crypto/mask.h"
+#include "crypto/x25519.h"
 #include "wire/cell.h"
 
 /* Keep the latest datagram of node 0 and hold it back. */
@@ -50,6 +51,163 @@ static void test_no_altered_packet_is_accepted(void **state)
     flip_all(MVPN_CMD_CREATE, 100, 0);
     /* The link protects a cell's header and size, its layers protect the body. */
     flip_all(MVPN_CMD_RELAY, 208, TRANSPORT_OVERHEAD);
+}
+
+/* A cell of class small with so many live bytes. */
+static int send_cell(struct net *net, mvpn_link *link, size_t live, bool acked)
+{
+    mvpn_packet *p = mvpn_packet_new(&net->node[0].pool);
+    assert_non_null(p);
+    memset(mvpn_packet_append(p, MVPN_CELL_SMALL), 0xa5, MVPN_CELL_SMALL);
+    mvpn_header h = {.circuit = {{1}},
+                     .command = MVPN_CMD_RELAY,
+                     .length = (uint16_t)live,
+                     .size_class = MVPN_CLASS_SMALL,
+                     .counter = 7};
+    return mvpn_link_send(link, p, &h, acked, net->now);
+}
+
+/* Filler is what both ends can make: any other is refused, and its number stays free. (§4.1) */
+static void test_altered_filler_is_refused(void **state)
+{
+    (void)state;
+    const size_t lives[] = {24, 100, MVPN_CELL_SMALL - 1};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(lives); i++) {
+        struct net *net = net_standard(i, false);
+        mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+        net->filter = keep;
+        assert_int_equal(send_cell(net, link, lives[i], false), 0);
+        net_for(net, 0);
+        assert_int_equal(kept.len, TRANSPORT_OVERHEAD + MVPN_CELL_SMALL);
+        struct session before = *other->session;
+        for (size_t bit = 8 * (TRANSPORT_OVERHEAD + lives[i]); bit < 8 * kept.len; bit++) {
+            struct net_datagram d = kept;
+            d.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            assert_int_equal(net_inject(net, &d), MVPN_E_AUTH);
+        }
+        assert_memory_equal(&before, other->session, sizeof(before));
+        assert_int_equal(net_inject(net, &kept), 1);
+        assert_int_equal(net_inject(net, &kept), MVPN_E_REPLAY);
+        net_free(net);
+    }
+}
+
+/* The masked bits of the first byte. (§4.1) */
+static bool says_header_only(const struct session *sender, const struct net_datagram *d)
+{
+    uint8_t mask[MVPN_MASK_LEN];
+    mvpn_header_mask(mask, &sender->send_mask, d->bytes + TRANSPORT_HEADER_LEN);
+    return ((d->bytes[0] ^ mask[0]) & 1) != 0;
+}
+
+static struct net_datagram sendings[8];
+static size_t sendings_count;
+static bool keep_sendings(struct net *net, struct net_datagram *d)
+{
+    if (mvpn_addr_eq(&d->from, &net->node[0].addr) &&
+        d->len == TRANSPORT_OVERHEAD + MVPN_CELL_SMALL) {
+        assert_true(sendings_count < MVPN_ARRAY_LEN(sendings));
+        sendings[sendings_count++] = *d;
+        return false;
+    }
+    return true;
+}
+
+/* An acknowledged cell is sealed whole: nothing damaged is acknowledged, and who sees two sendings
+ * cannot tell that they are of one cell. */
+static void test_an_acked_cell_is_sealed_whole(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(4, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    net->filter = keep_sendings;
+    sendings_count = 0;
+    assert_int_equal(send_cell(net, link, 100, false), 0);
+    net_for(net, 0);
+    assert_int_equal(sendings_count, 1);
+    assert_true(says_header_only(link->session, &sendings[0]));
+    sendings_count = 0;
+    assert_int_equal(send_cell(net, link, 100, true), 0);
+    net_for(net, MVPN_MS(200));
+    assert_true(sendings_count >= 2);
+    for (size_t i = 0; i < 2; i++) {
+        size_t equal = 0;
+        assert_false(says_header_only(link->session, &sendings[i]));
+        for (size_t k = TRANSPORT_HEADER_LEN; k < sendings[i].len; k++) {
+            equal += sendings[0].bytes[k] == sendings[1].bytes[k];
+        }
+        assert_true(i == 1 || equal < 10); /* one in 256 by chance */
+    }
+    struct session before = *other->session;
+    const mvpn_link link_before = *other;
+    for (size_t bit = 0; bit < 8 * sendings[0].len; bit++) {
+        struct net_datagram d = sendings[0];
+        d.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_true(net_inject(net, &d) < 0);
+    }
+    assert_memory_equal(&before, other->session, sizeof(before));
+    assert_int_equal(other->ack_count, link_before.ack_count);
+    assert_int_equal(net_inject(net, &sendings[1]), 1);
+    assert_int_equal(net_inject(net, &sendings[0]), 0); /* the same cell: acknowledged alone */
+    net_free(net);
+}
+
+/* A packet of node 0 made by hand, with its keys: sealed whole, or its header alone. */
+static struct net_datagram craft(const struct net *net, struct session *s,
+                                 const mvpn_header *header, size_t body, bool header_only)
+{
+    struct net_datagram d = {
+        .from = net->node[0].addr, .to = net->node[1].addr, .len = TRANSPORT_OVERHEAD + body};
+    uint8_t *message = d.bytes + TRANSPORT_HEADER_LEN;
+    uint8_t mask[MVPN_MASK_LEN];
+    const uint64_t number = s->cur.send_pn++;
+    const size_t n = MVPN_HEADER_LEN + (header_only ? 0 : body);
+    d.bytes[0] = (uint8_t)(0x40 | (s->cur.number & 3) << 1 | header_only);
+    memcpy(d.bytes + 1, s->remote.b, MVPN_CONNECTION_ID_LEN);
+    mvpn_store32(d.bytes + 9, (uint32_t)number);
+    mvpn_header_encode(message, header);
+    mvpn_aead_seal(net->aead, message, message + n, &s->cur.send_key, number,
+                   mvpn_bytes_of(d.bytes, TRANSPORT_HEADER_LEN), mvpn_bytes_of(message, n));
+    mvpn_header_mask(mask, &s->send_mask, message);
+    d.bytes[0] ^= mask[0] & 0x3f;
+    for (size_t i = 0; i < 4; i++) {
+        d.bytes[9 + i] ^= mask[1 + i];
+    }
+    return d;
+}
+
+/* One way of sealing for each kind of message: a liar finds no second one. (§4.1) */
+static void test_the_kind_decides_what_is_sealed(void **state)
+{
+    (void)state;
+    static const struct {
+        uint16_t command;
+        uint32_t link_seq;
+        bool header_only;
+    } rows[] = {
+        {MVPN_CMD_RELAY, 0, true},      {MVPN_CMD_RELAY_EARLY, 0, true},
+        {MVPN_CMD_RELAY, 1000, false},  {MVPN_CMD_RELAY_EARLY, 1001, false},
+        {MVPN_CMD_CREATE, 1002, false}, {MVPN_CMD_DESTROY, 0, false},
+    };
+    struct net *net = net_standard(4, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        bool is_relay = mvpn_command_is_relay(rows[i].command);
+        mvpn_header h = {.circuit = {{1}},
+                         .command = rows[i].command,
+                         .length = MVPN_CELL_SMALL,
+                         .size_class = is_relay ? MVPN_CLASS_EXACT : 0,
+                         .link_seq = rows[i].link_seq};
+        struct net_datagram wrong =
+            craft(net, link->session, &h, MVPN_CELL_SMALL, !rows[i].header_only);
+        struct session before = *other->session;
+        assert_int_equal(net_inject(net, &wrong), MVPN_E_FORMAT);
+        assert_memory_equal(&before, other->session, sizeof(before));
+        struct net_datagram right =
+            craft(net, link->session, &h, MVPN_CELL_SMALL, rows[i].header_only);
+        assert_int_equal(net_inject(net, &right), 1);
+    }
+    net_free(net);
 }
 
 static struct net_datagram series[8300];
@@ -279,6 +437,54 @@ static void test_unauthorised_rekey_closes(void **state)
     }
 }
 
+/* In an IK link both ends are known: fresh keys are no way to become somebody else. (§4.4) */
+static void test_a_rekey_keeps_the_static_keys(void **state)
+{
+    (void)state;
+    for (size_t liar = 0; liar < 3; liar++) { /* 0: nobody; else the initiator, the responder */
+        struct net *net = net_standard(5, false);
+        mvpn_link *other, *link = net_joined(net, 1, 2, &other);
+        assert_true(link->session->is_ik);
+        if (liar != 0) {
+            mvpn_x25519_generate(&net->node[liar].links->config.link_key, &net->rng);
+        }
+        rekey_begin(link->session, net->now);
+        net_for(net, MVPN_S(1));
+        assert_int_equal(mvpn_link_is_open(link), liar == 0);
+        assert_int_equal(net->node[2].links->counters.rekeys, liar == 0);
+        if (liar != 0) {
+            assert_int_equal(net_event(&net->node[2], MVPN_LINK_CLOSED)->error, MVPN_E_PROTOCOL);
+            assert_int_equal(net_event(&net->node[1], MVPN_LINK_CLOSED)->error, MVPN_E_REFUSED);
+        }
+        net_free(net);
+    }
+}
+
+/* A peer that does nothing but rekey would cost us a handshake each time: one in ten seconds. */
+static void test_a_rekey_too_early_waits(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(5, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    rekey_begin(link->session, net->now);
+    net_for(net, MVPN_S(5));
+    assert_int_equal(other->session->cur.number, 1);
+    assert_true(other->session->prev.live);
+    epoch_wipe(&link->session->prev); /* an honest one would wait for that */
+    rekey_begin(link->session, net->now);
+    net_for(net, MVPN_S(4));
+    assert_int_equal(other->session->cur.number, 1);
+    assert_false(other->session->next.live);
+    assert_true(mvpn_link_is_open(link) && mvpn_link_is_open(other));
+    net_for(net, MVPN_S(5)); /* it was not acknowledged, and is asked again */
+    assert_int_equal(other->session->cur.number, 2);
+    assert_int_equal(link->session->cur.number, 2);
+    assert_int_equal(net_send(net, 0, link, MVPN_CMD_RELAY, 208, 1, false), 0);
+    net_for(net, MVPN_S(1));
+    assert_int_equal(net->node[1].messages, 1);
+    net_free(net);
+}
+
 /* The linker leads free() here (--wrap): no memory may go back with a key in it. */
 void __real_free(void *p);
 void __wrap_free(void *p);
@@ -332,6 +538,9 @@ int main(void)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_no_altered_packet_is_accepted),
+        cmocka_unit_test(test_altered_filler_is_refused),
+        cmocka_unit_test(test_an_acked_cell_is_sealed_whole),
+        cmocka_unit_test(test_the_kind_decides_what_is_sealed),
         cmocka_unit_test(test_replay_window),
         cmocka_unit_test(test_rekey_by_time_loses_nothing),
         cmocka_unit_test(test_rekey_by_packets_loses_nothing),
@@ -339,6 +548,8 @@ int main(void)
         cmocka_unit_test(test_old_epoch_is_refused_after_its_time),
         cmocka_unit_test(test_nothing_is_sealed_at_the_end),
         cmocka_unit_test(test_unauthorised_rekey_closes),
+        cmocka_unit_test(test_a_rekey_keeps_the_static_keys),
+        cmocka_unit_test(test_a_rekey_too_early_waits),
         cmocka_unit_test(test_freed_memory_holds_no_keys),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
