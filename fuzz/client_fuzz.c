@@ -15,7 +15,26 @@ struct run {
     uint32_t begin; /* request id of the latest RelayBegin */
 };
 
-/* See what the client sent: answer Create if `answers`, remember what Begin asked. */
+static void cell(struct run *r, unsigned command, mvpn_bytes data, uint8_t how)
+{
+    mvpn_cell_kind kind = {(uint16_t)command, 0, (enum mvpn_size_policy)(how % 3)};
+    mvpn_header h;
+    mvpn_packet *p = r->is_built && r->link != NULL && mvpn_link_is_open(r->link)
+                         ? mvpn_packet_new(&r->l->peer[1].pool)
+                         : NULL;
+    if (p == NULL) {
+        return;
+    }
+    if (data.n > 0) {
+        memcpy(mvpn_packet_append(p, (uint32_t)data.n), data.p, data.n);
+    }
+    FUZZ_CHECK(mvpn_onion_answer(&r->backward, r->l->aead, &kind, p, &h) == 0);
+    h.circuit = r->back;
+    MVPN_IGNORE(mvpn_link_send(r->link, p, &h, how & 0x10, r->l->now));
+}
+
+/* See what the client sent: answer Create if `answers`, answer pings too;
+ * remember what Begin asked. */
 static void look(struct run *r, bool answers)
 {
     lab_message m;
@@ -42,31 +61,17 @@ static void look(struct run *r, bool answers)
             p.data = p.buf + MVPN_PACKET_HEADROOM;
             memcpy(mvpn_packet_append(&p, (uint32_t)m.len), m.bytes, m.len);
             if (mvpn_layer_open(r->l->aead, &r->forward, &p, m.header.length, m.header.counter,
-                                &layer) == 0 &&
-                layer.command == MVPN_CMD_RELAY_BEGIN &&
+                                &layer) != 0) {
+                continue;
+            }
+            if (layer.command == MVPN_CMD_RELAY_BEGIN &&
                 mvpn_begin_decode(&begin, mvpn_bytes_of(p.data, p.len)) == 0) {
                 r->begin = begin.request_id;
+            } else if (layer.command == MVPN_CMD_RELAY_PING && answers) {
+                cell(r, MVPN_CMD_RELAY_PONG, mvpn_bytes_of(p.data, p.len), 0);
             }
         }
     }
-}
-
-static void cell(struct run *r, unsigned command, mvpn_bytes data, uint8_t how)
-{
-    mvpn_cell_kind kind = {(uint16_t)command, 0, (enum mvpn_size_policy)(how % 3)};
-    mvpn_header h;
-    mvpn_packet *p = r->is_built && r->link != NULL && mvpn_link_is_open(r->link)
-                         ? mvpn_packet_new(&r->l->peer[1].pool)
-                         : NULL;
-    if (p == NULL) {
-        return;
-    }
-    if (data.n > 0) {
-        memcpy(mvpn_packet_append(p, (uint32_t)data.n), data.p, data.n);
-    }
-    FUZZ_CHECK(mvpn_onion_answer(&r->backward, r->l->aead, &kind, p, &h) == 0);
-    h.circuit = r->back;
-    MVPN_IGNORE(mvpn_link_send(r->link, p, &h, how & 0x10, r->l->now));
 }
 
 static void connected(struct run *r, uint8_t flags)
@@ -113,7 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         look(&r, !(first & 1));
     }
     if (!(first & 2)) {
-        connected(&r, 3);
+        connected(&r, first & 4 ? 1 : 3); /* without IPv6 */
         look(&r, true);
     }
     for (unsigned steps = 0; fuzz_more(&in) && steps < 64; steps++) {

@@ -1,7 +1,8 @@
 /*
  * Two nodes' links and everything that can happen to their datagrams: ([op 1] ...)*.
- * First byte of the input: what the initiator is (client or relay), whether the network is closed.
- * A hostile peer is one of the two saying what it likes under the right keys.
+ * First byte of the input: what the initiator is (client or relay), whether the network is closed,
+ * whether cookies are demanded early. A hostile peer is one of the two saying what it likes under
+ * the right keys.
  */
 #include "crypto/x25519.h"
 #include "fuzz/fuzz.h"
@@ -56,7 +57,7 @@ static void make_keys(void)
     }
 }
 
-static void start(struct node *n, bool is_relay, bool closed)
+static void start(struct node *n, bool is_relay, bool closed, bool is_loaded)
 {
     mvpn_links_config c = {
         .aead = aead,
@@ -74,8 +75,8 @@ static void start(struct node *n, bool is_relay, bool closed)
         .membership_certificate = closed ? MVPN_BYTES_ARRAY(n->membership) : MVPN_BYTES_NONE,
         .links_max = 8,
         .half_open_max = 8,
-        .load_half_open = 4,
-        .load_first_per_s = 8,
+        .load_half_open = is_loaded ? 1 : 4,
+        .load_first_per_s = is_loaded ? 1 : 8,
         .rekey_packets = 40,
         .exhaust_packets = 80,
     };
@@ -251,8 +252,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     uint8_t mode = mvpn_read8(&in);
     now = MVPN_S(1000);
-    start(&node[0], mode & 1, mode & 2);
-    start(&node[1], true, mode & 2);
+    start(&node[0], mode & 1, mode & 2, mode & 4);
+    start(&node[1], true, mode & 2, mode & 4);
     mvpn_link_target target = {node[1].identity, node[1].key.pub, node[1].addr};
     FUZZ_CHECK(mvpn_links_open(node[0].links, &target, now, &link) == 0);
     collect(&node[0]);

@@ -274,6 +274,13 @@ static void packets(void)
             script_chunk(&s, b, all[i].n + 2);
             script_end(&s, "client", name);
 
+            if (v == 6) { /* a session without it */
+                char without[80];
+                (void)snprintf(without, sizeof(without), "%s-refused", name);
+                s.bytes[0] = 4;
+                script_end(&s, "client", without);
+            }
+
             script_start(&s); /* relay: Begin, then Data */
             mvpn_write8(&s.w, 0x82);
             mvpn_write8(&s.w, 0);
@@ -437,6 +444,8 @@ static void link_scripts(void)
         (void)snprintf(name, sizeof(name), "mode-%u", mode);
         seed("links", name, script, sizeof(script));
     }
+    const uint8_t load[] = {4, 15, 13, 15, 14, 15, 8, 17, 13, 15, 14, 15, 8, 12, 15};
+    seed("links", "load", load, sizeof(load));
     const uint8_t changed[] = {0, 1, 0, 100, 1, 15, 8, 10, 15, 8, 13, 15};
     seed("links", "first-packet-changed", changed, sizeof(changed));
 }
