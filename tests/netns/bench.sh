@@ -116,7 +116,7 @@ if [ -n "$json" ]; then
     "$LAB_PYTHON" -c '
 import json, sys
 names = sys.argv[1::2]
-print(json.dumps({n: json.loads(v) for n, v in zip(names, sys.argv[2::2])}))' \
+print(json.dumps({"bench": "end_to_end"} | {n: json.loads(v) for n, v in zip(names, sys.argv[2::2])}))' \
         hops "$hops" runs "$runs" tcp_up_mbit_s "$(median up)" tcp_up_cpu_s_per_gb "$(median up_cpu)" \
         tcp_down_mbit_s "$(median down)" tcp_down_cpu_s_per_gb "$(median down_cpu)" \
         udp_packets_per_s "$(median udp_pps)" rtt_idle_ms "$(median rtt_idle_ms)" \
