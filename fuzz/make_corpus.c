@@ -471,6 +471,8 @@ static void circuit_scripts(void)
         7, 6,  12,
     };
     seed("client", "talk", talk, sizeof(talk));
+    const uint8_t pings[] = {0, 6, 7, 6, 7, 6, 3, 6, 14, 6, 14, 6, 3};
+    seed("client", "pings", pings, sizeof(pings));
     const uint8_t refused[] = {2, 5, 0x23, 6, 12, 5, 3, 6, 12};
     seed("client", "refused", refused, sizeof(refused));
 }
