@@ -349,6 +349,42 @@ static void test_half_built_circuits_die(void **state)
     assert_int_equal(circuits(), 1); /* the used one lives */
 }
 
+static void ping_relay(lab_circuit *c)
+{
+    uint8_t out[MVPN_BODY_MAX];
+    size_t n;
+    lab_cell(l, c, MVPN_CMD_RELAY_PING, false, MVPN_BYTES_LITERAL("12345678"));
+    assert_int_equal(answer_of(c, out, &n), MVPN_CMD_RELAY_PONG);
+}
+
+/* A circuit that leads nowhere ends 120 s after its last cell; a spare one is pinged and stays. */
+static void test_idle_circuits_that_lead_nowhere_end(void **state)
+{
+    (void)state;
+    lab_circuit spare = open_circuit(), idle = open_circuit(), far = open_circuit();
+    lab_message create;
+    mvpn_circuit_id back;
+    (void)extend(&far, 1, &create, &back);
+    lab_cell(l, &far, MVPN_CMD_RELAY_DROP, false, MVPN_BYTES_NONE);
+    for (unsigned i = 0; i < 6; i++) {
+        ping_relay(&spare);
+        if (i < 3) { /* its last one at 180 s */
+            ping_relay(&idle);
+        }
+        lab_for(l, MVPN_S(90) - MVPN_MS(10));
+        if (i == 3) { /* now at 360 s */
+            assert_destroyed(0, &idle.in, MVPN_REASON_TIMEOUT);
+        }
+        assert_int_equal(l->peer[0].inbox_count, 0);
+        assert_int_equal(circuits(), i < 3 ? 3 : 2); /* the one that goes on is the next hop's */
+    }
+    lab_for(l, MVPN_S(29));
+    assert_int_equal(circuits(), 2);
+    lab_for(l, MVPN_S(2));
+    assert_destroyed(0, &spare.in, MVPN_REASON_TIMEOUT);
+    assert_int_equal(circuits(), 1);
+}
+
 static void test_extend_and_cells_both_ways(void **state)
 {
     (void)state;
@@ -471,6 +507,36 @@ static void test_refused_extends(void **state)
     lab_message create;
     mvpn_circuit_id back;
     (void)extend(&c, 1, &create, &back); /* none of this harmed the circuit */
+}
+
+/* Extends that name a relay with a false descriptor take nothing from its share: who sends them
+ * could keep others from it for nothing. */
+static void test_bad_descriptors_do_not_block_a_relay(void **state)
+{
+    (void)state;
+    lab_circuit honest = open_circuit();
+    unsigned unknown = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        lab_circuit c = open_circuit();
+        for (unsigned k = 0; k < MVPN_EARLY_MAX; k++) {
+            uint8_t body[MVPN_ASSEMBLY_MAX], out[MVPN_BODY_MAX];
+            lab_message m;
+            mvpn_extended e;
+            size_t n = lab_extend_body(l, &c, 1, k % 2 == 0, body, sizeof(body));
+            body[n - 1] ^= k % 2 == 0; /* a wrong signature, or no descriptor at all */
+            lab_send_extend(l, &c, mvpn_bytes_of(body, n));
+            lab_settle(l); /* no time passes */
+            assert_true(lab_next(l, 0, &m));
+            assert_int_equal(lab_open(l, &c, &m, out, &n), MVPN_CMD_EXTENDED);
+            assert_int_equal(mvpn_extended_decode(&e, mvpn_bytes_of(out, n)), 0);
+            unknown += e.status == MVPN_REASON_RELAY_UNKNOWN;
+        }
+    }
+    assert_int_equal(unknown, 12 * MVPN_EARLY_MAX);
+    assert_true(unknown > EXTEND_BURST + EXTEND_RATE);
+    lab_message create;
+    mvpn_circuit_id back;
+    (void)extend(&honest, 1, &create, &back);
 }
 
 static void test_no_extend_to_the_predecessor(void **state)
@@ -732,6 +798,45 @@ static void test_bad_cells_are_dropped(void **state)
     assert_int_equal(counters()->cells_dropped, dropped + 9);
 }
 
+/*
+ * On the way back the class is all that a length may tell: else a hostile exit could signal to a
+ * hostile guard. (§5.3)
+ */
+static void test_lengths_that_tell_something_do_not_come_back(void **state)
+{
+    (void)state;
+    static const unsigned classes[] = {MVPN_CLASS_SMALL, MVPN_CLASS_MEDIUM, MVPN_CLASS_FULL,
+                                       MVPN_CLASS_EXACT};
+    lab_circuit c = open_circuit();
+    lab_message create, m;
+    mvpn_circuit_id back;
+    (void)extend(&c, 1, &create, &back);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(classes); i++) {
+        size_t size = mvpn_cell_body_len(classes[i], MVPN_CELL_SMALL);
+        for (size_t length = size - 5 * MVPN_LAYER_OVERHEAD; length <= size; length++) {
+            static const uint8_t body[MVPN_CELL_FULL];
+            const uint64_t dropped = counters()->cells_dropped;
+            bool is_honest = classes[i] != MVPN_CLASS_EXACT && length < size &&
+                             (size - length) % MVPN_LAYER_OVERHEAD == 0;
+            mvpn_header h = {.circuit = back,
+                             .command = MVPN_CMD_RELAY,
+                             .length = (uint16_t)length,
+                             .size_class = (uint8_t)classes[i]};
+            size_t n = mvpn_cell_body_len(classes[i], length);
+            assert_int_equal(lab_send(l, 1, create.link, &h, mvpn_bytes_of(body, n), false), 0);
+            lab_for(l, MVPN_MS(1));
+            assert_int_equal(l->peer[0].inbox_count, is_honest);
+            assert_int_equal(counters()->cells_dropped, dropped + !is_honest);
+            if (is_honest) {
+                m = only(0, MVPN_CMD_RELAY);
+                assert_int_equal(m.header.size_class, classes[i]);
+                assert_int_equal(m.header.length, length + MVPN_LAYER_OVERHEAD);
+            }
+        }
+    }
+    assert_int_equal(circuits(), 1);
+}
+
 /* An id belongs to one link: a neighbour cannot speak in circuits of another. */
 static void test_ids_of_another_link_mean_nothing(void **state)
 {
@@ -862,6 +967,82 @@ static void test_sessions_of_an_exit(void **state)
     assert_int_equal(circuits(), 0);
 }
 
+/* A session holds its circuit, and what is left of one goes like any other that leads nowhere. */
+static void test_a_session_is_no_idle_circuit(void **state)
+{
+    (void)state;
+    lab_circuit c = open_circuit();
+    begin_session(&c, 5, 0);
+    ping_gateway(&c, 1);
+    lab_for(l, MVPN_S(200));
+    assert_int_equal(mvpn_exit_session_count(mvpn_engine_exit(l->engine)), 1);
+    ping_gateway(&c, 1);
+    lab_cell(l, &c, MVPN_CMD_RELAY_END, false, MVPN_BYTES_LITERAL("\0"));
+    lab_for(l, MVPN_S(119));
+    assert_int_equal(circuits(), 1);
+    lab_for(l, MVPN_S(2));
+    assert_destroyed(0, &c.in, MVPN_REASON_TIMEOUT);
+    assert_int_equal(circuits(), 0);
+}
+
+/* Ask for a session and end it again, without time passing; the status told. */
+static unsigned begin_and_end(lab_circuit *c, uint32_t request_id)
+{
+    uint8_t body[64], out[MVPN_BODY_MAX];
+    mvpn_begin begin = {.request_id = request_id};
+    mvpn_connected connected;
+    lab_message m;
+    size_t n = mvpn_begin_encode(body, sizeof(body), &begin);
+    lab_cell(l, c, MVPN_CMD_RELAY_BEGIN, false, mvpn_bytes_of(body, n));
+    lab_settle(l);
+    assert_true(lab_next(l, c->peer, &m));
+    assert_int_equal(lab_open(l, c, &m, out, &n), MVPN_CMD_RELAY_CONNECTED);
+    assert_int_equal(mvpn_connected_decode(&connected, mvpn_bytes_of(out, n)), 0);
+    assert_int_equal(connected.request_id, request_id);
+    lab_cell(l, c, MVPN_CMD_RELAY_END, false, MVPN_BYTES_LITERAL("\0"));
+    lab_settle(l);
+    return connected.status;
+}
+
+/* Addresses of the pool rest for minutes: one link must not use them up. */
+static void test_sessions_of_a_link_are_limited(void **state)
+{
+    (void)state;
+    mvpn_link *link1 = lab_join(l, 1);
+    lab_circuit c[2] = {open_circuit(), open_circuit()}, other;
+    assert_true(lab_circuit_open(l, &other, 1, link1));
+    uint32_t id = 0;
+    for (unsigned i = 0; i < SESSION_BURST; i++) {
+        assert_int_equal(begin_and_end(&c[i % 2], ++id), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) { /* another circuit has no share of its own */
+        assert_int_equal(begin_and_end(&c[i], ++id), MVPN_REASON_BUSY);
+    }
+    assert_int_equal(begin_and_end(&other, ++id), 0);
+    assert_int_equal(mvpn_exit_session_count(mvpn_engine_exit(l->engine)), 0);
+    lab_for(l, MVPN_S(1));
+    unsigned opened = 0;
+    for (unsigned i = 0; i < 30; i++) {
+        opened += begin_and_end(&c[0], ++id) == 0;
+    }
+    assert_int_equal(opened, SESSION_RATE);
+}
+
+/* Whoever has a session here is the end: a circuit cannot be both. */
+static void test_no_extend_with_an_open_session(void **state)
+{
+    (void)state;
+    uint8_t body[MVPN_ASSEMBLY_MAX];
+    lab_circuit c = open_circuit();
+    begin_session(&c, 5, 0);
+    size_t n = lab_extend_body(l, &c, 1, true, body, sizeof(body));
+    lab_send_extend(l, &c, mvpn_bytes_of(body, n));
+    assert_destroyed(0, &c.in, MVPN_REASON_PROTOCOL);
+    assert_int_equal(circuits(), 0);
+    assert_int_equal(mvpn_exit_session_count(mvpn_engine_exit(l->engine)), 0);
+    assert_int_equal(l->peer[1].datagrams, 0);
+}
+
 static void test_a_circuit_that_goes_on_has_no_session(void **state)
 {
     (void)state;
@@ -889,10 +1070,12 @@ int main(void)
         TEST(test_creates_per_link_are_limited),
         TEST(test_circuits_of_a_node_are_limited),
         TEST(test_half_built_circuits_die),
+        TEST(test_idle_circuits_that_lead_nowhere_end),
         TEST(test_extend_and_cells_both_ways),
         TEST(test_a_repeated_extend_is_answered_again),
         TEST(test_extend_needs_an_early_cell),
         TEST(test_refused_extends),
+        TEST(test_bad_descriptors_do_not_block_a_relay),
         TEST(test_no_extend_to_the_predecessor),
         TEST(test_no_extend_to_addresses_that_are_not_public_or_our_own),
         TEST(test_links_opened_to_one_address_are_limited),
@@ -903,11 +1086,15 @@ int main(void)
         TEST(test_early_cells_are_counted),
         TEST(test_early_cells_do_not_come_back),
         TEST(test_bad_cells_are_dropped),
+        TEST(test_lengths_that_tell_something_do_not_come_back),
         TEST(test_ids_of_another_link_mean_nothing),
         TEST(test_commands_in_the_wrong_place_close_the_link),
         TEST(test_unknown_commands_are_answered_once),
         TEST(test_a_middle_relay_opens_no_session),
         EXIT_TEST(test_sessions_of_an_exit),
+        EXIT_TEST(test_a_session_is_no_idle_circuit),
+        EXIT_TEST(test_sessions_of_a_link_are_limited),
+        EXIT_TEST(test_no_extend_with_an_open_session),
         EXIT_TEST(test_a_circuit_that_goes_on_has_no_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
