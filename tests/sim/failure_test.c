@@ -323,6 +323,48 @@ static void client_reason_does_not_cross(uint64_t seed)
     world_free(&t);
 }
 
+/* Which nodes a client sends to, while all that it sends and gets is lost. */
+static struct {
+    sim_node *client;
+    bool is_tried[SIM_NODES];
+    size_t count;
+} cut_off;
+
+static bool cut_off_tap(sim *w, sim_node *from, sim_node *to, sim_datagram *d)
+{
+    (void)w, (void)d;
+    if (from == cut_off.client && to != NULL && !cut_off.is_tried[to->index]) {
+        cut_off.is_tried[to->index] = true;
+        cut_off.count++;
+    }
+    return from != cut_off.client && to != cut_off.client;
+}
+
+/* Who can drop a client's packets must not make it try guard after guard until a hostile one
+ * answers: six new ones in an hour, those of its beginning included. */
+static void guards_are_kept(uint64_t seed)
+{
+    size_t count = scenario_count(2, 1), most = 0;
+    for (size_t i = 0; i < count; i++) {
+        world t;
+        check_context("world %zu", i);
+        if (world_new(&t, seed * 100 + i, 27, 3, 3)) {
+            memset(&cut_off, 0, sizeof(cut_off));
+            cut_off.client = t.client;
+            t.w->tap = cut_off_tap;
+            for (unsigned hour = 1; hour <= 2; hour++) {
+                sim_run(t.w, SIM_START + MVPN_S(3600) * hour - MVPN_S(1));
+                CHECK(cut_off.count >= 3 && cut_off.count <= 6 * hour);
+            }
+            most = cut_off.count > most ? cut_off.count : most;
+            t.w->tap = NULL; /* and the guards that it has are enough */
+            CHECK(outage(&t, MVPN_S(60)) < MVPN_S(30));
+        }
+        world_free(&t);
+    }
+    say("two hours cut off: at most %zu of 30 relays tried as guards", most);
+}
+
 int main(int argc, char **argv)
 {
     static const scenario scenarios[] = {
@@ -336,6 +378,7 @@ int main(int argc, char **argv)
         {"teardown", teardown},
         {"reasons_do_not_cross", reasons_do_not_cross},
         {"client_reason_does_not_cross", client_reason_does_not_cross},
+        {"guards_are_kept", guards_are_kept},
     };
     return scenario_main(argc, argv, scenarios, MVPN_ARRAY_LEN(scenarios));
 }
