@@ -95,7 +95,6 @@ static bool is_distinct_from(const draft *path, const mvpn_descriptor *d, unsign
     return true;
 }
 
-/* Every hop but the first is reached from its predecessor: they need a common address family. */
 static bool fits_place(const mvpn_descriptor *d, const mvpn_path_constraints *wish, uint16_t roles,
                        bool is_first, bool is_last)
 {
@@ -125,6 +124,24 @@ static uint32_t weight_of(const mvpn_descriptor *d)
     return w;
 }
 
+static bool has_family(const mvpn_descriptor *d, uint8_t family)
+{
+    return mvpn_descriptor_find_address(d, family) != NULL;
+}
+
+/* Neighbours need a common address family; drawn in any order, all hops are held to it. */
+static bool can_meet(const draft *path, const mvpn_descriptor *d)
+{
+    for (unsigned i = 0; i < path->count; i++) {
+        const mvpn_descriptor *other = path->hop[i];
+        if (!(has_family(d, 4) && has_family(other, 4)) &&
+            !(has_family(d, 6) && has_family(other, 6))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Draw one relay for a place, weighted; NULL if none fits. `*ret_related`: some fit but for
  * distinctness. */
 static const mvpn_descriptor *draw(const mvpn_view *view, const mvpn_path_constraints *wish,
@@ -135,7 +152,7 @@ static const mvpn_descriptor *draw(const mvpn_view *view, const mvpn_path_constr
     uint32_t total = 0;
     for (size_t i = 0; i < mvpn_view_count(view); i++) {
         const mvpn_descriptor *d = mvpn_view_at(view, i);
-        if (!fits_place(d, wish, roles, is_first, is_last)) {
+        if (!fits_place(d, wish, roles, is_first, is_last) || !can_meet(path, d)) {
             continue;
         }
         if (!is_distinct_from(path, d, wish->relax)) {
