@@ -416,12 +416,42 @@ static void test_view(void **state)
     assert_int_equal(mvpn_view_add(view, &d), 0); /* news of a known one still fit */
 }
 
+/* Neighbours meet in one address family; a relay with both joins either kind, but not one with the
+ * other. */
+static void test_hops_can_reach_each_other(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 30; i++) {
+        mvpn_descriptor d = relay(i);
+        mvpn_descriptor_address v6 = {
+            MVPN_CARRIER_PLAIN, {.family = 6, .port = 443, .ip = {0x2a, 0x10, 0, (uint8_t)i, 1}}};
+        if (i % 3 == 1) {
+            d.addresses[0] = v6;
+        } else if (i % 3 == 2) {
+            d.addresses[d.address_count++] = v6;
+        }
+        add(&d);
+    }
+    for (unsigned n = 0; n < 5000; n++) {
+        mvpn_path_constraints wish = {.hops = 2 + n % 4, .unix_now = NOW};
+        mvpn_path path;
+        assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_OK);
+        for (unsigned i = 1; i < path.count; i++) {
+            const mvpn_descriptor *a = hop_of(&path, i - 1), *b = hop_of(&path, i);
+            bool v4 = mvpn_descriptor_find_address(a, 4) && mvpn_descriptor_find_address(b, 4);
+            bool v6 = mvpn_descriptor_find_address(a, 6) && mvpn_descriptor_find_address(b, 6);
+            assert_true(v4 || v6);
+        }
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_no_rule_is_broken_in_many_draws),
         TEST(test_wishes_are_kept),
+        TEST(test_hops_can_reach_each_other),
         TEST(test_single_hop_is_guard_and_exit),
         TEST(test_what_blocks_is_told),
         TEST(test_relax_bits_lift_their_rule_and_no_other),
