@@ -616,6 +616,19 @@ static void test_links_opened_to_one_address_are_limited(void **state)
     (void)extend(&c, 1, &create, &back); /* another address is not concerned */
 }
 
+/* Over a link that is there no packet goes to anybody new: as many circuits as come. */
+static void test_a_link_that_is_there_takes_any_number(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2 * OPEN_BURST; i++) {
+        lab_circuit c = open_circuit();
+        lab_message create;
+        mvpn_circuit_id back;
+        (void)extend(&c, 1, &create, &back);
+    }
+    assert_int_equal(circuits(), 2 * OPEN_BURST);
+}
+
 static void test_an_extend_times_out(void **state)
 {
     (void)state;
@@ -1079,6 +1092,7 @@ int main(void)
         TEST(test_no_extend_to_the_predecessor),
         TEST(test_no_extend_to_addresses_that_are_not_public_or_our_own),
         TEST(test_links_opened_to_one_address_are_limited),
+        TEST(test_a_link_that_is_there_takes_any_number),
         TEST(test_an_extend_times_out),
         TEST(test_what_the_next_relay_says_of_a_refusal),
         TEST(test_destroy_is_passed_on_without_its_reason),

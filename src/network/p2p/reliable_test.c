@@ -53,15 +53,25 @@ static void test_a_silent_peer_takes_no_last_packets(void **state)
     mvpn_packet_queue held;
     mvpn_packet_queue_init(&held);
     net->loss = 100;
+    static const struct {
+        size_t part; /* less than one in so many is free */
+        unsigned limit;
+    } rows[] = {{8, 4}, {4, 16}};
+    unsigned sent = 0;
     while (pool->free_count >= pool->size / 8) {
         mvpn_packet_queue_push(&held, mvpn_packet_new(pool));
     }
-    for (unsigned i = 0; i < 4; i++) {
-        assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, i, true), 0);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        while (pool->free_count + 100 < pool->size / rows[i].part) {
+            mvpn_packet_free(pool, mvpn_packet_queue_pop(&held));
+        }
+        for (; sent < rows[i].limit; sent++) {
+            assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, sent, true), 0);
+        }
+        assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, sent, true), MVPN_E_LIMIT);
     }
-    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, 4, true), MVPN_E_LIMIT);
     mvpn_packet_queue_clear(&held, pool);
-    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, 5, true), 0);
+    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, sent, true), 0);
     net_free(net);
 }
 
@@ -80,6 +90,30 @@ static void test_failure_after_eight_sendings(void **state)
     assert_true(mvpn_link_is_open(link));
     assert_int_equal(data_sent[0], 8);
     net_run(net, start + MVPN_MS(12760));
+    assert_int_equal(net_event(&net->node[0], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
+    assert_int_equal(data_sent[0], 8);
+    net_free(net);
+}
+
+/* A peer that delays its answers for minutes does not make us keep each message for hours. */
+static void test_a_slow_peer_is_not_waited_for_long(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(2, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    for (unsigned i = 0; i < 200; i++) {
+        link_measured(link, MVPN_S(60));
+    }
+    assert_in_range(mvpn_link_rtt_us(link), MVPN_MS(3990), MVPN_S(4));
+    memset(data_sent, 0, sizeof(data_sent));
+    net->filter = count_sizes;
+    net->loss = 100;
+    mvpn_time start = net->now;
+    assert_int_equal(net_send(net, 0, link, MVPN_CMD_CREATE, 400, 1, true), 0);
+    /* 6 s, 12 s, and six times 20 s. */
+    net_run(net, start + MVPN_S(137));
+    assert_true(mvpn_link_is_open(link));
+    net_run(net, start + MVPN_S(139));
     assert_int_equal(net_event(&net->node[0], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
     assert_int_equal(data_sent[0], 8);
     net_free(net);
@@ -275,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_acks_are_batched),
         cmocka_unit_test(test_a_silent_peer_takes_no_last_packets),
         cmocka_unit_test(test_failure_after_eight_sendings),
+        cmocka_unit_test(test_a_slow_peer_is_not_waited_for_long),
         cmocka_unit_test(test_resends_do_not_measure),
         cmocka_unit_test(test_outstanding_messages_are_bounded),
         cmocka_unit_test(test_sequences_stay_within_the_window),
