@@ -3,6 +3,8 @@
 # non-zero, and leaves nothing half set up. Prints "ok NAME" or "FAIL NAME".
 #
 #     errors.sh            one namespace of its own; MVPN_BUILD names the build directory
+#
+# nsenter instead of "ip netns exec", which remounts /sys and so fails inside a plain chroot.
 set -u
 
 build=${MVPN_BUILD:-$(cd "$(dirname "$0")/../.." && pwd)/build/release}
@@ -22,20 +24,20 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM HUP
 
-ip netns add "$ns" || exit 1
-ip -n "$ns" link set lo up
-
 in_ns() {
-    timeout 10 ip netns exec "$ns" "$@"
+    timeout 10 nsenter --net="/run/netns/$ns" -- "$@"
 }
+
+ip netns add "$ns" || exit 1
+in_ns ip link set lo up
 
 # state: everything that a program could leave in the namespace
 state() {
-    ip -n "$ns" link
-    ip -n "$ns" rule
-    ip -n "$ns" route show table all
-    ip netns exec "$ns" nft list ruleset
-    ip netns exec "$ns" sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding 2>/dev/null
+    in_ns ip link
+    in_ns ip rule
+    in_ns ip route show table all
+    in_ns nft list ruleset
+    in_ns sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding 2>/dev/null
 }
 
 # refuses NAME CODE PATTERN COMMAND...: exits with CODE, says PATTERN, leaves the namespace as it was
@@ -108,7 +110,7 @@ chmod 600 "$net/network.conf"
 refuses "exit: bad policy rule is refused with its line" 2 'exit.conf.bad:[0-9]+: policy' \
     "$bin/meshvpn-exit-node" --config "$(with "$exit/exit.conf" 'policy = {"reject tcp * 70000"}')"
 
-ip netns exec "$ns" python3 -c '
+nsenter --net="/run/netns/$ns" -- python3 -c '
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("127.0.0.1", 4433))
@@ -125,9 +127,9 @@ refuses "exit: no rights" 1 '(root|CAP_NET_ADMIN|permitted)' \
     setpriv --reuid=65534 --regid=65534 --clear-groups "$bin/meshvpn-exit-node" --config "$dir/nobody/nodes/maple/exit.conf"
 # A mount namespace in which the device is not there.
 refuses "client: no /dev/net/tun" 1 '/dev/net/tun' \
-    unshare -m sh -c "mount -t tmpfs none /dev/net && exec '$bin/meshvpn-client' --config '$client'"
+    unshare -m --propagation unchanged sh -c "mount --make-rprivate /dev && mount -t tmpfs none /dev/net && exec '$bin/meshvpn-client' --config '$client'"
 refuses "exit: no /dev/net/tun" 1 '/dev/net/tun' \
-    unshare -m sh -c "mount -t tmpfs none /dev/net && exec '$bin/meshvpn-exit-node' --config '$exit/exit.conf'"
+    unshare -m --propagation unchanged sh -c "mount --make-rprivate /dev && mount -t tmpfs none /dev/net && exec '$bin/meshvpn-exit-node' --config '$exit/exit.conf'"
 refuses "status: no daemon" 4 'no MeshVPN daemon|No daemon' "$bin/meshvpn" status --control "$dir/none.sock"
 
 exit "$failed"
