@@ -176,7 +176,7 @@ void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kin
     relay_send(relay, &c->prev, &h, packet, back_is_acked(c), now);
 }
 
-/* A command for this hop. Takes the packet: its data. False: the circuit was destroyed. */
+/* A command for this hop. Takes the packet: its data. The circuit may be gone afterwards. */
 static void handle_command(mvpn_relay *relay, relay_circuit *c, const mvpn_layer_header *layer,
                            bool was_early, mvpn_packet *packet, mvpn_time now)
 {
