@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "core/path.h"
 #include "crypto/x25519.h"
@@ -644,6 +645,7 @@ static int command_add_node(int argc, char **argv)
     if (rc != 0) {
         return rc;
     }
+    MVPN_ASSERT(args.node != NULL);
     if (args.address_count == 0) {
         return fail_usage("add-node needs --address IP:PORT: where others reach the node");
     }
@@ -711,6 +713,7 @@ static int command_renew(int argc, char **argv)
     if (rc != 0) {
         return rc;
     }
+    MVPN_ASSERT(args.node != NULL);
     if (network_open(args.dir, &net, &fault) != 0) {
         return fail(&fault);
     }

@@ -22,6 +22,7 @@ static void send_connected(mvpn_relay *relay, relay_circuit *c, uint32_t request
     if (p == NULL) {
         return; /* the client asks again */
     }
+    MVPN_ASSERT(status != MVPN_REASON_NONE || c->session != NULL);
     unsigned profile = c->session == NULL ? 1 : c->session->profile;
     mvpn_cell_kind kind = {MVPN_CMD_RELAY_CONNECTED, (uint8_t)profile, MVPN_SIZE_CLASSES};
     mvpn_connected m = {
@@ -186,6 +187,7 @@ void relay_session_flush(mvpn_relay *relay, mvpn_time now)
     }
     while ((node = mvpn_list_pop(&relay->dirty)) != NULL) {
         exit_session *s = MVPN_CONTAINER_OF(node, exit_session, dirty);
+        MVPN_ASSERT(relay->by_session != NULL);
         relay_circuit *c = relay->by_session[SESSION_INDEX(s->id)];
         mvpn_packer_flush(&s->packer, &bodies);
         send_bodies(relay, c, &bodies, now);

@@ -66,6 +66,7 @@ static void finish(mvpn_writer *w, mvpn_bytes label, const mvpn_key *network_id,
 {
     uint8_t buf[SIGNED_MAX];
     mvpn_signature sig;
+    MVPN_ASSERT(w->start != NULL);
     mvpn_bytes record = mvpn_bytes_of(w->start, mvpn_writer_len(w));
     mvpn_ed25519_sign(&sig, secret, signed_bytes(buf, label, network_id, record));
     mvpn_write_bytes(w, sig.b, sizeof(sig.b));
@@ -108,7 +109,7 @@ void mvpn_link_certificate_make(uint8_t out[static MVPN_LINK_CERTIFICATE_LEN],
 int mvpn_link_certificate_verify(mvpn_bytes cert, const mvpn_key *network_id, uint64_t unix_now,
                                  mvpn_link_certificate *ret)
 {
-    mvpn_link_certificate c;
+    mvpn_link_certificate c = {0};
     if (cert.n != MVPN_LINK_CERTIFICATE_LEN) {
         return MVPN_E_FORMAT;
     }
@@ -143,7 +144,7 @@ int mvpn_membership_verify(mvpn_bytes cert, const mvpn_key *network_id,
                            const mvpn_ed25519_pub *network_pub, uint64_t unix_now,
                            mvpn_membership *ret)
 {
-    mvpn_membership m;
+    mvpn_membership m = {0};
     if (cert.n != MVPN_MEMBERSHIP_LEN) {
         return MVPN_E_FORMAT;
     }

@@ -55,7 +55,7 @@ size_t mvpn_create_encode(uint8_t *out, size_t size, const mvpn_create *m)
 int mvpn_create_decode(mvpn_create *ret, mvpn_bytes in)
 {
     mvpn_reader r = mvpn_reader_init(in);
-    mvpn_create m;
+    mvpn_create m = {0};
     mvpn_read_copy(&r, m.back.b, sizeof(m.back.b));
     m.request_id = mvpn_read32(&r);
     m.suite = mvpn_read8(&r);
@@ -120,7 +120,7 @@ size_t mvpn_extend_body_encode(uint8_t *out, size_t size, const mvpn_extend_body
 int mvpn_extend_body_decode(mvpn_extend_body *ret, mvpn_bytes in)
 {
     mvpn_reader r = mvpn_reader_init(in);
-    mvpn_extend_body m;
+    mvpn_extend_body m = {0};
     mvpn_read_copy(&r, m.identity.b, sizeof(m.identity.b));
     m.suite = mvpn_read8(&r);
     m.key_id = mvpn_read8(&r);

@@ -53,7 +53,7 @@ int mvpn_handshake_header_decode(mvpn_handshake_header *ret, mvpn_bytes packet)
         return MVPN_E_FORMAT;
     }
     mvpn_reader r = mvpn_reader_init(packet);
-    mvpn_handshake_header h;
+    mvpn_handshake_header h = {0};
     uint8_t flags = mvpn_read8(&r);
     uint32_t version = mvpn_read32(&r);
     uint8_t destination_len = mvpn_read8(&r);
