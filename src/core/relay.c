@@ -337,19 +337,6 @@ static void handle_destroy(mvpn_relay *relay, circuit_end *end, mvpn_bytes body,
     relay_circuit_destroy(relay, c, MVPN_REASON_NONE, now);
 }
 
-static void tell_versions(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
-{
-    link_state *ls = relay_link_state(relay, link, now);
-    mvpn_packet *p = ls == NULL || ls->version_told ? NULL : mvpn_packet_new(relay->cfg.pool);
-    if (p == NULL) {
-        return;
-    }
-    ls->version_told = true;
-    mvpn_store16(mvpn_packet_append(p, 2), 1);
-    mvpn_header h = {.command = MVPN_CMD_VERSION_LIST, .length = 2};
-    MVPN_IGNORE(mvpn_link_send(link, p, &h, false, now));
-}
-
 void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
                         mvpn_packet *packet, mvpn_time now)
 {
@@ -383,19 +370,8 @@ void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *h
             handle_destroy(relay, end, body, now);
         }
         break;
-    case MVPN_CMD_EXTEND:
-    case MVPN_CMD_EXTENDED:
-    case MVPN_CMD_RELAY_DATA:
-    case MVPN_CMD_RELAY_BEGIN:
-    case MVPN_CMD_RELAY_END:
-    case MVPN_CMD_RELAY_CONNECTED:
-    case MVPN_CMD_RELAY_DROP:
-    case MVPN_CMD_RELAY_PING:
-    case MVPN_CMD_RELAY_PONG:
-        mvpn_link_close(link, MVPN_REASON_PROTOCOL, now); /* they live inside layers only (§9) */
-        break;
     default:
-        tell_versions(relay, link, now);
+        mvpn_link_answer_unknown(link, now); /* DHT; the link itself refuses all else (§9) */
         break;
     }
     mvpn_packet_free(relay->cfg.pool, packet);

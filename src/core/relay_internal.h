@@ -123,7 +123,6 @@ typedef struct link_state {
     mvpn_bucket create;
     mvpn_bucket sessions;
     mvpn_bucket refusals;
-    bool version_told;
     mvpn_link *link;
     mvpn_list all; /* in mvpn_relay.link_states */
 } link_state;

@@ -135,10 +135,10 @@ static int on_command(struct session *s, const mvpn_packet *packet, const mvpn_h
     }
 }
 
-static void answer_versions(mvpn_link *link, mvpn_time now)
+void mvpn_link_answer_unknown(mvpn_link *link, mvpn_time now)
 {
     uint8_t body[2];
-    if (!link->has_sent_versions) {
+    if (link->state == LINK_OPEN && !link->has_sent_versions) {
         link->has_sent_versions = true;
         mvpn_store16(body, MVPN_LINK_VERSION);
         (void)transport_command(link->session, MVPN_CMD_VERSION_LIST, MVPN_BYTES_ARRAY(body), now);
@@ -169,7 +169,7 @@ static int on_message(struct session *s, const mvpn_packet *packet, const mvpn_h
         err = MVPN_E_PROTOCOL;
         break;
     case PLACE_UNKNOWN:
-        answer_versions(link, now);
+        mvpn_link_answer_unknown(link, now);
         break;
     }
     if (err == MVPN_E_PROTOCOL) {

@@ -100,6 +100,9 @@ void mvpn_links_local_changed(mvpn_links *links, mvpn_time now);
 /** Correct the idea of Unix time. */
 void mvpn_links_set_unix_offset(mvpn_links *links, int64_t unix_offset_us);
 
+/** Answer a command that the owner does not speak: VersionList, once a link. (§9) */
+void mvpn_link_answer_unknown(mvpn_link *link, mvpn_time now);
+
 /** Close one link (sends LinkClose); its CLOSED event follows. */
 void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now);
 
