@@ -44,11 +44,6 @@ enum mvpn_error {
 /** One English phrase for a result code; never NULL. */
 const char *mvpn_strerror(int code);
 
-static inline bool mvpn_error_is_drop(int code)
-{
-    return code <= -1 && code >= -19;
-}
-
 static inline bool mvpn_error_is_close(int code)
 {
     return code <= -20 && code >= -39;

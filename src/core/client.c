@@ -185,6 +185,8 @@ static void init_wish(const mvpn_client *client, mvpn_path_constraints *wish, mv
         .relax = client->cfg.relax,
         .family = client->cfg.env.family,
         .allow_private = client->cfg.allow_private,
+        .unix_now =
+            (uint64_t)(((int64_t)now + client->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S),
         .exit = client->has_exit ? &client->exit : NULL,
     };
     memcpy(wish->exit_country, client->cfg.exit_country, sizeof(wish->exit_country));

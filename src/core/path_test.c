@@ -399,8 +399,6 @@ static void test_view(void **state)
     add(&d);
     assert_int_equal(mvpn_view_count(view), 100);
     assert_string_equal(mvpn_view_find(view, &d.identity)->name, "fifty");
-    assert_ptr_equal(mvpn_view_find_name(view, "fifty"), mvpn_view_find(view, &d.identity));
-    assert_null(mvpn_view_find_name(view, "sixty"));
     d.sequence = 1;
     assert_int_equal(mvpn_view_add(view, &d), MVPN_E_EXPIRED);
     d.identity = id_of(1000);

@@ -80,16 +80,6 @@ const mvpn_descriptor *mvpn_view_find(const mvpn_view *view, const mvpn_ed25519_
     return find(view, identity);
 }
 
-const mvpn_descriptor *mvpn_view_find_name(const mvpn_view *view, const char *name)
-{
-    for (size_t i = 0; i < view->count; i++) {
-        if (strcmp(view->relays[i]->name, name) == 0) {
-            return view->relays[i];
-        }
-    }
-    return NULL;
-}
-
 size_t mvpn_view_count(const mvpn_view *view)
 {
     return view->count;

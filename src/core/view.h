@@ -25,8 +25,6 @@ MVPN_WUR int mvpn_view_add(mvpn_view *view, const mvpn_descriptor *descriptor);
 /** The descriptor of an identity, borrowed until the next change of the view; NULL if there is
  * none. */
 const mvpn_descriptor *mvpn_view_find(const mvpn_view *view, const mvpn_ed25519_pub *identity);
-/** By name; NULL if there is none. For fixed paths and for people. */
-const mvpn_descriptor *mvpn_view_find_name(const mvpn_view *view, const char *name);
 
 size_t mvpn_view_count(const mvpn_view *view);
 const mvpn_descriptor *mvpn_view_at(const mvpn_view *view, size_t index);

@@ -25,6 +25,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "io/addrwatch.h"
 #include "io/conntrack.h"
 #include "io/nat.h"
 #include "io/netlink.h"
@@ -555,13 +556,40 @@ static void test_exit_traffic(void **state)
     }
 }
 
+static void test_addresses_are_watched(void **state)
+{
+    (void)state;
+    mvpn_netlink *nl = NULL;
+    mvpn_prefix prefix;
+    uint32_t index = 0;
+    mvpn_fault fault;
+    int fd = mvpn_addrwatch_open();
+    assert_true(fd >= 0);
+    assert_false(mvpn_addrwatch_read(fd));
+    assert_int_equal(mvpn_netlink_open(&nl, &fault), 0);
+    assert_int_equal(mvpn_netlink_index(nl, "lo", &index, &fault), 0);
+    assert_int_equal(mvpn_prefix_parse("10.77.0.1/32", &prefix), 0);
+    assert_int_equal(mvpn_netlink_addr_add(nl, index, &prefix, &fault), 0);
+    assert_true(mvpn_addrwatch_read(fd));
+    assert_false(mvpn_addrwatch_read(fd));
+    assert_int_equal(mvpn_netlink_addr_del(nl, index, &prefix, &fault), 0);
+    assert_true(mvpn_addrwatch_read(fd));
+    mvpn_netlink_close(nl);
+    (void)close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prefix),          cmocka_unit_test(test_client_routing),
-        cmocka_unit_test(test_clash),           cmocka_unit_test(test_nat),
-        cmocka_unit_test(test_nat_after_crash), cmocka_unit_test(test_nat_names),
-        cmocka_unit_test(test_conntrack),       cmocka_unit_test(test_exit_traffic),
+        cmocka_unit_test(test_addresses_are_watched),
+        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_client_routing),
+        cmocka_unit_test(test_clash),
+        cmocka_unit_test(test_nat),
+        cmocka_unit_test(test_nat_after_crash),
+        cmocka_unit_test(test_nat_names),
+        cmocka_unit_test(test_conntrack),
+        cmocka_unit_test(test_exit_traffic),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

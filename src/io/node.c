@@ -1,7 +1,9 @@
 #include "io/node.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "io/addrwatch.h"
 #include "io/clock.h"
 #include "io/random.h"
 
@@ -14,6 +16,8 @@
 /* While more than this waits for a full socket, the TUN is not read: the host's own queue holds
  * back its senders. */
 #define BACKLOG_MAX 1024
+/* Addresses come and go in groups: links are told once in so long. */
+#define ADDRESS_PAUSE MVPN_S(1)
 
 typedef struct port {
     mvpn_node *node;
@@ -31,6 +35,10 @@ struct mvpn_node {
     port ports[2 * MVPN_UDP_FAMILIES];
     unsigned port_count;
     mvpn_loop_watch *tun_watch;
+    mvpn_loop_watch *address_watch;
+    int address_fd; /* -1: cannot be watched */
+    bool address_changed;
+    mvpn_time address_told;
     mvpn_packet_queue datagrams, from_tun;
     mvpn_node_event_fn *on_event;
     void *ctx;
@@ -63,6 +71,28 @@ static void tun_ready(void *ctx, unsigned events)
     if (mvpn_tun_read(node->tun, mvpn_engine_pool(node->engine), &node->from_tun, BATCH) < 0) {
         break_node(node);
     }
+}
+
+static void addresses_ready(void *ctx, unsigned events)
+{
+    mvpn_node *node = ctx;
+    (void)events;
+    node->address_changed |= mvpn_addrwatch_read(node->address_fd);
+}
+
+/* Tell the links; returns when to look again. */
+static mvpn_time tell_address_change(mvpn_node *node, mvpn_time now)
+{
+    if (!node->address_changed) {
+        return MVPN_TIME_NEVER;
+    }
+    if (now - node->address_told < ADDRESS_PAUSE) {
+        return node->address_told + ADDRESS_PAUSE;
+    }
+    node->address_changed = false;
+    node->address_told = now;
+    mvpn_links_local_changed(mvpn_engine_links(node->engine), now);
+    return MVPN_TIME_NEVER;
 }
 
 static void send_all(mvpn_node *node, mvpn_time now)
@@ -108,6 +138,7 @@ static void turn(void *ctx)
     mvpn_engine_event event;
     mvpn_packet_queue datagrams, from_tun;
     mvpn_time now = mvpn_clock_now();
+    mvpn_time again = tell_address_change(node, now);
     /* A read may bring more than was asked for; the engine's bounds are per slice, and each slice
      * is sent. */
     do {
@@ -123,7 +154,7 @@ static void turn(void *ctx)
             node->on_event(node->ctx, &event);
         }
     }
-    mvpn_loop_set_deadline(node->loop, mvpn_engine_deadline(node->engine));
+    mvpn_loop_set_deadline(node->loop, mvpn_time_min(mvpn_engine_deadline(node->engine), again));
 }
 
 static int watch_port(mvpn_node *node, mvpn_udp *udp, enum mvpn_udp_family family)
@@ -149,6 +180,12 @@ static int watch_all(mvpn_node *node)
     if (r == 0 && node->tun != NULL) {
         r = mvpn_loop_watch_fd(node->loop, mvpn_tun_fd(node->tun), MVPN_LOOP_READABLE, tun_ready,
                                node, &node->tun_watch);
+    }
+    /* Without it a host that moves is found by path checks alone. */
+    node->address_fd = mvpn_addrwatch_open();
+    if (r == 0 && node->address_fd >= 0) {
+        r = mvpn_loop_watch_fd(node->loop, node->address_fd, MVPN_LOOP_READABLE, addresses_ready,
+                               node, &node->address_watch);
     }
     return r;
 }
@@ -199,6 +236,7 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
     }
     node->loop = options->loop;
+    node->address_fd = -1;
     node->tun = options->tun;
     node->on_event = options->on_event;
     node->ctx = options->ctx;
@@ -243,6 +281,10 @@ void mvpn_node_free(mvpn_node *node)
         mvpn_loop_unwatch(node->ports[i].watch);
     }
     mvpn_loop_unwatch(node->tun_watch);
+    mvpn_loop_unwatch(node->address_watch);
+    if (node->address_fd >= 0) {
+        (void)close(node->address_fd);
+    }
     mvpn_loop_on_turn(node->loop, NULL, NULL);
     mvpn_engine_free(node->engine);
     mvpn_udp_free(node->dns);
@@ -253,14 +295,4 @@ void mvpn_node_free(mvpn_node *node)
 mvpn_engine *mvpn_node_engine(mvpn_node *node)
 {
     return node->engine;
-}
-
-const mvpn_udp_stats *mvpn_node_udp_stats(const mvpn_node *node)
-{
-    return mvpn_udp_get_stats(node->udp);
-}
-
-void mvpn_node_local_changed(mvpn_node *node)
-{
-    mvpn_links_local_changed(mvpn_engine_links(node->engine), mvpn_clock_now());
 }

@@ -37,8 +37,5 @@ MVPN_WUR int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mv
 void mvpn_node_free(mvpn_node *node);
 
 mvpn_engine *mvpn_node_engine(mvpn_node *node);
-const mvpn_udp_stats *mvpn_node_udp_stats(const mvpn_node *node);
-/** The local network changed (an address came or went): links find their paths anew. */
-void mvpn_node_local_changed(mvpn_node *node);
 
 #endif

@@ -365,6 +365,18 @@ static void guards_are_kept(uint64_t seed)
     say("two hours cut off: at most %zu of 30 relays tried as guards", most);
 }
 
+/* Relays whose descriptors have run out are in no path. */
+static void expired_relays(uint64_t seed)
+{
+    sim *w = sim_standard(seed, 4, 2, 3);
+    sim_node *client = sim_client(w);
+    client->config.unix_offset_us += INT64_C(5) * 365 * 86400 * 1000000;
+    sim_start(client);
+    CHECK(!sim_connect(client, MVPN_S(20)));
+    CHECK(client->blocked > 0);
+    sim_free(w);
+}
+
 int main(int argc, char **argv)
 {
     static const scenario scenarios[] = {
@@ -379,6 +391,7 @@ int main(int argc, char **argv)
         {"reasons_do_not_cross", reasons_do_not_cross},
         {"client_reason_does_not_cross", client_reason_does_not_cross},
         {"guards_are_kept", guards_are_kept},
+        {"expired_relays", expired_relays},
     };
     return scenario_main(argc, argv, scenarios, MVPN_ARRAY_LEN(scenarios));
 }

@@ -1,0 +1,45 @@
+#include "io/addrwatch.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int mvpn_addrwatch_open(void)
+{
+    struct sockaddr_nl groups = {
+        .nl_family = AF_NETLINK,
+        .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR,
+    };
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&groups, sizeof(groups)) != 0) {
+        int err = errno;
+        (void)close(fd);
+        errno = err;
+        return -1;
+    }
+    return fd;
+}
+
+bool mvpn_addrwatch_read(int fd)
+{
+    uint8_t buf[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
+    bool changed = false;
+    for (;;) {
+        ssize_t n = recv(fd, buf, sizeof(buf), 0);
+        if (n < 0 && errno == ENOBUFS) {
+            changed = true; /* more than the socket could hold */
+            continue;
+        }
+        if (n <= 0) {
+            return changed;
+        }
+        uint32_t left = (uint32_t)n;
+        for (struct nlmsghdr *m = (struct nlmsghdr *)buf; NLMSG_OK(m, left);
+             m = NLMSG_NEXT(m, left)) {
+            changed |= m->nlmsg_type == RTM_NEWADDR || m->nlmsg_type == RTM_DELADDR;
+        }
+    }
+}
