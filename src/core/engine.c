@@ -3,10 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crypto/hash.h"
+
 struct mvpn_engine {
     mvpn_aead *aead;
     mvpn_rng rng;
     mvpn_packet_pool pool;
+    mvpn_trust trust;
     mvpn_view *view;
     mvpn_links *links;
     mvpn_relay *relay;   /* NULL for a client */
@@ -106,6 +109,21 @@ static void make_realm(const mvpn_engine_config *config, mvpn_realm *ret)
     }
 }
 
+static int view_create(mvpn_engine *e, const mvpn_engine_config *config, const mvpn_realm *realm)
+{
+    mvpn_view_config vc = {
+        .trust = &e->trust,
+        .relax = config->client == NULL ? 0 : config->client->relax,
+    };
+    e->trust.network_id = realm->network_id;
+    e->trust.network_pub = config->network_pub;
+    e->trust.closed = config->closed;
+    const mvpn_bytes seed = MVPN_BYTES_ARRAY(config->seed);
+    mvpn_blake3_derive(vc.sample_key, sizeof(vc.sample_key), "meshvpn engine view sample", &seed,
+                       1);
+    return mvpn_view_new(&vc, &e->view);
+}
+
 int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine **ret,
                     mvpn_policy_error *ret_error)
 {
@@ -125,7 +143,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     size_t packets = config->packet_count == 0 ? MVPN_ENGINE_PACKETS : config->packet_count;
     int r = mvpn_packet_pool_init(&e->pool, packets);
     r = r != 0 ? r : mvpn_aead_new(config->backend, &e->aead);
-    r = r != 0 ? r : mvpn_view_new(&e->view);
+    r = r != 0 ? r : view_create(e, config, &realm);
     r = r != 0 ? r : links_create(e, config, &realm, now);
     if (config->is_relay) {
         r = r != 0 || config->exit == NULL ? r : exit_create(e, config->exit, ret_error);

@@ -10,13 +10,15 @@
 #define NOW 1500000u
 
 static mvpn_view *view;
+static const mvpn_trust trust;
 static mvpn_rng rng;
 
 static int setup(void **state)
 {
     (void)state;
     mvpn_rng_init_test(&rng, 3);
-    return mvpn_view_new(&view);
+    const mvpn_view_config config = {.trust = &trust};
+    return mvpn_view_new(&config, &view);
 }
 
 static int teardown(void **state)

@@ -4,15 +4,24 @@
 #include <string.h>
 
 struct mvpn_view {
+    mvpn_view_config config;
     mvpn_descriptor **relays;
     size_t count;
     size_t size;
 };
 
-int mvpn_view_new(mvpn_view **ret)
+int mvpn_view_new(const mvpn_view_config *config, mvpn_view **ret)
 {
-    *ret = calloc(1, sizeof(**ret));
-    return *ret == NULL ? MVPN_E_NOMEM : 0;
+    mvpn_view *view = calloc(1, sizeof(*view));
+    if (view == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    view->config = *config;
+    if (view->config.max == 0) {
+        view->config.max = MVPN_VIEW_MAX;
+    }
+    *ret = view;
+    return 0;
 }
 
 void mvpn_view_free(mvpn_view *view)
@@ -62,7 +71,7 @@ int mvpn_view_add(mvpn_view *view, const mvpn_descriptor *descriptor)
         *old = *descriptor;
         return 0;
     }
-    if (view->count >= MVPN_VIEW_MAX) {
+    if (view->count >= view->config.max) {
         return MVPN_E_LIMIT;
     }
     mvpn_descriptor *copy = malloc(sizeof(*copy));

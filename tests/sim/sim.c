@@ -386,7 +386,11 @@ static void start_puppet(sim_node *n)
     mvpn_links_config lc = n->config.link_limits;
     must(mvpn_packet_pool_init(&n->pool, n->config.packet_count));
     must(mvpn_aead_new(n->config.backend, &n->aead));
-    must(mvpn_view_new(&n->view));
+    n->trust.network_id = n->world->network_id;
+    n->trust.network_pub = n->config.network_pub;
+    n->trust.closed = n->config.closed;
+    const mvpn_view_config vc = {.trust = &n->trust};
+    must(mvpn_view_new(&vc, &n->view));
     mvpn_rng_init(&n->rng, n->config.seed);
     lc.aead = n->aead;
     lc.rng = &n->rng;

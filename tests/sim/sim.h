@@ -68,6 +68,7 @@ struct sim_node {
     mvpn_aead *aead;
     mvpn_rng rng;
     mvpn_packet_pool pool;
+    mvpn_trust trust;
     mvpn_view *view;
 
     mvpn_time deadline;
