@@ -10,12 +10,19 @@
 #include "io/keyfile.h"
 #include "io/settings.h"
 
+#pragma weak mvpn_revocations_decode
+
 struct loading {
     mvpn_network_file *file;
     bool has_mode;
     bool has_key;
     bool has_secret;
-    unsigned relay_lines[MVPN_NETWORK_RELAYS_MAX]; /* they are verified when all keys are known */
+    /* Verified when all keys are known. */
+    unsigned relay_lines[MVPN_NETWORK_RELAYS_MAX];
+    unsigned entry_lines[MVPN_NETWORK_ENTRIES_MAX];
+    uint8_t revocations[MVPN_REVOCATIONS_LEN_MAX];
+    size_t revocations_len; /* 0 = none */
+    unsigned revocations_line;
 };
 
 static int decode_key(const char *text, uint8_t out[static 32], mvpn_fault *why)
@@ -109,6 +116,121 @@ static int set_anchor(void *target, const mvpn_setting_value *v, mvpn_fault *why
     return decode_key(v->text, f->anchors[f->anchor_count++].b, why);
 }
 
+static int set_entry(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    struct loading *l = target;
+    mvpn_network_file *f = l->file;
+    uint8_t bytes[MVPN_DHT_CONTACT6_LEN];
+    size_t n = 0;
+    if (f->entry_count == MVPN_NETWORK_ENTRIES_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "more than %d entries", MVPN_NETWORK_ENTRIES_MAX);
+    }
+    int rc = mvpn_base64_decode(v->text, bytes, sizeof(bytes), &n);
+    if (rc == 0) {
+        rc = mvpn_dht_contact_decode(&f->entries[f->entry_count], mvpn_bytes_of(bytes, n));
+    }
+    if (rc != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              rc == MVPN_E_POLICY
+                                  ? "entry %zu was altered: its id is not of its address. Copy the "
+                                    "entry again, or remove it"
+                                  : "entry %zu is not an entry. Copy it again, or remove it",
+                              f->entry_count + 1);
+    }
+    l->entry_lines[f->entry_count++] = v->line;
+    return 0;
+}
+
+bool mvpn_network_url_is_valid(const char *url)
+{
+    size_t len = strlen(url);
+    const char *host = strncmp(url, "https://", 8) == 0  ? url + 8
+                       : strncmp(url, "http://", 7) == 0 ? url + 7
+                                                         : "";
+    if (len > MVPN_NETWORK_URL_MAX || host[0] == '\0' || host[0] == '/') {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (url[i] <= ' ' || url[i] > '~' || strchr("\"\\$'`", url[i]) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int set_discovery(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_network_file *f = ((struct loading *)target)->file;
+    size_t len = strlen(v->text);
+    if (f->discovery_count == MVPN_NETWORK_DISCOVERY_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d are possible",
+                              MVPN_NETWORK_DISCOVERY_MAX);
+    }
+    if (!mvpn_network_url_is_valid(v->text)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is no URL. Write it as https://meshvpn.example.org",
+                              v->text);
+    }
+    while (v->text[len - 1] == '/') {
+        len--;
+    }
+    memcpy(f->discovery[f->discovery_count++], v->text, len);
+    return 0;
+}
+
+bool mvpn_network_dns_is_valid(const char *name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+    if (strlen(name) > MVPN_NETWORK_DNS_MAX) {
+        return false;
+    }
+    for (;;) {
+        size_t label = strspn(name, allowed);
+        if (label == 0 || label > 63 || (name[label] != '.' && name[label] != '\0')) {
+            return false;
+        }
+        if (name[label] == '\0') {
+            return true;
+        }
+        name += label + 1;
+    }
+}
+
+static int set_dns(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_network_file *f = ((struct loading *)target)->file;
+    if (!mvpn_network_dns_is_valid(v->text)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is no name of DNS. Write it as entries.example.org",
+                              v->text);
+    }
+    memcpy(f->dns, v->text, strlen(v->text) + 1);
+    return 0;
+}
+
+static int set_lan_discovery(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((struct loading *)target)->file->lan_discovery = v->flag;
+    return 0;
+}
+
+static int set_revocations(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    struct loading *l = target;
+    l->revocations_line = v->line;
+    if (mvpn_base64_decode(v->text, l->revocations, sizeof(l->revocations), &l->revocations_len) !=
+            0 ||
+        l->revocations_len == 0) {
+        return mvpn_fault_set(
+            why, MVPN_E_CONFIG,
+            "not a revocation list. Copy the line again from the network file you "
+            "were given, or remove it: running nodes have it");
+    }
+    return 0;
+}
+
 static int grow(mvpn_network_file *f)
 {
     /* In steps of 32: a small network's file costs 70 KB. */
@@ -152,7 +274,15 @@ static const mvpn_setting settings[] = {
     {"allow_private", MVPN_SETTING_BOOL, 1, set_allow_private, "false",
      "Relays may have private addresses."},
     {"relax", MVPN_SETTING_LIST, 1, set_relax, "{}", "Path rules that do not hold here."},
-    {"anchors", MVPN_SETTING_LIST, 1, set_anchor, "{}", "Pinned identities (reserved)."},
+    {"anchors", MVPN_SETTING_LIST, 1, set_anchor, "{}",
+     "Identities that an open network vouches for."},
+    {"entries", MVPN_SETTING_LIST, 1, set_entry, "{}", "Bootstrap nodes to begin with."},
+    {"discovery", MVPN_SETTING_LIST, 1, set_discovery, "{}", "URLs of discovery nodes."},
+    {"dns", MVPN_SETTING_TEXT, 1, set_dns, "none", "Name whose TXT records name entries."},
+    {"lan_discovery", MVPN_SETTING_BOOL, 1, set_lan_discovery, "false",
+     "Ask the local network for entries too; shows it that somebody runs MeshVPN."},
+    {"revocations", MVPN_SETTING_TEXT, 1, set_revocations, "none",
+     "Signed list of revoked memberships."},
     {"relays", MVPN_SETTING_LIST, 1, set_relay, "{}", "Descriptors of the relays."},
 };
 
@@ -230,6 +360,45 @@ static int verify_relays(const char *path, struct loading *l, uint64_t unix_now,
     return 0;
 }
 
+static int verify_entries(const char *path, const struct loading *l, mvpn_fault *fault)
+{
+    const mvpn_network_file *f = l->file;
+    char text[MVPN_ADDR_STRLEN];
+    for (size_t i = 0; i < f->entry_count; i++) {
+        if (!f->allow_private && !mvpn_addr_is_public(&f->entries[i].addr)) {
+            return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                                  "%s:%u: entries: entry %zu (%s) has a private address. Set "
+                                  "allow_private = true if this network lives in a private one",
+                                  path, l->entry_lines[i], i + 1,
+                                  mvpn_addr_format(&f->entries[i].addr, text));
+        }
+    }
+    return 0;
+}
+
+static int verify_revocations(const char *path, struct loading *l, mvpn_fault *fault)
+{
+    mvpn_network_file *f = l->file;
+    if (l->revocations_len == 0) {
+        return 0;
+    }
+    int rc = f->is_closed
+                 ? mvpn_revocations_decode(&f->revocations,
+                                           mvpn_bytes_of(l->revocations, l->revocations_len),
+                                           &f->network_id, &f->network_pub)
+                 : MVPN_E_POLICY;
+    if (rc == 0) {
+        return 0;
+    }
+    return mvpn_fault_set(
+        fault, MVPN_E_CONFIG, "%s:%u: revocations: %s", path, l->revocations_line,
+        rc == MVPN_E_POLICY ? "an open network has no memberships to revoke. Remove the line"
+        : rc == MVPN_E_AUTH ? "the list is not signed by this network's key. Copy the line again, "
+                              "or remove it: running nodes have it"
+                            : "not a revocation list. Copy the line again, or remove it: running "
+                              "nodes have it");
+}
+
 static int check(const char *path, struct loading *l, uint64_t unix_now, mvpn_fault *fault)
 {
     mvpn_network_file *f = l->file;
@@ -253,7 +422,11 @@ static int check(const char *path, struct loading *l, uint64_t unix_now, mvpn_fa
                               path);
     }
     mvpn_network_id(&f->network_id, &f->network_pub);
-    return verify_relays(path, l, unix_now, fault);
+    int rc = verify_entries(path, l, fault);
+    if (rc == 0) {
+        rc = verify_revocations(path, l, fault);
+    }
+    return rc == 0 ? verify_relays(path, l, unix_now, fault) : rc;
 }
 
 /* Whether others may read it matters only if there is a secret in it: known after parsing. */
@@ -308,7 +481,7 @@ static void write_relays(FILE *out, const mvpn_network_file *f)
             out, "%s\n    # %s\n    \"%s\"", i > 0 ? "," : "", who(d),
             mvpn_base64_encode(base64, sizeof(base64), mvpn_bytes_of(d->encoded, d->encoded_len)));
     }
-    (void)fprintf(out, "%s}\n", f->relay_count > 0 ? "\n" : "");
+    (void)fprintf(out, "\n}\n");
 }
 
 static void write_relax(FILE *out, const mvpn_network_file *f)
@@ -324,6 +497,45 @@ static void write_relax(FILE *out, const mvpn_network_file *f)
     (void)fprintf(out, "}\n");
 }
 
+static void write_entries(FILE *out, const mvpn_network_file *f)
+{
+    uint8_t bytes[MVPN_DHT_CONTACT6_LEN];
+    char base64[MVPN_BASE64_LEN(MVPN_DHT_CONTACT6_LEN)], text[MVPN_ADDR_STRLEN];
+    (void)fprintf(out, "entries = {");
+    for (size_t i = 0; i < f->entry_count; i++) {
+        size_t n = mvpn_dht_contact_encode(bytes, sizeof(bytes), &f->entries[i]);
+        (void)fprintf(out, "%s\n    # %s\n    \"%s\"", i > 0 ? "," : "",
+                      mvpn_addr_format(&f->entries[i].addr, text),
+                      mvpn_base64_encode(base64, sizeof(base64), mvpn_bytes_of(bytes, n)));
+    }
+    (void)fprintf(out, "\n}\n");
+}
+
+/* Where to begin, and who does not belong here any more. */
+static void write_bootstrapping(FILE *out, const mvpn_network_file *f)
+{
+    char base64[MVPN_BASE64_LEN(MVPN_REVOCATIONS_LEN_MAX)];
+    if (f->entry_count > 0) {
+        write_entries(out, f);
+    }
+    for (size_t i = 0; i < f->discovery_count; i++) {
+        (void)fprintf(out, "%s\"%s\"%s", i == 0 ? "discovery = {" : ", ", f->discovery[i],
+                      i + 1 == f->discovery_count ? "}\n" : "");
+    }
+    if (f->dns[0] != '\0') {
+        (void)fprintf(out, "dns = \"%s\"\n", f->dns);
+    }
+    if (f->lan_discovery) {
+        (void)fprintf(out, "lan_discovery = true\n");
+    }
+    if (f->revocations.sequence != 0) {
+        (void)fprintf(
+            out, "revocations = \"%s\"\n",
+            mvpn_base64_encode(base64, sizeof(base64),
+                               mvpn_bytes_of(f->revocations.encoded, f->revocations.encoded_len)));
+    }
+}
+
 static void write_all(FILE *out, const mvpn_network_file *f)
 {
     char base64[MVPN_BASE64_LEN(32)];
@@ -332,7 +544,10 @@ static void write_all(FILE *out, const mvpn_network_file *f)
         (void)fprintf(out, "# It holds the network's secret: give it to members only, and keep it "
                            "private (chmod 600).\n");
     }
-    (void)fprintf(out, "name = \"%s\"\nmode = %s\n", f->name, f->is_closed ? "closed" : "open");
+    if (f->name[0] != '\0') {
+        (void)fprintf(out, "name = \"%s\"\n", f->name);
+    }
+    (void)fprintf(out, "mode = %s\n", f->is_closed ? "closed" : "open");
     (void)fprintf(out, "network_key = \"%s\"\n",
                   mvpn_base64_encode(base64, sizeof(base64), MVPN_BYTES_ARRAY(f->network_pub.b)));
     if (f->is_closed) {
@@ -352,7 +567,10 @@ static void write_all(FILE *out, const mvpn_network_file *f)
                       mvpn_base64_encode(base64, sizeof(base64), MVPN_BYTES_ARRAY(f->anchors[i].b)),
                       i + 1 == f->anchor_count ? "}\n" : "");
     }
-    write_relays(out, f);
+    write_bootstrapping(out, f);
+    if (f->relay_count > 0) {
+        write_relays(out, f);
+    }
 }
 
 int mvpn_network_file_save(const char *path, const mvpn_network_file *file, mvpn_fault *fault)
@@ -391,6 +609,31 @@ int mvpn_network_file_put(mvpn_network_file *file, const mvpn_descriptor *d)
         file->relays[file->relay_count++] = *d;
     }
     return rc;
+}
+
+int mvpn_network_file_put_entry(mvpn_network_file *file, const mvpn_dht_contact *entry)
+{
+    for (size_t i = 0; i < file->entry_count; i++) {
+        if (mvpn_addr_eq(&file->entries[i].addr, &entry->addr)) {
+            file->entries[i] = *entry;
+            return 0;
+        }
+    }
+    if (file->entry_count == MVPN_NETWORK_ENTRIES_MAX) {
+        return MVPN_E_LIMIT;
+    }
+    file->entries[file->entry_count++] = *entry;
+    return 0;
+}
+
+void mvpn_network_file_trust(const mvpn_network_file *file, mvpn_trust *ret)
+{
+    *ret = (mvpn_trust){.network_id = file->network_id,
+                        .network_pub = file->network_pub,
+                        .closed = file->is_closed,
+                        .anchor_count = file->anchor_count,
+                        .revocations = file->revocations};
+    memcpy(ret->anchors, file->anchors, sizeof(ret->anchors));
 }
 
 const mvpn_descriptor *mvpn_network_file_find(const mvpn_network_file *file, const char *wanted)
