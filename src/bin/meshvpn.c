@@ -40,8 +40,9 @@ static const char usage[] =
     "      SOCKET is the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET ", else the only\n"
     "      one in " MVPN_CONFIG_RUN_DIR ").\n"
     "\n"
-    "  meshvpn config check relay|exit|client FILE\n"
+    "  meshvpn config check KIND FILE\n"
     "      Read a configuration and the network file it names; say what is wrong with them.\n"
+    "      KIND is relay, exit, client, bootstrap or discovery.\n"
     "\n"
     "  meshvpn config docs\n"
     "      Print all keys of the configuration files.\n"
@@ -402,15 +403,15 @@ static int command_config(int argc, char **argv)
     }
     if (argc != 3 || strcmp(argv[0], "check") != 0) {
         return fail_usage(
-            "write: meshvpn config check relay|exit|client FILE, or meshvpn config docs");
+            "write: meshvpn config check KIND FILE, or meshvpn config docs");
     }
-    for (unsigned bit = 0; bit < 3; bit++) {
+    for (unsigned bit = 0; bit < MVPN_CONFIG_KINDS; bit++) {
         enum mvpn_config_kind kind = (enum mvpn_config_kind)(1u << bit);
         if (strcmp(argv[1], mvpn_config_kind_name(kind)) == 0) {
             return check_config(kind, argv[2]);
         }
     }
-    return fail_usage("'%s' is no kind of configuration: relay, exit or client", argv[1]);
+    return fail_usage("'%s' is no kind of configuration: relay, exit, client, bootstrap or discovery", argv[1]);
 }
 
 int main(int argc, char **argv)

@@ -6,25 +6,32 @@
 #include "base/error.h"
 #include "exit/policy.h"
 #include "io/file.h"
+#include "io/keyfile.h"
 #include "io/settings.h"
 
 #define RELAY MVPN_CONFIG_RELAY
 #define EXIT MVPN_CONFIG_EXIT
 #define CLIENT MVPN_CONFIG_CLIENT
-#define NODE (RELAY | EXIT)
+#define DISCOVERY MVPN_CONFIG_DISCOVERY
+#define RELAYS (RELAY | EXIT)
+#define NODE (RELAYS | MVPN_CONFIG_BOOTSTRAP | DISCOVERY)
 #define ALL (NODE | CLIENT)
 
 #define DEFAULT_PORT 443
 #define DEFAULT_MARK 0x4d56
 #define DNS_PORT 53
+#define HTTP_PORT 8080
 
-static const char *const kind_names[] = {"relay", "exit", "client"};
+static const char *const kind_names[MVPN_CONFIG_KINDS] = {"relay", "exit", "client", "bootstrap",
+                                                          "discovery"};
 
 const char *mvpn_config_kind_name(enum mvpn_config_kind kind)
 {
-    return kind == MVPN_CONFIG_RELAY  ? kind_names[0]
-           : kind == MVPN_CONFIG_EXIT ? kind_names[1]
-                                      : kind_names[2];
+    unsigned bit = 0;
+    while (bit + 1 < MVPN_CONFIG_KINDS && (unsigned)kind >> bit != 1) {
+        bit++;
+    }
+    return kind_names[bit];
 }
 
 /* --- setters --- */
@@ -61,6 +68,12 @@ static int set_run_dir(void *target, const mvpn_setting_value *v, mvpn_fault *wh
 {
     mvpn_config *c = target;
     return set_path(c->run_dir, sizeof(c->run_dir), v, why);
+}
+
+static int set_state_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->state_dir, sizeof(c->state_dir), v, why);
 }
 
 static int set_control_socket(void *target, const mvpn_setting_value *v, mvpn_fault *why)
@@ -190,6 +203,67 @@ static int set_bandwidth(void *target, const mvpn_setting_value *v, mvpn_fault *
 {
     /* 4,294,967 Mbit/s is what fits the descriptor's kbit/s. */
     return set_number(&((mvpn_config *)target)->relay.bandwidth_mbit, v, 1, 4000000, why);
+}
+
+static int set_provider(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    if (!mvpn_provider_is_valid(v->text)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "1 to %d printable ASCII characters are expected",
+                              MVPN_PROVIDER_MAX);
+    }
+    memcpy(((mvpn_config *)target)->relay.provider, v->text, strlen(v->text) + 1);
+    return 0;
+}
+
+static int set_family(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_relay *r = &((mvpn_config *)target)->relay;
+    mvpn_ed25519_pub identity;
+    size_t n = 0, at = r->family_count;
+    if (mvpn_base64_decode(v->text, identity.b, sizeof(identity.b), &n) != 0 ||
+        n != sizeof(identity.b)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is not an identity (44 characters of base64). See them with "
+                              "meshvpn-bootstrap show",
+                              v->text);
+    }
+    if (r->family_count == MVPN_DESCRIPTOR_FAMILY_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d identities are possible",
+                              MVPN_DESCRIPTOR_FAMILY_MAX);
+    }
+    for (size_t i = 0; i < r->family_count; i++) {
+        if (memcmp(r->family[i].b, identity.b, sizeof(identity.b)) == 0) {
+            return bad(why, "an identity is named twice. Remove one of the two");
+        }
+    }
+    /* Ascending, as the descriptor wants them. */
+    for (; at > 0 && memcmp(r->family[at - 1].b, identity.b, sizeof(identity.b)) > 0; at--) {
+        r->family[at] = r->family[at - 1];
+    }
+    r->family[at] = identity;
+    r->family_count++;
+    return 0;
+}
+
+static int set_http_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_addr a;
+    if (mvpn_addr_parse(v->text, &a) != 0 || a.port == 0) {
+        return mvpn_fault_set(
+            why, MVPN_E_CONFIG,
+            "'%.60s' is not an address with a port. Write it as 127.0.0.1:8080 or "
+            "[::1]:8080",
+            v->text);
+    }
+    ((mvpn_config *)target)->discovery.http_listen = a;
+    return 0;
+}
+
+static int set_measure(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->discovery.measure = v->flag;
+    return 0;
 }
 
 static int set_country_code(char out[static 3], const mvpn_setting_value *v, mvpn_fault *why)
@@ -433,19 +507,29 @@ static const mvpn_setting settings[] = {
      "The network file that meshvpn-bootstrap wrote."},
     {"key_dir", TEXT, ALL, set_key_dir, MVPN_CONFIG_KEY_DIR,
      "Directory of the node's keys and certificates. A client has none and does not read it."},
-    {"listen", LIST, ALL, set_listen, "relay, exit: {\"0.0.0.0:443\"}; client: {\"0.0.0.0:0\", \"[::]:0\"}",
+    {"listen", LIST, ALL, set_listen, "{\"0.0.0.0:443\"}; client: {\"0.0.0.0:0\", \"[::]:0\"}",
      "Local UDP addresses, at most one per family. Port 0 (clients only) lets the system choose."},
     {"control_socket", TEXT, ALL, set_control_socket, MVPN_CONFIG_CONTROL_SOCKET,
      "Unix socket at which `meshvpn status` asks."},
     {"run_dir", TEXT, ALL, set_run_dir, MVPN_CONFIG_RUN_DIR,
      "Directory for what must be taken back after a crash."},
+    {"state_dir", TEXT, ALL, set_state_dir, MVPN_CONFIG_STATE_DIR,
+     "Directory for what is learnt and kept: the list of relays, a client's guards."},
     {"log_level", TEXT, ALL, set_log_level, "info", "error, warn, info or debug."},
 
     {"name", TEXT, NODE, set_name, "none", "Name in the descriptor: 1 to 24 of a-z, 0-9 and -."},
     {"address", LIST, NODE, set_address, "{}",
      "Addresses that others reach this node at, each with its port; at most 4."},
-    {"bandwidth_mbit", NUMBER, NODE, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
-    {"country", TEXT, NODE, set_country, "not said", "Declared country, two upper-case letters."},
+    {"bandwidth_mbit", NUMBER, RELAYS, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
+    {"country", TEXT, RELAYS, set_country, "not said", "Declared country, two upper-case letters."},
+    {"provider", TEXT, RELAYS, set_provider, "not said",
+     "Who runs the host, such as the hosting company: no path takes two relays of one provider."},
+    {"family", LIST, RELAYS, set_family, "{}",
+     "Identities of relays under the same operator, at most 4: no path takes two of them."},
+
+    {"http_listen", TEXT, DISCOVERY, set_http_listen, "127.0.0.1:8080",
+     "Where the HTTP interface listens (TCP); put a web server with HTTPS before it."},
+    {"measure", BOOL, DISCOVERY, set_measure, "true", "Measure the bandwidth of relays."},
 
     {"tun_name", TEXT, EXIT | CLIENT, set_tun_name, "exit: mvpnexit0; client: mvpn0",
      "Name of the TUN interface that the program makes."},
@@ -491,6 +575,7 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     copy_text(ret->key_dir, sizeof(ret->key_dir), MVPN_CONFIG_KEY_DIR);
     copy_text(ret->run_dir, sizeof(ret->run_dir), MVPN_CONFIG_RUN_DIR);
     copy_text(ret->control_socket, sizeof(ret->control_socket), MVPN_CONFIG_CONTROL_SOCKET);
+    copy_text(ret->state_dir, sizeof(ret->state_dir), MVPN_CONFIG_STATE_DIR);
     ret->listen[0] = (mvpn_addr){.family = 4, .port = DEFAULT_PORT};
     ret->listen_count = 1;
     if (kind == MVPN_CONFIG_CLIENT) {
@@ -503,6 +588,8 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     ret->exit.pool_v6 =
         (mvpn_prefix){{.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x00, 0x0e}}, 64};
     copy_text(ret->client.tun_name, sizeof(ret->client.tun_name), "mvpn0");
+    ret->discovery.http_listen = (mvpn_addr){.family = 4, .port = HTTP_PORT, .ip = {127, 0, 0, 1}};
+    ret->discovery.measure = true;
     ret->client.hops = 3;
     ret->client.size_policy = MVPN_SIZE_CLASSES;
     ret->client.routes_all = true;
@@ -564,6 +651,9 @@ static int resolve_all(mvpn_config *c, const char *path, mvpn_fault *fault)
     }
     if (rc == 0) {
         rc = resolve(c->run_dir, sizeof(c->run_dir), path, "run_dir", fault);
+    }
+    if (rc == 0) {
+        rc = resolve(c->state_dir, sizeof(c->state_dir), path, "state_dir", fault);
     }
     if (rc == 0) {
         rc = resolve(c->control_socket, sizeof(c->control_socket), path, "control_socket", fault);
@@ -655,9 +745,9 @@ void mvpn_config_write_docs(FILE *out)
         "# Configuration\n\n"
         "<!-- Made by `meshvpn config docs` from the table in src/io/config.c; a test compares. "
         "-->\n\n"
-        "One text file per program: `/etc/meshvpn/relay.conf`, `exit.conf` or `client.conf`, or "
-        "what "
-        "`--config` names.\n"
+        "One text file per program: `/etc/meshvpn/relay.conf`, `exit.conf`, `bootstrap.conf`, "
+        "`discovery.conf` or\n"
+        "`client.conf`, or what `--config` names.\n"
         "Every key is optional. An unknown key, a key given twice and a bad value are errors, told "
         "with file and line;\n"
         "`--check` reads the file, says what it finds and starts nothing. `examples/` has a file "
@@ -677,8 +767,10 @@ void mvpn_config_write_docs(FILE *out)
         "An empty list is the default.\n",
         out);
     write_section(out, "All programs", ALL);
-    write_section(out, "Relays and exits", NODE);
+    write_section(out, "All but clients", NODE);
+    write_section(out, "Relays and exits", RELAYS);
     write_section(out, "Exits and clients", EXIT | CLIENT);
     write_section(out, "Exits", EXIT);
+    write_section(out, "Discovery nodes", DISCOVERY);
     write_section(out, "Clients", CLIENT);
 }

@@ -21,6 +21,7 @@
 #define MVPN_CONFIG_NETWORK_FILE "/etc/meshvpn/network.conf"
 #define MVPN_CONFIG_KEY_DIR "/etc/meshvpn"
 #define MVPN_CONFIG_RUN_DIR "/run/meshvpn"
+#define MVPN_CONFIG_STATE_DIR "/var/lib/meshvpn"
 #define MVPN_CONFIG_CONTROL_SOCKET "/run/meshvpn/control.sock"
 
 /* One UDP socket per address family. */
@@ -37,7 +38,10 @@ enum mvpn_config_kind {
     MVPN_CONFIG_RELAY = 1 << 0,
     MVPN_CONFIG_EXIT = 1 << 1,
     MVPN_CONFIG_CLIENT = 1 << 2,
+    MVPN_CONFIG_BOOTSTRAP = 1 << 3,
+    MVPN_CONFIG_DISCOVERY = 1 << 4,
 };
+#define MVPN_CONFIG_KINDS 5
 
 enum mvpn_config_ipv6 {
     MVPN_IPV6_AUTO, /* if the host has a route */
@@ -45,14 +49,22 @@ enum mvpn_config_ipv6 {
     MVPN_IPV6_NO,
 };
 
-/* Of relays and exits: what their descriptor says; used when it is made anew. */
+/* Of all but clients: what the node's descriptor says of it. */
 typedef struct mvpn_config_relay {
     char name[MVPN_NAME_MAX + 1]; /* "" = none */
     unsigned address_count;
     mvpn_addr addresses[MVPN_DESCRIPTOR_ADDRESSES_MAX];
-    uint32_t bandwidth_mbit; /* 0 = not said */
-    char country[3];         /* "" = not said */
+    uint32_t bandwidth_mbit;              /* 0 = not said */
+    char country[3];                      /* "" = not said */
+    char provider[MVPN_PROVIDER_MAX + 1]; /* "" = not said */
+    unsigned family_count;
+    mvpn_ed25519_pub family[MVPN_DESCRIPTOR_FAMILY_MAX]; /* ascending */
 } mvpn_config_relay;
+
+typedef struct mvpn_config_discovery {
+    mvpn_addr http_listen;
+    bool measure; /* bandwidth of relays */
+} mvpn_config_discovery;
 
 typedef struct mvpn_config_exit {
     char tun_name[MVPN_CONFIG_TUN_NAME_MAX + 1];
@@ -83,13 +95,15 @@ typedef struct mvpn_config {
     char network_file[PATH_MAX];
     char key_dir[PATH_MAX];
     char run_dir[PATH_MAX];
+    char state_dir[PATH_MAX];
     char control_socket[MVPN_CONFIG_SOCKET_PATH_MAX + 1];
     unsigned listen_count; /* 1..2, of different families */
     mvpn_addr listen[MVPN_CONFIG_LISTEN_MAX];
     enum mvpn_log_level log_level;
-    mvpn_config_relay relay; /* relays and exits */
+    mvpn_config_relay relay; /* all but clients */
     mvpn_config_exit exit;   /* exits */
     mvpn_config_client client;
+    mvpn_config_discovery discovery;
 } mvpn_config;
 
 /** What holds without a file. `*ret` is about 20 KB. */
@@ -111,7 +125,7 @@ MVPN_WUR int mvpn_config_parse(const char *path, const char *text, size_t size,
 /** Name servers of a resolv.conf(5); those of scoped link-local addresses are left out. */
 unsigned mvpn_config_read_resolv(const char *path, mvpn_addr *ret, unsigned max);
 
-/** "relay", "exit" or "client". */
+/** "relay", "exit", "client", "bootstrap" or "discovery": also the name of its file. */
 const char *mvpn_config_kind_name(enum mvpn_config_kind kind);
 
 /** Write docs/configuration.md. */

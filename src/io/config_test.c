@@ -45,6 +45,7 @@ static void test_defaults(void **state)
     assert_string_equal(config.network_file, "/etc/meshvpn/network.conf");
     assert_string_equal(config.key_dir, "/etc/meshvpn");
     assert_string_equal(config.run_dir, "/run/meshvpn");
+    assert_string_equal(config.state_dir, "/var/lib/meshvpn");
     assert_string_equal(config.control_socket, "/run/meshvpn/control.sock");
     assert_int_equal(config.listen_count, 1);
     assert_string_equal(listen_text(0), "0.0.0.0:443");
@@ -75,11 +76,16 @@ static void test_defaults(void **state)
     assert_false(config.client.set_resolv_conf);
 }
 
+/* Identities of 32 equal bytes: 0x00, 0x10. */
+#define A "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+#define B "EBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBA="
+
 static void test_all_keys(void **state)
 {
     (void)state;
     expect(MVPN_CONFIG_EXIT,
-           "network_file = net.conf\nkey_dir = \".\"\nrun_dir = /tmp/r\n"
+           "network_file = net.conf\nkey_dir = \".\"\nrun_dir = /tmp/r\nstate_dir = st\n"
+           "provider = \"Hoster 2\"\nfamily = {\"" B "\", \"" A "\"}\n"
            "control_socket = \"c.sock\"\nlog_level = debug\n"
            "listen = {\"0.0.0.0:4433\", \"[::]:4434\"}\nname = exit-1\n"
            "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\n"
@@ -89,6 +95,11 @@ static void test_all_keys(void **state)
     assert_string_equal(config.network_file, "/etc/x/net.conf");
     assert_string_equal(config.key_dir, "/etc/x/.");
     assert_string_equal(config.run_dir, "/tmp/r");
+    assert_string_equal(config.state_dir, "/etc/x/st");
+    assert_string_equal(config.relay.provider, "Hoster 2");
+    assert_int_equal(config.relay.family_count, 2);
+    assert_int_equal(config.relay.family[0].b[0], 0x00);
+    assert_int_equal(config.relay.family[1].b[31], 0x10);
     assert_string_equal(config.control_socket, "/etc/x/c.sock");
     assert_int_equal(config.log_level, MVPN_LOG_DEBUG);
     assert_int_equal(config.listen_count, 2);
@@ -125,6 +136,15 @@ static void test_all_keys(void **state)
     assert_int_equal(config.client.table, 77);
     assert_true(config.client.set_resolv_conf);
     assert_int_equal(config.listen_count, 1);
+    expect(MVPN_CONFIG_DISCOVERY, "");
+    assert_true(config.discovery.measure);
+    assert_int_equal(config.discovery.http_listen.port, 8080);
+    assert_int_equal(config.discovery.http_listen.ip[0], 127);
+    expect(MVPN_CONFIG_DISCOVERY, "http_listen = \"[::1]:81\"\nmeasure = false\nname = a\n");
+    assert_false(config.discovery.measure);
+    assert_int_equal(config.discovery.http_listen.port, 81);
+    expect(MVPN_CONFIG_BOOTSTRAP, "name = entry-1\naddress = {\"11.0.0.1:443\"}\n");
+    assert_string_equal(config.relay.name, "entry-1");
     expect(MVPN_CONFIG_CLIENT, "hops = 5\n");
     assert_int_equal(config.client.hops, 5);
 }
@@ -148,6 +168,18 @@ static void test_faults(void **state)
          "F:1: unknown key 'colour'. Remove it or mend its spelling"},
         {MVPN_CONFIG_RELAY, "hops = 3\n",
          "F:1: 'hops' is a key of the client's configuration. Remove the line"},
+        {MVPN_CONFIG_RELAY, "family = {\"AAAA\"}\n",
+         "F:1: family: 'AAAA' is not an identity (44 characters of base64). See them with "
+         "meshvpn-bootstrap show"},
+        {MVPN_CONFIG_RELAY, "family = {\"" A "\", \"" A "\"}\n",
+         "F:1: family: an identity is named twice. Remove one of the two"},
+        {MVPN_CONFIG_RELAY, "provider = \"\"\n",
+         "F:1: provider: 1 to 32 printable ASCII characters are expected"},
+        {MVPN_CONFIG_DISCOVERY, "http_listen = \"8080\"\n",
+         "F:1: http_listen: '8080' is not an address with a port. Write it as 127.0.0.1:8080 or "
+         "[::1]:8080"},
+        {MVPN_CONFIG_BOOTSTRAP, "measure = true\n",
+         "F:1: 'measure' is a key of the discovery's configuration. Remove the line"},
         {MVPN_CONFIG_CLIENT, "pool_v4 = \"10.0.0.0/8\"\n",
          "F:1: 'pool_v4' is a key of the exit's configuration. Remove the line"},
         {MVPN_CONFIG_CLIENT, "hops = 2\nmark = 1\nhops = 3\n",
@@ -315,7 +347,8 @@ static void test_examples(void **state)
 {
     (void)state;
     static const enum mvpn_config_kind kinds[] = {MVPN_CONFIG_RELAY, MVPN_CONFIG_EXIT,
-                                                  MVPN_CONFIG_CLIENT};
+                                                  MVPN_CONFIG_CLIENT, MVPN_CONFIG_BOOTSTRAP,
+                                                  MVPN_CONFIG_DISCOVERY};
     const char *dir = getenv("MVPN_EXAMPLES");
     if (dir == NULL) {
         skip();
