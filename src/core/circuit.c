@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "wire/dht.h"
 
 #define CREATE_PART_MAX (MVPN_BODY_MAX - MVPN_CREATE_FIXED)
 #define EXTEND_BODY_MAX MVPN_ASSEMBLY_MAX
@@ -16,6 +17,8 @@ static void circuit_reset(mvpn_circuit *c)
     mvpn_assembly_free(&c->assembly);
     mvpn_packer_done(&c->packer, c->env->pool);
     mvpn_unpacker_done(&c->unpacker, c->env->pool);
+    mvpn_packet_free(c->env->pool, c->dht_answer);
+    c->dht_answer = NULL;
     mvpn_onion_done(&c->onion);
 }
 
@@ -141,10 +144,10 @@ int mvpn_circuit_start(mvpn_circuit *c, const mvpn_circuit_env *env, const mvpn_
 
 /* Seal `packet` for a hop and send it; control cells are RelayEarly, and so acknowledged, while
  * that lasts. */
-static int send_cell(mvpn_circuit *c, unsigned hop, unsigned command, bool early,
-                     mvpn_packet *packet, mvpn_time now)
+static int send_sized(mvpn_circuit *c, unsigned hop, unsigned command, enum mvpn_size_policy policy,
+                      bool early, mvpn_packet *packet, mvpn_time now)
 {
-    mvpn_cell_kind kind = {(uint16_t)command, c->profile, c->env->size_policy};
+    mvpn_cell_kind kind = {(uint16_t)command, c->profile, policy};
     mvpn_header h;
     int r = mvpn_onion_seal(&c->onion, c->env->aead, hop, &kind, early, packet, &h);
     if (r != 0) {
@@ -158,6 +161,28 @@ static int send_cell(mvpn_circuit *c, unsigned hop, unsigned command, bool early
     c->cells_out++;
     c->last_out = now;
     return mvpn_link_send(c->link, packet, &h, early, now);
+}
+
+static int send_cell(mvpn_circuit *c, unsigned hop, unsigned command, bool early,
+                     mvpn_packet *packet, mvpn_time now)
+{
+    return send_sized(c, hop, command, c->env->size_policy, early, packet, now);
+}
+
+int mvpn_circuit_probe(mvpn_circuit *c, unsigned hop, uint64_t token, mvpn_time now)
+{
+    if (c->state == MVPN_CIRCUIT_CLOSED || hop == 0 || hop > c->onion.count) {
+        return MVPN_E_STATE;
+    }
+    mvpn_packet *p = mvpn_packet_new(c->env->pool);
+    if (p == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    if (token != 0) {
+        mvpn_store64(mvpn_packet_append(p, 8), token);
+    }
+    unsigned command = token != 0 ? MVPN_CMD_RELAY_PING : MVPN_CMD_RELAY_DROP;
+    return send_sized(c, hop, command, MVPN_SIZE_FULL, false, p, now);
 }
 
 static int send_extend(mvpn_circuit *c, mvpn_bytes body, mvpn_time now)
@@ -285,8 +310,12 @@ static void handle_connected(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
 
 static void handle_pong(mvpn_circuit *c, unsigned hop, mvpn_bytes data, mvpn_time now)
 {
-    if (data.n != 8 || c->ping_token == 0 || mvpn_load64(data.p) != c->ping_token) {
-        return; /* a late answer to a ping given up */
+    if (data.n != 8) {
+        return;
+    }
+    if (c->ping_token == 0 || mvpn_load64(data.p) != c->ping_token) {
+        c->probe_pong = mvpn_load64(data.p); /* or a late answer to a ping given up */
+        return;
     }
     if (hop != c->ping_hop) {
         protocol_error(c, hop, now);
@@ -312,6 +341,8 @@ static bool command_is_expected(const mvpn_circuit *c, unsigned command, unsigne
     case MVPN_CMD_RELAY_DATA:
     case MVPN_CMD_RELAY_END:
         return from_last && in_session;
+    case MVPN_CMD_RELAY_DHT:
+        return (c->dht_asked & 1u << (hop - 1)) != 0;
     case MVPN_CMD_CREATE:
     case MVPN_CMD_CREATED:
     case MVPN_CMD_EXTEND:
@@ -354,6 +385,11 @@ static void handle_relay(mvpn_circuit *c, const mvpn_header *header, mvpn_packet
         handle_connected(c, data, now);
     } else if (layer.command == MVPN_CMD_RELAY_PONG) {
         handle_pong(c, hop, data, now);
+    } else if (layer.command == MVPN_CMD_RELAY_DHT && packet->len >= MVPN_RELAY_DHT_FIXED) {
+        mvpn_packet_free(c->env->pool, c->dht_answer); /* nobody took the last one */
+        c->dht_answer = packet;
+        c->dht_hop = hop;
+        return;
     } else if (layer.command == MVPN_CMD_RELAY_END) {
         mvpn_circuit_close(c, MVPN_E_CLOSED, MVPN_REASON_FINISHED, 0, now);
     }
@@ -460,4 +496,35 @@ void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now)
     if (mvpn_error_is_close(r)) {
         mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
     }
+}
+
+int mvpn_circuit_ask(mvpn_circuit *c, unsigned hop, uint32_t request_id, unsigned command,
+                     mvpn_packet *packet, mvpn_time now)
+{
+    bool is_ready = c->state == MVPN_CIRCUIT_READY || c->state == MVPN_CIRCUIT_BEGIN ||
+                    c->state == MVPN_CIRCUIT_RELAY;
+    if (!is_ready || hop == 0 || hop > c->onion.count) {
+        mvpn_packet_free(c->env->pool, packet);
+        return MVPN_E_STATE;
+    }
+    uint8_t *at = mvpn_packet_push(packet, MVPN_RELAY_DHT_FIXED);
+    mvpn_store32(at, request_id);
+    mvpn_store16(at + 4, (uint16_t)command);
+    c->dht_asked |= (uint8_t)(1u << (hop - 1));
+    return send_cell(c, hop, MVPN_CMD_RELAY_DHT, false, packet, now);
+}
+
+mvpn_packet *mvpn_circuit_take_answer(mvpn_circuit *c, unsigned *ret_hop, uint32_t *ret_request_id,
+                                      unsigned *ret_command)
+{
+    mvpn_packet *p = c->dht_answer;
+    if (p == NULL) {
+        return NULL;
+    }
+    c->dht_answer = NULL;
+    *ret_hop = c->dht_hop;
+    *ret_request_id = mvpn_load32(p->data);
+    *ret_command = mvpn_load16(p->data + 4);
+    mvpn_packet_pull(p, MVPN_RELAY_DHT_FIXED);
+    return p;
 }

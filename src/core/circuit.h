@@ -56,7 +56,12 @@ typedef struct mvpn_circuit {
     uint64_t ping_token; /* 0: none outstanding */
     unsigned ping_hop;
     mvpn_time ping_sent;
-    uint32_t rtt_us; /* to the exit, smoothed; 0 = not measured */
+    uint32_t rtt_us;     /* to the exit, smoothed; 0 = not measured */
+    uint64_t probe_pong; /* token of the latest Pong that answers no ping of ours: a probe's */
+    /* RelayDht: hops that were asked (bit n - 1 = hop n), and an answer not taken yet. */
+    uint8_t dht_asked;
+    unsigned dht_hop;
+    mvpn_packet *dht_answer;
     /* Why it closed, and at which hop (1 = guard; 0 = no hop to blame). */
     int error;
     uint8_t reason;
@@ -86,6 +91,25 @@ void mvpn_circuit_flush(mvpn_circuit *c, mvpn_time now);
 
 /** Ping a hop; the exit's answer updates last_in and rtt_us. A ping outstanding is forgotten. */
 void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now);
+
+/**
+ * Send a full-size cell that moves nothing: RelayPing with `token`, or RelayDrop if that is 0. The
+ * Pong sets probe_pong. MVPN_E_STATE before the circuit is ready, MVPN_E_NOMEM; others as of a
+ * cell.
+ */
+MVPN_WUR int mvpn_circuit_probe(mvpn_circuit *c, unsigned hop, uint64_t token, mvpn_time now);
+
+/**
+ * Ask a hop as a directory (§12): `packet` is the body of the request and is taken. MVPN_E_STATE
+ * before the circuit is ready; MVPN_E_TOO_BIG, MVPN_E_LIMIT and others as of a cell.
+ */
+MVPN_WUR int mvpn_circuit_ask(mvpn_circuit *c, unsigned hop, uint32_t request_id, unsigned command,
+                              mvpn_packet *packet, mvpn_time now);
+
+/** An answer of a directory, after mvpn_circuit_message; the packet is its body and the caller's.
+ * NULL if there is none. */
+mvpn_packet *mvpn_circuit_take_answer(mvpn_circuit *c, unsigned *ret_hop, uint32_t *ret_request_id,
+                                      unsigned *ret_command);
 
 /** Close: tells the guard, wipes the keys. `error` and `failed_hop` are kept for the owner. */
 void mvpn_circuit_close(mvpn_circuit *c, int error, enum mvpn_reason reason, unsigned failed_hop,

@@ -46,6 +46,7 @@ link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
         mvpn_bucket_init(&ls->create, CREATE_RATE, CREATE_BURST, now);
         mvpn_bucket_init(&ls->sessions, SESSION_RATE, SESSION_BURST, now);
         mvpn_bucket_init(&ls->refusals, REFUSAL_RATE, REFUSAL_BURST, now);
+        mvpn_bucket_init(&ls->directory, DIRECTORY_LINK_RATE, DIRECTORY_LINK_BURST, now);
         ls->link = link;
         mvpn_list_append(&relay->link_states, &ls->all);
         mvpn_link_set_user(link, ls);
@@ -197,6 +198,9 @@ static void handle_command(mvpn_relay *relay, relay_circuit *c, const mvpn_layer
         break;
     case MVPN_CMD_RELAY_END:
         relay_session_end(relay, c, now);
+        break;
+    case MVPN_CMD_RELAY_DHT:
+        relay_dht_in_circuit(relay, c, data, now);
         break;
     case MVPN_CMD_RELAY_PING:
         if (packet->len == 8) {
@@ -370,8 +374,14 @@ void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *h
             handle_destroy(relay, end, body, now);
         }
         break;
+    case MVPN_CMD_DHT_FIND_VALUE:
+    case MVPN_CMD_DHT_LIST:
+    case MVPN_CMD_DHT_FETCH:
+    case MVPN_CMD_DHT_BLOB:
+        relay_dht_on_link(relay, link, header, body, now);
+        break;
     default:
-        mvpn_link_answer_unknown(link, now); /* DHT; the link itself refuses all else (§9) */
+        mvpn_link_answer_unknown(link, now); /* the link itself refuses all else (§9) */
         break;
     }
     mvpn_packet_free(relay->cfg.pool, packet);

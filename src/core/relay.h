@@ -39,6 +39,7 @@ typedef struct mvpn_relay_config {
     bool allow_private;      /* the network file permits private addresses */
     int64_t unix_offset_us;
     size_t circuits_max; /* 0 = 65,536 */
+    bool no_circuits;    /* a directory alone: Create is refused */
 } mvpn_relay_config;
 
 MVPN_WUR int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **ret);
@@ -59,6 +60,7 @@ mvpn_time mvpn_relay_deadline(const mvpn_relay *relay);
 typedef struct mvpn_relay_counters {
     uint64_t created, refused, extended, extend_failed, destroyed;
     uint64_t cells_forward, cells_backward, cells_dropped;
+    uint64_t directory_answered, directory_refused;
 } mvpn_relay_counters;
 const mvpn_relay_counters *mvpn_relay_get_counters(const mvpn_relay *relay);
 size_t mvpn_relay_circuit_count(const mvpn_relay *relay);

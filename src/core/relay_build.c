@@ -57,6 +57,7 @@ static relay_circuit *circuit_new(mvpn_relay *relay, mvpn_link *link, const mvpn
     c->state = CIRCUIT_CREATING;
     c->early_left = MVPN_EARLY_MAX;
     c->back_acked_left = BACK_ACKED;
+    mvpn_bucket_init(&c->directory, DIRECTORY_RATE, DIRECTORY_BURST, now);
     c->suite = m->suite;
     c->key_id = m->key_id;
     c->create_request = m->request_id;
@@ -106,6 +107,10 @@ void relay_create(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
         send_created(relay, c, now);
     }
     if (c != NULL && (c->state != CIRCUIT_CREATING || mvpn_list_is_linked(&c->queue))) {
+        goto out;
+    }
+    if (c == NULL && relay->cfg.no_circuits) {
+        refuse(relay, ls, &m.back, MVPN_REASON_REFUSED, now);
         goto out;
     }
     if (c == NULL) {

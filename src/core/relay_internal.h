@@ -46,6 +46,11 @@
  */
 #define SESSION_RATE 10
 #define SESSION_BURST 100
+/* Directory requests of one circuit, and of one link (§12). */
+#define DIRECTORY_RATE 3
+#define DIRECTORY_BURST 200
+#define DIRECTORY_LINK_RATE 20
+#define DIRECTORY_LINK_BURST 200
 /* First cells sent back in a circuit that are acknowledged on the link (§4.5). */
 #define BACK_ACKED 16
 /* Cells of one circuit and direction in one turn (§10). */
@@ -111,6 +116,7 @@ typedef struct relay_circuit {
     answer *created;
     answer *extended;
     exit_session *session; /* NULL: no session was ever begun */
+    mvpn_bucket directory;
 
     uint64_t turn; /* cells counted below are of this turn */
     uint16_t turn_forward, turn_backward;
@@ -123,6 +129,7 @@ typedef struct link_state {
     mvpn_bucket create;
     mvpn_bucket sessions;
     mvpn_bucket refusals;
+    mvpn_bucket directory;
     mvpn_link *link;
     mvpn_list all; /* in mvpn_relay.link_states */
 } link_state;
@@ -176,6 +183,11 @@ void relay_extend(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_tim
 void relay_extend_failed(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason reason,
                          mvpn_time now);
 void relay_create_turn(mvpn_relay *relay, mvpn_time now);
+
+/* relay_dht.c */
+void relay_dht_in_circuit(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now);
+void relay_dht_on_link(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
+                       mvpn_bytes body, mvpn_time now);
 
 /* relay_session.c */
 void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now);

@@ -604,6 +604,11 @@ void mvpn_link_release(mvpn_link *link, mvpn_time now)
     link->last_use = now;
 }
 
+bool mvpn_link_is_held(const mvpn_link *link)
+{
+    return link->holds > 0;
+}
+
 const mvpn_links_counters *mvpn_links_get_counters(const mvpn_links *links)
 {
     return &links->counters;

@@ -144,6 +144,7 @@ void *mvpn_link_user(const mvpn_link *link);
 void mvpn_link_set_user(mvpn_link *link, void *user);
 void mvpn_link_hold(mvpn_link *link);
 void mvpn_link_release(mvpn_link *link, mvpn_time now);
+bool mvpn_link_is_held(const mvpn_link *link);
 
 typedef struct mvpn_links_counters {
     uint64_t packets_in, packets_out, bytes_in, bytes_out;

@@ -1,0 +1,544 @@
+#include "core/learner.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "core/sweep.h"
+
+/* Entries spoken to at once: the first that answers is not always the honest one. */
+#define ENTRIES_AT_ONCE 3
+#define LINK_TIME MVPN_S(8)
+#define ENTRY_RETRY MVPN_S(5)
+#define ENTRY_RETRY_MAX MVPN_S(300)
+/* Between two sweeps over circuits, for up to SWEEP_RECORDS; more take proportionally longer. */
+#define SWEEP_TIME MVPN_S(120)
+#define SWEEP_RECORDS 1500
+/* Soon after connecting, further operators are asked, until so many have shown what they know. */
+#define EARLY_SWEEPS 3
+#define EARLY_TIME MVPN_S(1)
+/* Without a session for so long, entries are asked again. */
+#define LOST_TIME MVPN_S(15)
+#define TICK_STEP MVPN_MS(100)
+#define EVENTS_MAX 32
+#define RECENT_MAX 8
+
+enum entry_state {
+    ENTRY_NEW,
+    ENTRY_ASKING,
+    ENTRY_LINKING,
+    ENTRY_SWEEPING,
+    ENTRY_DONE,
+    ENTRY_FAILED,
+};
+
+typedef struct entry {
+    mvpn_dht_contact contact;
+    enum entry_state state;
+    uint64_t transaction; /* ASKING */
+    mvpn_link *link;      /* LINKING, SWEEPING; held */
+    sweep *sweep;         /* SWEEPING */
+    mvpn_time since, next_try;
+    unsigned failures; /* in a row */
+} entry;
+
+struct mvpn_learner {
+    mvpn_learner_config cfg;
+    entry entries[MVPN_LEARNER_ENTRIES_MAX];
+    size_t entry_count;
+    sweep *over_circuit; /* one at a time; NULL */
+    mvpn_circuit *circuit;
+    unsigned hop;
+    mvpn_view_source recent[RECENT_MAX]; /* operators asked last */
+    size_t recent_next;
+    unsigned early; /* sweeps over circuits since we are connected */
+    bool is_ready, is_connected;
+    mvpn_time lost_since, next_sweep, next_check;
+    mvpn_learner_event events[EVENTS_MAX];
+    size_t event_first, event_count;
+    mvpn_learner_status stats;
+};
+
+static uint64_t unix_now(const mvpn_learner *l, mvpn_time now)
+{
+    return (uint64_t)(((int64_t)now + l->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
+}
+
+static void push_event(mvpn_learner *l, const mvpn_learner_event *event)
+{
+    if (l->event_count == EVENTS_MAX) { /* nobody listens: the oldest gives way */
+        l->event_first = (l->event_first + 1) % EVENTS_MAX;
+        l->event_count--;
+    }
+    l->events[(l->event_first + l->event_count++) % EVENTS_MAX] = *event;
+}
+
+bool mvpn_learner_pull_event(mvpn_learner *l, mvpn_learner_event *ret)
+{
+    if (l->event_count == 0) {
+        return false;
+    }
+    *ret = l->events[l->event_first];
+    l->event_first = (l->event_first + 1) % EVENTS_MAX;
+    l->event_count--;
+    return true;
+}
+
+/* ---- entries ---- */
+
+static bool entry_is_busy(const entry *e)
+{
+    return e->state == ENTRY_ASKING || e->state == ENTRY_LINKING || e->state == ENTRY_SWEEPING;
+}
+
+/* Let go of what the entry holds. */
+static void entry_rest(entry *e, enum entry_state state, mvpn_time now)
+{
+    sweep_free(e->sweep);
+    e->sweep = NULL;
+    if (e->link != NULL) {
+        mvpn_link *link = e->link;
+        e->link = NULL;
+        mvpn_link_release(link, now);
+        /* Nothing more is wanted of it; a guard's link that happens to be the same one stays. */
+        if (!mvpn_link_is_held(link)) {
+            mvpn_link_close(link, MVPN_REASON_FINISHED, now);
+        }
+    }
+    e->state = state;
+    e->since = now;
+}
+
+static void entry_fail(mvpn_learner *l, entry *e, int error, mvpn_time now)
+{
+    entry_rest(e, ENTRY_FAILED, now);
+    mvpn_time pause = ENTRY_RETRY << MVPN_MIN(e->failures, 6u);
+    e->failures++;
+    e->next_try = now + mvpn_rng_jitter(l->cfg.rng, MVPN_MIN(pause, ENTRY_RETRY_MAX), 25);
+    push_event(l, &(mvpn_learner_event){
+                      .type = MVPN_LEARNER_ENTRY_FAILED, .error = error, .contact = e->contact});
+}
+
+static entry *entry_place(mvpn_learner *l)
+{
+    if (l->entry_count < MVPN_LEARNER_ENTRIES_MAX) {
+        return &l->entries[l->entry_count++];
+    }
+    entry *oldest = NULL;
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry *e = &l->entries[i];
+        if (e->state == ENTRY_FAILED && (oldest == NULL || e->since < oldest->since)) {
+            oldest = e;
+        }
+    }
+    return oldest;
+}
+
+void mvpn_learner_add_entry(mvpn_learner *l, const mvpn_dht_contact *contact, mvpn_time now)
+{
+    bool reachable = l->cfg.family == 0 || contact->addr.family == l->cfg.family;
+    if (!reachable || (!l->cfg.allow_private && !mvpn_addr_is_public(&contact->addr))) {
+        return;
+    }
+    for (size_t i = 0; i < l->entry_count; i++) {
+        const mvpn_dht_contact *c = &l->entries[i].contact;
+        if (memcmp(&c->id, &contact->id, sizeof(c->id)) == 0 &&
+            mvpn_addr_eq(&c->addr, &contact->addr) &&
+            memcmp(&c->link_key, &contact->link_key, sizeof(c->link_key)) == 0) {
+            return;
+        }
+    }
+    entry *e = entry_place(l);
+    if (e != NULL) {
+        *e = (entry){.contact = *contact, .state = ENTRY_NEW, .since = now, .next_try = now};
+        l->next_check = now;
+    }
+}
+
+static void entry_ask(mvpn_learner *l, entry *e, mvpn_time now)
+{
+    mvpn_dht_request ping = {.command = MVPN_CMD_DHT_PING};
+    e->state = ENTRY_ASKING;
+    e->since = now;
+    int r = mvpn_dht_exchange_ask(l->cfg.exchange, &e->contact, &ping, now, &e->transaction);
+    if (r != 0) {
+        entry_fail(l, e, r, now);
+    }
+}
+
+/* It has proven who it is: open a link. */
+static void entry_vouched(mvpn_learner *l, entry *e, const mvpn_ed25519_pub *identity,
+                          mvpn_time now)
+{
+    mvpn_link_target target = {*identity, e->contact.link_key, e->contact.addr};
+    mvpn_link *link;
+    int r = mvpn_links_open(l->cfg.links, &target, now, &link);
+    if (r != 0) {
+        entry_fail(l, e, r, now);
+        return;
+    }
+    mvpn_link_hold(link);
+    e->link = link;
+    e->state = ENTRY_LINKING;
+    e->since = now;
+    if (mvpn_link_is_open(link)) {
+        mvpn_learner_link_opened(l, link, now);
+    }
+}
+
+static void take_answers(mvpn_learner *l, mvpn_time now)
+{
+    mvpn_dht_exchange_answer a;
+    while (mvpn_dht_exchange_pull_answer(l->cfg.exchange, &a)) {
+        for (size_t i = 0; i < l->entry_count; i++) {
+            entry *e = &l->entries[i];
+            if (e->state != ENTRY_ASKING || e->transaction != a.transaction) {
+                continue;
+            }
+            if (a.error != 0) {
+                entry_fail(l, e, a.error, now);
+            } else {
+                entry_vouched(l, e, &a.identity, now);
+            }
+            break;
+        }
+    }
+}
+
+static sweep *sweep_begin(mvpn_learner *l, mvpn_view_source source, mvpn_time now)
+{
+    return sweep_new(&(sweep_env){l->cfg.rng, l->cfg.pool, l->cfg.view}, source, now);
+}
+
+void mvpn_learner_link_opened(mvpn_learner *l, mvpn_link *link, mvpn_time now)
+{
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry *e = &l->entries[i];
+        if (e->state == ENTRY_LINKING && e->link == link) {
+            e->sweep =
+                sweep_begin(l, mvpn_view_source_of(l->cfg.view, NULL, &e->contact.addr), now);
+            e->state = ENTRY_SWEEPING;
+            if (e->sweep == NULL) {
+                entry_fail(l, e, MVPN_E_NOMEM, now);
+            }
+            l->next_check = now;
+        }
+    }
+}
+
+void mvpn_learner_link_closed(mvpn_learner *l, mvpn_link *link, mvpn_time now)
+{
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry *e = &l->entries[i];
+        if (e->link == link) {
+            e->link = NULL; /* dead after this event */
+            entry_fail(l, e, MVPN_E_TIMEOUT, now);
+        }
+    }
+}
+
+void mvpn_learner_message(mvpn_learner *l, mvpn_link *link, const mvpn_header *header,
+                          mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_bytes body = {packet->data, packet->len};
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry *e = &l->entries[i];
+        if (e->state == ENTRY_SWEEPING && e->link == link) {
+            sweep_reply(e->sweep, mvpn_load32(header->circuit.b), header->command, body,
+                        unix_now(l, now), now);
+            l->next_check = now;
+            break;
+        }
+    }
+    mvpn_packet_free(l->cfg.pool, packet);
+}
+
+static void swept(mvpn_learner *l, const sweep *s, bool over_circuit, mvpn_time now)
+{
+    l->stats.sweeps++;
+    l->stats.records_new += sweep_records(s);
+    l->stats.last_sweep = now;
+    l->is_ready = true;
+    push_event(l, &(mvpn_learner_event){.type = MVPN_LEARNER_SWEPT,
+                                        .records = sweep_records(s),
+                                        .over_circuit = over_circuit});
+}
+
+static void entry_send(mvpn_learner *l, entry *e, mvpn_time now)
+{
+    sweep_request q;
+    while (sweep_pull(e->sweep, now, &q)) {
+        mvpn_header h = {.command = (uint16_t)q.command, .length = (uint16_t)q.packet->len};
+        mvpn_store32(h.circuit.b, q.id);
+        mvpn_rng_bytes(l->cfg.rng, h.circuit.b + 4, sizeof(h.circuit.b) - 4);
+        MVPN_IGNORE(mvpn_link_send(e->link, q.packet, &h, false, now)); /* asked again */
+    }
+}
+
+static void entry_check(mvpn_learner *l, entry *e, mvpn_time now)
+{
+    if (e->state == ENTRY_LINKING && now - e->since > LINK_TIME) {
+        entry_fail(l, e, MVPN_E_TIMEOUT, now);
+    } else if (e->state == ENTRY_SWEEPING) {
+        entry_send(l, e, now);
+        enum sweep_result result = sweep_result_of(e->sweep, now);
+        if (result == SWEEP_DONE) {
+            swept(l, e->sweep, false, now);
+            push_event(
+                l, &(mvpn_learner_event){.type = MVPN_LEARNER_ENTRY_WORKED, .contact = e->contact});
+            e->failures = 0;
+            entry_rest(e, ENTRY_DONE, now);
+        } else if (result == SWEEP_FAILED) {
+            l->stats.sweeps_failed++;
+            entry_fail(l, e, MVPN_E_TIMEOUT, now);
+        }
+    }
+}
+
+/* Begin with further entries while too few are spoken to. */
+static void entries_begin(mvpn_learner *l, mvpn_time now)
+{
+    size_t busy = 0;
+    size_t n = l->entry_count;
+    size_t first = n > 0 ? mvpn_rng_below(l->cfg.rng, (uint32_t)n) : 0;
+    for (size_t i = 0; i < n; i++) {
+        busy += entry_is_busy(&l->entries[i]);
+    }
+    for (size_t i = 0; i < n && busy < ENTRIES_AT_ONCE; i++) {
+        entry *e = &l->entries[(first + i) % n];
+        bool is_due = e->state == ENTRY_NEW || (e->state == ENTRY_FAILED && now >= e->next_try);
+        if (is_due) {
+            entry_ask(l, e, now);
+            busy += entry_is_busy(e);
+        }
+    }
+}
+
+/* Lost for a while: what was known may be stale, so those that worked are asked again. */
+static void entries_renew(mvpn_learner *l, mvpn_time now)
+{
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry *e = &l->entries[i];
+        if (e->state == ENTRY_DONE) {
+            e->state = ENTRY_NEW;
+            e->since = now;
+        }
+    }
+}
+
+bool mvpn_learner_is_ready(const mvpn_learner *l)
+{
+    return l->is_ready;
+}
+
+void mvpn_learner_set_ready(mvpn_learner *l)
+{
+    l->is_ready = true;
+}
+
+bool mvpn_learner_wants_entries(const mvpn_learner *l)
+{
+    if (l->is_connected) {
+        return false;
+    }
+    for (size_t i = 0; i < l->entry_count; i++) {
+        if (l->entries[i].state != ENTRY_FAILED && l->entries[i].state != ENTRY_DONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void mvpn_learner_set_connected(mvpn_learner *l, bool is_connected, mvpn_time now)
+{
+    if (l->is_connected == is_connected) {
+        return;
+    }
+    l->is_connected = is_connected;
+    l->lost_since = now;
+    if (!is_connected) {
+        return;
+    }
+    /* From now on the physical interface shows our guards' addresses only. */
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry *e = &l->entries[i];
+        if (entry_is_busy(e)) {
+            entry_rest(e, ENTRY_NEW, now);
+        }
+    }
+    l->early = 0;
+    l->next_sweep = now;
+    l->next_check = now;
+}
+
+/* ---- circuits ---- */
+
+static bool was_asked(const mvpn_learner *l, mvpn_view_source source)
+{
+    for (size_t i = 0; i < RECENT_MAX; i++) {
+        if (l->recent[i] == source) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mvpn_view_source source_of_hop(const mvpn_learner *l, const mvpn_circuit *c, unsigned hop)
+{
+    const mvpn_descriptor *d = mvpn_view_find(l->cfg.view, &c->path.hop[hop - 1]);
+    return d == NULL ? 0 : mvpn_view_source_of(l->cfg.view, d, NULL);
+}
+
+void mvpn_learner_offer_circuit(mvpn_learner *l, mvpn_circuit *c, mvpn_time now)
+{
+    if (l->over_circuit != NULL || now < l->next_sweep) {
+        return;
+    }
+    /* Not the guard: it sees our address, and is the one that would gain most by lying to us. */
+    unsigned lowest = c->path.count > 1 ? 2 : 1;
+    unsigned span = c->path.count - lowest + 1;
+    unsigned hop = lowest + mvpn_rng_below(l->cfg.rng, span);
+    for (unsigned i = 0; i < span; i++) {
+        unsigned other = lowest + (hop - lowest + i) % span;
+        if (!was_asked(l, source_of_hop(l, c, other))) {
+            hop = other;
+            break;
+        }
+    }
+    mvpn_view_source source = source_of_hop(l, c, hop);
+    if (source == 0 || (l->early > 0 && l->early < EARLY_SWEEPS && was_asked(l, source) &&
+                        now < l->next_sweep + EARLY_TIME)) {
+        return; /* wait for a circuit with somebody new in it */
+    }
+    l->over_circuit = sweep_begin(l, source, now);
+    if (l->over_circuit != NULL) {
+        l->circuit = c;
+        l->hop = hop;
+        l->recent[l->recent_next++ % RECENT_MAX] = source;
+        l->next_check = now;
+    }
+}
+
+static void circuit_sweep_end(mvpn_learner *l, mvpn_time now)
+{
+    uint64_t size = mvpn_view_record_count(l->cfg.view);
+    uint64_t time = SWEEP_TIME * MVPN_MAX(size, (uint64_t)SWEEP_RECORDS) / SWEEP_RECORDS;
+    l->early++;
+    l->next_sweep =
+        now + (l->early < EARLY_SWEEPS ? EARLY_TIME : mvpn_rng_jitter(l->cfg.rng, time, 25));
+    sweep_free(l->over_circuit);
+    l->over_circuit = NULL;
+    l->circuit = NULL;
+}
+
+void mvpn_learner_circuit_closed(mvpn_learner *l, const mvpn_circuit *c)
+{
+    if (l->over_circuit != NULL && l->circuit == c) {
+        sweep_free(l->over_circuit);
+        l->over_circuit = NULL;
+        l->circuit = NULL;
+        l->stats.sweeps_failed++;
+    }
+}
+
+void mvpn_learner_answer(mvpn_learner *l, mvpn_circuit *c, unsigned hop, uint32_t request_id,
+                         unsigned command, mvpn_packet *packet, mvpn_time now)
+{
+    if (l->over_circuit != NULL && l->circuit == c && l->hop == hop) {
+        sweep_reply(l->over_circuit, request_id, command, mvpn_bytes_of(packet->data, packet->len),
+                    unix_now(l, now), now);
+        l->next_check = now;
+    }
+    mvpn_packet_free(l->cfg.pool, packet);
+}
+
+static void circuit_check(mvpn_learner *l, mvpn_time now)
+{
+    sweep_request q;
+    if (l->over_circuit == NULL) {
+        return;
+    }
+    while (sweep_pull(l->over_circuit, now, &q)) {
+        /* What does not go out is asked again. */
+        MVPN_IGNORE(mvpn_circuit_ask(l->circuit, l->hop, q.id, q.command, q.packet, now));
+    }
+    enum sweep_result result = sweep_result_of(l->over_circuit, now);
+    if (result == SWEEP_DONE) {
+        swept(l, l->over_circuit, true, now);
+    } else if (result == SWEEP_FAILED) {
+        l->stats.sweeps_failed++;
+    }
+    if (result != SWEEP_GOING) {
+        circuit_sweep_end(l, now);
+    }
+}
+
+/* ---- the whole ---- */
+
+void mvpn_learner_tick(mvpn_learner *l, mvpn_time now)
+{
+    take_answers(l, now);
+    if (now < l->next_check) {
+        return;
+    }
+    l->next_check = now + TICK_STEP;
+    circuit_check(l, now);
+    if (l->is_connected) {
+        return;
+    }
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry_check(l, &l->entries[i], now);
+    }
+    if (!l->is_ready || now - l->lost_since > LOST_TIME) {
+        if (l->is_ready) {
+            entries_renew(l, now);
+            l->lost_since = now;
+        }
+        entries_begin(l, now);
+    }
+}
+
+mvpn_time mvpn_learner_deadline(const mvpn_learner *l)
+{
+    return l->next_check;
+}
+
+void mvpn_learner_get_status(const mvpn_learner *l, mvpn_learner_status *ret)
+{
+    *ret = l->stats;
+    ret->entries = l->entry_count;
+    for (size_t i = 0; i < l->entry_count; i++) {
+        ret->entries_failed += l->entries[i].state == ENTRY_FAILED;
+    }
+}
+
+void mvpn_learner_set_unix_offset(mvpn_learner *l, int64_t unix_offset_us)
+{
+    l->cfg.unix_offset_us = unix_offset_us;
+}
+
+int mvpn_learner_new(const mvpn_learner_config *config, mvpn_time now, mvpn_learner **ret)
+{
+    mvpn_learner *l = calloc(1, sizeof(*l));
+    if (l == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    l->cfg = *config;
+    l->next_check = now;
+    l->next_sweep = now;
+    l->lost_since = now;
+    *ret = l;
+    return 0;
+}
+
+void mvpn_learner_free(mvpn_learner *l, mvpn_time now)
+{
+    if (l == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < l->entry_count; i++) {
+        entry_rest(&l->entries[i], ENTRY_DONE, now);
+    }
+    sweep_free(l->over_circuit);
+    free(l);
+}

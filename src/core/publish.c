@@ -1,0 +1,100 @@
+#include "core/publish.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+void mvpn_publisher_init(mvpn_publisher *p, mvpn_rng *rng, const mvpn_key *network_id,
+                         const mvpn_ed25519_secret *secret, const mvpn_descriptor *template)
+{
+    *p = (mvpn_publisher){
+        .rng = rng,
+        .network_id = *network_id,
+        .secret = *secret,
+        .descriptor = *template,
+        .is_changed = true,
+    };
+    p->descriptor.sequence = 0;
+    p->descriptor.encoded_len = 0;
+}
+
+void mvpn_publisher_done(mvpn_publisher *p)
+{
+    mvpn_wipe(p, sizeof(*p));
+}
+
+void mvpn_publisher_set_addresses(mvpn_publisher *p, const mvpn_addr *addresses, size_t count)
+{
+    mvpn_descriptor *d = &p->descriptor;
+    d->address_count = 0;
+    for (size_t i = 0; i < count && d->address_count < MVPN_DESCRIPTOR_ADDRESSES_MAX; i++) {
+        d->addresses[d->address_count++] =
+            (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, addresses[i]};
+    }
+    p->is_changed = true;
+}
+
+void mvpn_publisher_set_onion_keys(mvpn_publisher *p, const mvpn_onion_key *keys, size_t count)
+{
+    mvpn_descriptor *d = &p->descriptor;
+    d->onion_key_count = (uint8_t)MVPN_MIN(count, (size_t)MVPN_DESCRIPTOR_ONION_KEYS_MAX);
+    memcpy(d->onion_keys, keys, d->onion_key_count * sizeof(d->onion_keys[0]));
+    p->is_changed = true;
+}
+
+void mvpn_publisher_saw(mvpn_publisher *p, uint64_t sequence)
+{
+    if (sequence > p->descriptor.sequence && sequence < UINT64_MAX) {
+        p->descriptor.sequence = sequence; /* an earlier life of ours, or a clock set back */
+        p->is_changed = true;
+    }
+}
+
+uint64_t mvpn_publisher_due(const mvpn_publisher *p)
+{
+    return p->is_changed ? 0 : p->renew_at;
+}
+
+/* The sequence is the time, so that a relay that remembers nothing still counts upwards. */
+static int sign_next(mvpn_publisher *p, uint64_t unix_now, mvpn_descriptor *d)
+{
+    d->sequence = MVPN_MAX(p->descriptor.sequence + 1, unix_now);
+    d->published = unix_now;
+    d->expires = unix_now + MVPN_PUBLISH_LIFETIME_S;
+    int r = mvpn_descriptor_sign(d, &p->secret, &p->network_id);
+    if (r == 0) {
+        uint16_t roles = p->descriptor.roles;
+        p->descriptor = *d;
+        p->descriptor.roles = roles; /* of the template, withdrawn or not */
+    }
+    return r;
+}
+
+int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_now, const mvpn_descriptor **ret)
+{
+    if (mvpn_publisher_due(p) > unix_now) {
+        return MVPN_E_AGAIN;
+    }
+    mvpn_descriptor d = p->descriptor;
+    int r = sign_next(p, unix_now, &d);
+    if (r != 0) {
+        return r;
+    }
+    p->is_changed = false;
+    p->renew_at = unix_now + mvpn_rng_jitter(p->rng, MVPN_PUBLISH_RENEW_S, 25);
+    *ret = &p->descriptor;
+    return 0;
+}
+
+int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_now, const mvpn_descriptor **ret)
+{
+    mvpn_descriptor d = p->descriptor;
+    d.roles = 0;
+    int r = sign_next(p, unix_now, &d);
+    if (r == 0) {
+        p->is_changed = false;
+        p->renew_at = UINT64_MAX;
+        *ret = &p->descriptor; /* its encoding says roles 0 */
+    }
+    return r;
+}

@@ -1,0 +1,50 @@
+/*
+ * What a relay says of itself, kept true: its descriptor is made from a template, signed, renewed
+ * before it expires, and withdrawn at the end. Who stores it is the engine's business. Sans-IO.
+ * (docs/protocol.md §8.3, §11.4)
+ */
+#ifndef MVPN_CORE_PUBLISH_H
+#define MVPN_CORE_PUBLISH_H
+
+#include "base/time.h"
+#include "crypto/rng.h"
+#include "wire/descriptor.h"
+
+/* How long a descriptor lives; it is made anew after a quarter of that. */
+#define MVPN_PUBLISH_LIFETIME_S (24 * 3600)
+#define MVPN_PUBLISH_RENEW_S (6 * 3600)
+
+typedef struct mvpn_publisher {
+    mvpn_rng *rng; /* borrowed */
+    mvpn_key network_id;
+    mvpn_ed25519_secret secret; /* of the identity */
+    mvpn_descriptor descriptor; /* the current one; its fields are the template of the next */
+    bool is_changed;            /* the template differs from what was signed */
+    uint64_t renew_at;          /* Unix seconds */
+} mvpn_publisher;
+
+/** `template`: every field but sequence, times and encoding. Copied; wiped by _done. */
+void mvpn_publisher_init(mvpn_publisher *p, mvpn_rng *rng, const mvpn_key *network_id,
+                         const mvpn_ed25519_secret *secret, const mvpn_descriptor *template);
+void mvpn_publisher_done(mvpn_publisher *p);
+
+/** Addresses changed (same record key, higher sequence follows). At most 4 count. */
+void mvpn_publisher_set_addresses(mvpn_publisher *p, const mvpn_addr *addresses, size_t count);
+/** Onion keys changed; the first is current. */
+void mvpn_publisher_set_onion_keys(mvpn_publisher *p, const mvpn_onion_key *keys, size_t count);
+/** Somebody holds a record of ours with this sequence: the next one is higher. */
+void mvpn_publisher_saw(mvpn_publisher *p, uint64_t sequence);
+
+/** When the next one is due, Unix seconds (0: at once). */
+uint64_t mvpn_publisher_due(const mvpn_publisher *p);
+/**
+ * If it is due, sign a new descriptor: `*ret` points to it until the next call. Returns 0;
+ * MVPN_E_AGAIN (not due); MVPN_E_INVAL (the template breaks a rule of §8.3).
+ */
+MVPN_WUR int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_now,
+                                  const mvpn_descriptor **ret);
+/** Sign the withdrawal: roles 0. Nothing is due any more. */
+MVPN_WUR int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_now,
+                                     const mvpn_descriptor **ret);
+
+#endif
