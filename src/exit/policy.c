@@ -485,3 +485,51 @@ int mvpn_policy_parse(mvpn_policy *policy, const char *text, mvpn_policy_error *
     mvpn_policy_free(parsed);
     return code;
 }
+
+/* Does the rule speak of so much of the address space that a summary must say it? */
+static bool is_broad(const rule *r)
+{
+    const uint64_t slash8 = UINT64_MAX << (64 - 8);
+    const uint64_t slash16 = UINT64_MAX << (64 - 16);
+    return r->dst.family == 0 || (r->dst.mask_hi & ~(r->dst.family == 4 ? slash8 : slash16)) == 0;
+}
+
+static bool port_is_open(const mvpn_policy *policy, unsigned port)
+{
+    if (port == PORT_SMTP) {
+        return false;
+    }
+    for (size_t i = 0; i < policy->rule_count; i++) {
+        const rule *r = &policy->rules[i];
+        bool matches = (r->protocol == 0 || r->protocol == MVPN_IP_TCP) &&
+                       (r->any_port || (port >= r->port_low && port <= r->port_high));
+        if (!matches || !is_broad(r)) {
+            continue;
+        }
+        if (!r->accept) {
+            return false;
+        }
+        if (r->dst.family == 0 || r->dst.mask_hi == 0) {
+            return true;
+        }
+    }
+    return true;
+}
+
+size_t mvpn_policy_summary(const mvpn_policy *policy, mvpn_port_range *ret, size_t max)
+{
+    size_t n = 0;
+    for (unsigned port = 1; port <= UINT16_MAX; port++) {
+        if (!port_is_open(policy, port)) {
+            continue;
+        }
+        if (n > 0 && ret[n - 1].last == port - 1) {
+            ret[n - 1].last = (uint16_t)port;
+        } else if (n < max) {
+            ret[n++] = (mvpn_port_range){(uint16_t)port, (uint16_t)port};
+        } else {
+            break;
+        }
+    }
+    return n;
+}

@@ -29,6 +29,7 @@
 #include "base/addr.h"
 #include "base/macros.h"
 #include "network/ip/ip.h"
+#include "wire/descriptor.h"
 
 /* One pass per packet is linear: about 1 ns a rule. Nobody writes more by hand. */
 #define MVPN_POLICY_RULES_MAX 256
@@ -61,6 +62,14 @@ MVPN_WUR int mvpn_policy_add_own(mvpn_policy *policy, const mvpn_addr *net, unsi
 /** Replace the relays' addresses. MVPN_E_LIMIT if too many, MVPN_E_NOMEM; the old ones stay then.
  */
 MVPN_WUR int mvpn_policy_set_relays(mvpn_policy *policy, const mvpn_addr *relays, size_t count);
+
+/**
+ * What a descriptor says of the policy: TCP ports that the rules accept for most of the internet,
+ * as ranges, ascending. Rules about less than a /8 (IPv6: /16) do not count, as in Tor's summaries.
+ * If there are more than `max` ranges, those behind are left out: the summary never promises too
+ * much by that. Returns how many.
+ */
+size_t mvpn_policy_summary(const mvpn_policy *policy, mvpn_port_range *ret, size_t max);
 
 /**
  * True if the packet may go to its destination. A later fragment has no ports: for it a rejecting

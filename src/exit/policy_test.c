@@ -462,6 +462,40 @@ static void equals_slow_matcher(void **state)
     assert_in_range(accepted, 10000, 90000); /* both verdicts were met often */
 }
 
+/* What the descriptor promises: never a port that the rules refuse to most of the internet. */
+static void summary_of_rules(void **state)
+{
+    static const struct {
+        const char *rules;
+        const char *summary;
+    } rows[] = {
+        {"", "1-24 26-65535"},
+        {"accept tcp * 80,443; reject * *", "80-80 443-443"},
+        {"reject * *", ""},
+        {"reject udp *", "1-24 26-65535"},
+        {"reject tcp 11.22.0.0/16; reject tcp * 1-1023", "1024-65535"},
+        {"reject tcp 10.0.0.0/7 22; reject tcp 13.0.0.0/9 23", "1-21 23-24 26-65535"},
+        {"accept tcp 11.0.0.0/8 22; reject tcp * 22", "1-21 23-24 26-65535"},
+        {"reject tcp *4 443; accept * *", "1-24 26-442 444-65535"},
+    };
+    (void)state;
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        mvpn_port_range ranges[4];
+        mvpn_policy_error e;
+        char text[128] = "";
+        mvpn_policy *policy = mvpn_policy_new();
+        assert_int_equal(mvpn_policy_parse(policy, rows[i].rules, &e), 0);
+        size_t n = mvpn_policy_summary(policy, ranges, MVPN_ARRAY_LEN(ranges));
+        for (size_t k = 0; k < n; k++) {
+            (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%u-%u",
+                           k > 0 ? " " : "", (unsigned)ranges[k].first, (unsigned)ranges[k].last);
+        }
+        assert_string_equal(text, rows[i].summary);
+        assert_int_equal(mvpn_policy_summary(policy, ranges, 1), MVPN_MIN(n, (size_t)1));
+        mvpn_policy_free(policy);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +505,7 @@ int main(void)
         cmocka_unit_test(errors_tell_where),
         cmocka_unit_test(rules_are_bounded),
         cmocka_unit_test(equals_slow_matcher),
+        cmocka_unit_test(summary_of_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
