@@ -20,8 +20,8 @@ typedef struct mvpn_revocations {
     uint16_t encoded_len;
 } mvpn_revocations;
 
-/** Encode and sign with the network's key; sets `encoded`. MVPN_E_INVAL if the serials are not
- * ascending or too many. */
+/** Encode and sign with the network's key; sets `encoded`. MVPN_E_INVAL if the sequence is 0, the
+ * serials are not ascending, or too many. */
 MVPN_WUR int mvpn_revocations_sign(mvpn_revocations *r, const mvpn_ed25519_secret *network_secret,
                                    const mvpn_key *network_id);
 /** Decode and verify. MVPN_E_FORMAT, MVPN_E_AUTH. */
@@ -30,7 +30,9 @@ MVPN_WUR int mvpn_revocations_decode(mvpn_revocations *ret, mvpn_bytes in,
                                      const mvpn_ed25519_pub *network_pub);
 bool mvpn_revocations_has(const mvpn_revocations *r, uint64_t serial);
 
-#define MVPN_SNAPSHOT_HEAD_MAX 297
+#define MVPN_SNAPSHOT_HEAD_MAX 236
+/* A head counts for so long from the beginning of its hour: what it says of who is alive ages. */
+#define MVPN_SNAPSHOT_HEAD_LIFE_H 6
 
 typedef struct mvpn_snapshot_head {
     mvpn_ed25519_pub identity;
@@ -44,10 +46,12 @@ typedef struct mvpn_snapshot_head {
     uint16_t encoded_len;
 } mvpn_snapshot_head;
 
+/** Encode and sign; sets `encoded`. MVPN_E_INVAL: too many entries, a size that is not theirs, or
+ * the membership certificate of another identity. */
 MVPN_WUR int mvpn_snapshot_head_sign(mvpn_snapshot_head *head, const mvpn_ed25519_secret *secret,
                                      const mvpn_key *network_id);
 /** Decode and verify the signature alone; whether the node is vouched for is judged with
- * mvpn_realm_vouches. MVPN_E_FORMAT, MVPN_E_AUTH. */
+ * mvpn_trust_vouches. MVPN_E_FORMAT, MVPN_E_AUTH. */
 MVPN_WUR int mvpn_snapshot_head_decode(mvpn_snapshot_head *ret, mvpn_bytes in,
                                        const mvpn_key *network_id);
 
@@ -97,8 +101,8 @@ typedef struct mvpn_trust {
 /**
  * Is this identity vouched for in `roles` (MVPN_ROLE_*)? Closed: by a membership certificate (full
  * form; empty = none) of that identity that covers them, in its time, not revoked. Open: for the
- * discovery role, and with `must_be_anchor`, only anchors; else everybody. Returns 0, MVPN_E_AUTH,
- * MVPN_E_EXPIRED, MVPN_E_POLICY.
+ * discovery role, and with `must_be_anchor`, only anchors; else everybody. unix_now 0: times are
+ * not checked. Returns 0, MVPN_E_FORMAT, MVPN_E_AUTH, MVPN_E_EXPIRED, MVPN_E_POLICY.
  */
 MVPN_WUR int mvpn_trust_vouches(const mvpn_trust *trust, const mvpn_ed25519_pub *identity,
                                 mvpn_bytes membership, uint16_t roles, bool must_be_anchor,
@@ -115,7 +119,8 @@ typedef struct mvpn_record_info {
  * Verify any record completely: encoding, signatures, times, certificates, revocation (§8, §11.4).
  * The one gate for what a server stores, a view takes and a lookup returns.
  *
- * `ret_descriptor`  filled for type 1 if not NULL.
+ * `unix_now`        seconds; 0: times are not checked.
+ * `ret_descriptor`  filled for type 1 if not NULL; untouched, as `*ret`, after a failure.
  * Returns 0; MVPN_E_FORMAT, MVPN_E_AUTH, MVPN_E_EXPIRED, MVPN_E_POLICY (uncertified, revoked),
  * MVPN_E_UNKNOWN (type).
  */
