@@ -1,7 +1,8 @@
 /*
  * Two nodes' links and everything that can happen to their datagrams: ([op 1] ...)*.
  * First byte of the input: what the initiator is (client or relay), whether the network is closed,
- * whether cookies are demanded early. A hostile peer is one of the two saying what it likes under
+ * whether cookies are demanded early, whether the initiator's clock is a day off and it knows (§4.2
+ * "Unsure clocks"). A hostile peer is one of the two saying what it likes under
  * the right keys.
  */
 #include "crypto/x25519.h"
@@ -254,6 +255,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     now = MVPN_S(1000);
     start(&node[0], mode & 1, mode & 2, mode & 4);
     start(&node[1], true, mode & 2, mode & 4);
+    if (mode & 8) {
+        mvpn_links_set_unix_offset(node[0].links,
+                                   (int64_t)(UNIX_NOW + 86400) * 1000000 - (int64_t)now);
+        mvpn_links_set_clock_unsure(node[0].links, true);
+    }
     mvpn_link_target target = {node[1].identity, node[1].key.pub, node[1].addr};
     FUZZ_CHECK(mvpn_links_open(node[0].links, &target, now, &link) == 0);
     collect(&node[0]);

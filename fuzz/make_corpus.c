@@ -446,6 +446,12 @@ static void link_scripts(void)
     }
     const uint8_t load[] = {4, 15, 13, 15, 14, 15, 8, 17, 13, 15, 14, 15, 8, 12, 15};
     seed("links", "load", load, sizeof(load));
+    /* 3 s pass: a first packet without an hour, its cookie, and it again; lost and repeated ones.
+     */
+    const uint8_t unsure[] = {8, 15, 8, 10, 8, 10, 8, 10, 15, 13, 15, 14, 15, 8, 12, 4, 15};
+    seed("links", "clock-unsure", unsure, sizeof(unsure));
+    const uint8_t unsure_relay[] = {9, 8, 10, 8, 11, 4, 0, 4, 0x82, 8, 10, 15, 8, 13, 15};
+    seed("links", "clock-unsure-relay", unsure_relay, sizeof(unsure_relay));
     const uint8_t changed[] = {0, 1, 0, 100, 1, 15, 8, 10, 15, 8, 13, 15};
     seed("links", "first-packet-changed", changed, sizeof(changed));
 }

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "base/bucket.h"
 #include "base/cursor.h"
 #include "base/error.h"
 
@@ -15,6 +16,13 @@
 #define HOURS 3
 #define COOKIE_SECRET_LIFE MVPN_S(120)
 #define S_PER_HOUR 3600
+/*
+ * First packets of unsure clocks (§4.2): few, because their mac1 never expires. At this rate their
+ * memory reaches back over an hour, many times the life of a cookie.
+ */
+#define UNSURE_EPHEMERALS 4096
+#define UNSURE_PER_S 1
+#define UNSURE_BURST 16
 
 struct hour_filter {
     uint64_t hour;
@@ -37,6 +45,11 @@ struct mvpn_admission {
     mvpn_key cookie_key;
     struct mac_keys keys[HOURS]; /* by hour mod 3 */
     struct hour_filter filters[HOURS];
+    struct mac_keys unsure_keys;
+    uint64_t unsure[UNSURE_EPHEMERALS]; /* a ring; 0 = empty */
+    size_t unsure_next;
+    mvpn_bucket unsure_rate;
+    bool has_unsure_rate;
     mvpn_siphash_key sip;
     mvpn_rng *rng;
     mvpn_key secret[2]; /* now and before */
@@ -134,7 +147,7 @@ void mvpn_admission_free(mvpn_admission *a)
 
 static const struct mac_keys *keys_of(mvpn_admission *a, uint64_t hour)
 {
-    struct mac_keys *k = &a->keys[hour % HOURS];
+    struct mac_keys *k = hour == MVPN_HOUR_UNSURE ? &a->unsure_keys : &a->keys[hour % HOURS];
     if (!k->is_made || k->hour != hour) {
         mvpn_mac1_key(&k->key[0], &a->link_key, &a->token, MVPN_PATTERN_NK, hour);
         mvpn_mac1_key(&k->key[1], &a->link_key, &a->token, MVPN_PATTERN_IK, hour);
@@ -151,8 +164,8 @@ int mvpn_admission_check(mvpn_admission *a, const uint8_t packet[static MVPN_HAN
     uint8_t digest[32];
     digest_of(digest, packet);
     uint64_t hour = unix_now / S_PER_HOUR;
-    const uint64_t hours[HOURS] = {hour, hour - 1, hour + 1};
-    for (size_t i = 0; i < HOURS; i++) {
+    const uint64_t hours[] = {hour, hour - 1, hour + 1, MVPN_HOUR_UNSURE};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(hours); i++) {
         const struct mac_keys *k = keys_of(a, hours[i]);
         for (size_t p = 0; p < 2; p++) {
             uint8_t mac[MVPN_HANDSHAKE_MAC_LEN];
@@ -195,9 +208,32 @@ static uint64_t *filter_slot(const struct hour_filter *f, uint64_t value)
     return &f->slots[i];
 }
 
+/* Read whole at most a few thousand times a second: only packets with the rare mac1 come here. */
+static bool is_unsure_seen(const mvpn_admission *a, uint64_t value)
+{
+    for (size_t i = 0; i < UNSURE_EPHEMERALS; i++) {
+        if (a->unsure[i] == value) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mvpn_admission_take_unsure(mvpn_admission *a, mvpn_time now)
+{
+    if (!a->has_unsure_rate) {
+        mvpn_bucket_init(&a->unsure_rate, UNSURE_PER_S, UNSURE_BURST, now);
+        a->has_unsure_rate = true;
+    }
+    return mvpn_bucket_take(&a->unsure_rate, 1, now);
+}
+
 bool mvpn_admission_is_seen(const mvpn_admission *a, uint64_t hour,
                             const uint8_t ephemeral[static 32])
 {
+    if (hour == MVPN_HOUR_UNSURE) {
+        return is_unsure_seen(a, filter_value(a, ephemeral));
+    }
     const struct hour_filter *f = &a->filters[hour % HOURS];
     return f->hour == hour && *filter_slot(f, filter_value(a, ephemeral)) != 0;
 }
@@ -205,11 +241,16 @@ bool mvpn_admission_is_seen(const mvpn_admission *a, uint64_t hour,
 bool mvpn_admission_is_full(const mvpn_admission *a, uint64_t hour)
 {
     const struct hour_filter *f = &a->filters[hour % HOURS];
-    return f->hour == hour && f->count >= EPHEMERALS_PER_HOUR;
+    return hour != MVPN_HOUR_UNSURE && f->hour == hour && f->count >= EPHEMERALS_PER_HOUR;
 }
 
 bool mvpn_admission_remember(mvpn_admission *a, uint64_t hour, const uint8_t ephemeral[static 32])
 {
+    if (hour == MVPN_HOUR_UNSURE) {
+        a->unsure[a->unsure_next] = filter_value(a, ephemeral);
+        a->unsure_next = (a->unsure_next + 1) % UNSURE_EPHEMERALS;
+        return true;
+    }
     struct hour_filter *f = &a->filters[hour % HOURS];
     if (f->hour != hour) {
         /* Three hours are valid at a time and differ mod 3: what is here is valid no more. */

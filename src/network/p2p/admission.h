@@ -20,6 +20,9 @@ typedef struct mvpn_admission mvpn_admission;
 /* What one first packet, sent again and again by whomever, is answered with at most. */
 #define MVPN_REPLIES_MAX 3
 
+/* Stands for the hour in mac1 of an initiator that cannot trust its clock. (§4.2) */
+#define MVPN_HOUR_UNSURE UINT64_MAX
+
 enum mvpn_handshake_pattern {
     MVPN_PATTERN_NK = 1,
     MVPN_PATTERN_IK = 2,
@@ -43,7 +46,7 @@ MVPN_WUR int mvpn_admission_new(mvpn_admission **ret, const mvpn_key *link_key,
 void mvpn_admission_free(mvpn_admission *a);
 
 /**
- * Check mac1 for both patterns and three hours. MVPN_E_AUTH: say nothing.
+ * Check mac1 for both patterns, three hours and MVPN_HOUR_UNSURE. MVPN_E_AUTH: say nothing.
  */
 MVPN_WUR int mvpn_admission_check(mvpn_admission *a,
                                   const uint8_t packet[static MVPN_HANDSHAKE_LEN],
@@ -52,13 +55,15 @@ MVPN_WUR int mvpn_admission_check(mvpn_admission *a,
 /** Count a first packet whose mac1 is right; true if there are too many of them. */
 bool mvpn_admission_count(mvpn_admission *a, mvpn_time now);
 
-/** Was this ephemeral key accepted in a first packet of that hour? */
+/** Was this ephemeral key accepted in a first packet of that hour (unsure: among the last 4096)? */
 bool mvpn_admission_is_seen(const mvpn_admission *a, uint64_t hour,
                             const uint8_t ephemeral[static 32]);
 /** Remember it. False if the hour is full: then cookies, which bind address and time, take its
  * place. */
 bool mvpn_admission_remember(mvpn_admission *a, uint64_t hour, const uint8_t ephemeral[static 32]);
 bool mvpn_admission_is_full(const mvpn_admission *a, uint64_t hour);
+/** May one more first packet of an unsure clock be answered? Ask after mac2: this counts it. */
+bool mvpn_admission_take_unsure(mvpn_admission *a, mvpn_time now);
 
 /** Does mac2 prove that the sender got our cookie at this address? */
 bool mvpn_admission_has_cookie(mvpn_admission *a, const mvpn_addr *from,

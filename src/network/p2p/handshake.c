@@ -3,7 +3,8 @@
  *
  * A responder checks in this order, and each step before the next costs: size and version, mac1,
  * replay, load (mac2), Noise, certificates. Nothing is allocated and nothing remembered before the
- * last, and a stranger gets no answer to anything.
+ * last, and a stranger gets no answer to anything. A first packet of an unsure clock, whose mac1
+ * any later time would take, needs a cookie always and passes a narrow rate.
  *
  * Two relays that open to each other at once: the lower identity does not answer while its own
  * attempt is young; the higher one answers and keeps its own attempt only until the other is
@@ -27,6 +28,10 @@ static const uint8_t resend_percent[MVPN_REPLIES_MAX - 1] = {15, 40};
 #define COOKIE_LIFE MVPN_S(120)
 /* A cookie makes the initiator send at once; so often per first packet. */
 #define COOKIES_MAX 3
+/* No clock shows a later time (36,000 years); in microseconds it still fits 63 bits. */
+#define UNIX_MAX (UINT64_C(1) << 40)
+/* First packets of a link (1 s and 2 s) before one that names no hour. */
+#define UNSURE_AFTER 2
 /* More than message 2 holds and than message 1 holds. */
 #define PAYLOAD_MAX MVPN_HANDSHAKE_LEN
 
@@ -188,9 +193,11 @@ static int write_first(struct session *s, mvpn_link *link, mvpn_time now)
     if (err != 0) {
         return err;
     }
+    hs->is_unsure = c->clock_is_unsure && link->attempts >= UNSURE_AFTER && !link->hour_is_right;
     mvpn_key key;
     mvpn_mac1_key(&key, &link->target.link_key, &links->token,
-                  s->is_ik ? MVPN_PATTERN_IK : MVPN_PATTERN_NK, links_unix(links, now) / 3600);
+                  s->is_ik ? MVPN_PATTERN_IK : MVPN_PATTERN_NK,
+                  hs->is_unsure ? MVPN_HOUR_UNSURE : links_unix(links, now) / 3600);
     mvpn_mac1(hs->mac1, &key, hs->packet);
     memcpy(hs->packet + MVPN_HANDSHAKE_MAC1_AT, hs->mac1, sizeof(hs->mac1));
     mvpn_wipe(&key, sizeof(key));
@@ -280,6 +287,7 @@ static bool take_cookie(struct session *s, const uint8_t *packet, mvpn_time now)
         memcpy(link->cookie, plain, MVPN_COOKIE_LEN);
         link->cookie_at = now;
         link->has_cookie = true;
+        link->hour_is_right = link->hour_is_right || !hs->is_unsure;
         set_mac2(link, hs, now);
         (void)queue_packet(s->links, mvpn_packet_new(s->links->config.pool), hs->packet, &s->addr,
                            s->local_socket); /* lost: resent by the timer */
@@ -287,13 +295,12 @@ static bool take_cookie(struct session *s, const uint8_t *packet, mvpn_time now)
     return true;
 }
 
-/* The certificate must bind the static key to the identity, for now. */
+/* The certificate must bind the static key to the identity, at `unix_now` (not 0). */
 static int check_link_certificate(const mvpn_links *links, mvpn_bytes cert, const mvpn_key *key,
-                                  mvpn_time now, mvpn_ed25519_pub *ret_identity)
+                                  uint64_t unix_now, mvpn_ed25519_pub *ret_identity)
 {
     mvpn_link_certificate c;
-    int err =
-        mvpn_link_certificate_verify(cert, &links->config.network_id, links_unix(links, now), &c);
+    int err = mvpn_link_certificate_verify(cert, &links->config.network_id, unix_now, &c);
     if (err != 0) {
         return err;
     }
@@ -316,7 +323,10 @@ static int read_reply(struct session *s, mvpn_noise *noise, const uint8_t *packe
     }
     mvpn_ed25519_pub identity;
     if (err == 0) {
-        err = check_link_certificate(s->links, ret->link_certificate, &s->peer_key, now, &identity);
+        /* Without a clock of our own, by the time of the peer: it holds the static key we look for.
+         */
+        uint64_t at = s->hs->is_unsure ? MVPN_MAX(ret->time, 1u) : links_unix(s->links, now);
+        err = check_link_certificate(s->links, ret->link_certificate, &s->peer_key, at, &identity);
     }
     if (err == 0 && memcmp(identity.b, s->peer_identity.b, sizeof(identity.b)) != 0) {
         err = MVPN_E_AUTH;
@@ -341,7 +351,9 @@ static int recv_reply(struct session *s, const mvpn_handshake_header *header, co
         connid_add_spares(s, payload.ids, payload.id_count);
         s->peer_max_datagram = payload.max_datagram;
         link->observed = payload.observed;
-        link->clock_offset_s = (int64_t)(payload.time - links_unix(s->links, now));
+        uint64_t time = MVPN_MIN(payload.time, UNIX_MAX);
+        link->clock_offset_s = (int64_t)time - (int64_t)links_unix(s->links, now);
+        link->unix_offset_us = (int64_t)(time * MVPN_US_PER_S) - (int64_t)now;
         bool is_first = s->hs->sends == 1 && s->hs->cookies == 0;
         mvpn_time rtt = now - s->began;
         handshake_free(s);
@@ -404,8 +416,8 @@ static int check_initiator(mvpn_links *links, const mvpn_noise *noise, struct in
     const mvpn_links_config *c = &links->config;
     in->key = *mvpn_noise_remote_static(noise);
     in->has_identity = true;
-    int err =
-        check_link_certificate(links, in->payload.link_certificate, &in->key, now, &in->identity);
+    int err = check_link_certificate(links, in->payload.link_certificate, &in->key,
+                                     links_unix(links, now), &in->identity);
     if (err == 0 && c->closed) {
         mvpn_membership m;
         err = mvpn_membership_verify(in->payload.membership_certificate, &c->network_id,
@@ -546,7 +558,8 @@ static int recv_first(mvpn_links *links, mvpn_packet **packet, const mvpn_handsh
         mvpn_admission_is_seen(a, hour, ephemeral)) {
         return answer_again(links, packet, ephemeral, now);
     }
-    is_busy = is_busy || links->half_open_count >= links->config.load_half_open ||
+    bool is_unsure = hour == MVPN_HOUR_UNSURE;
+    is_busy = is_busy || is_unsure || links->half_open_count >= links->config.load_half_open ||
               mvpn_admission_is_full(a, hour);
     if (is_busy && !mvpn_admission_has_cookie(a, &(*packet)->remote, bytes, now)) {
         if (!mvpn_admission_may_tell(a, (*packet)->data)) {
@@ -558,6 +571,10 @@ static int recv_first(mvpn_links *links, mvpn_packet **packet, const mvpn_handsh
         (void)queue_packet(links, *packet, NULL, &to, (*packet)->local);
         *packet = NULL;
         return 0;
+    }
+    if (is_unsure && !mvpn_admission_take_unsure(a, now)) {
+        links->counters.dropped_limit++;
+        return MVPN_E_LIMIT;
     }
     bool is_ik = pattern == MVPN_PATTERN_IK;
     mvpn_noise noise;

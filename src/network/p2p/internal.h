@@ -149,6 +149,7 @@ struct handshake {
     mvpn_connection_id source; /* ours */
     unsigned sends;            /* of our first packet, or of our reply to the peer's */
     unsigned cookies;
+    bool is_unsure; /* initiator: our clock may be wrong, so mac1 names no hour (§4.2) */
     /* responder */
     mvpn_hash_node by_ephemeral;
     mvpn_list in_half_open; /* links->half_open, oldest first */
@@ -233,6 +234,7 @@ struct mvpn_link {
     uint8_t cookie[MVPN_COOKIE_LEN];
     mvpn_time cookie_at;
     bool has_cookie;
+    bool hour_is_right; /* the peer answered a first packet of our hour */
 
     mvpn_list in_events;
     bool ev_opened;
@@ -244,6 +246,7 @@ struct mvpn_link {
     mvpn_time ping_at; /* 0: none outstanding */
     mvpn_addr observed;
     int64_t clock_offset_s;
+    int64_t unix_offset_us; /* by the peer's clock */
     bool has_sent_versions;
 
     void *user;

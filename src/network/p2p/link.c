@@ -137,6 +137,11 @@ void mvpn_links_set_unix_offset(mvpn_links *links, int64_t unix_offset_us)
     links->config.unix_offset_us = unix_offset_us;
 }
 
+void mvpn_links_set_clock_unsure(mvpn_links *links, bool is_unsure)
+{
+    links->config.clock_is_unsure = is_unsure;
+}
+
 /* ---- one link ---- */
 
 static uint64_t identity_hash(const mvpn_links *links, const mvpn_ed25519_pub *identity)
@@ -571,6 +576,11 @@ const mvpn_addr *mvpn_link_observed_addr(const mvpn_link *link)
 int64_t mvpn_link_clock_offset_s(const mvpn_link *link)
 {
     return link->clock_offset_s;
+}
+
+int64_t mvpn_link_unix_offset_us(const mvpn_link *link)
+{
+    return link->unix_offset_us;
 }
 
 bool mvpn_link_is_full_size(const mvpn_link *link)

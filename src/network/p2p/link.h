@@ -35,6 +35,9 @@ typedef struct mvpn_links_config {
     mvpn_key network_secret;
     mvpn_ed25519_pub network_pub;
     int64_t unix_offset_us; /* Unix time = now + offset */
+    /* Nobody vouches for that yet: a peer that answers nothing for 3 s is asked without naming the
+     * hour, and then judged by its own time. (§4.2) */
+    bool clock_is_unsure;
     /* A relay's own keys; a client leaves is_relay false and uses NK. */
     bool is_relay;
     mvpn_ed25519_pub identity;
@@ -99,6 +102,8 @@ void mvpn_links_message_too_big(mvpn_links *links, const mvpn_addr *remote, mvpn
 void mvpn_links_local_changed(mvpn_links *links, mvpn_time now);
 /** Correct the idea of Unix time. */
 void mvpn_links_set_unix_offset(mvpn_links *links, int64_t unix_offset_us);
+/** Change clock_is_unsure; counts for first packets made from now on. */
+void mvpn_links_set_clock_unsure(mvpn_links *links, bool is_unsure);
 
 /** Answer a command that the owner does not speak: VersionList, once a link. (§9) */
 void mvpn_link_answer_unknown(mvpn_link *link, mvpn_time now);
@@ -136,6 +141,11 @@ uint32_t mvpn_link_rtt_us(const mvpn_link *link);
 const mvpn_addr *mvpn_link_observed_addr(const mvpn_link *link);
 /** Peer's Unix time minus ours, seconds, at the handshake (ours only). */
 int64_t mvpn_link_clock_offset_s(const mvpn_link *link);
+/**
+ * What mvpn_links_set_unix_offset would have to be for our clock to equal the peer's, as told at
+ * the handshake (ours only; else 0): independent of the offset in use then.
+ */
+int64_t mvpn_link_unix_offset_us(const mvpn_link *link);
 /** Full-size packets pass (§4.7). */
 bool mvpn_link_is_full_size(const mvpn_link *link);
 
