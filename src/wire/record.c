@@ -218,22 +218,28 @@ void mvpn_snapshot_head_key(mvpn_dht_id *ret, const mvpn_key *network_id,
 void mvpn_snapshot_begin(uint8_t out[static MVPN_SNAPSHOT_FIXED], const mvpn_ed25519_pub *identity,
                          uint64_t hour, uint32_t entries)
 {
-    mvpn_writer w = mvpn_writer_init(out, MVPN_SNAPSHOT_FIXED);
+    uint8_t b[MVPN_SNAPSHOT_FIXED];
+    mvpn_writer w = mvpn_writer_init(b, sizeof(b));
     mvpn_write8(&w, VERSION);
     mvpn_write_bytes(&w, identity->b, IDENTITY_LEN);
     mvpn_write64(&w, hour);
     mvpn_write32(&w, entries);
+    MVPN_ASSERT(!w.failed && w.p == w.end);
+    memcpy(out, b, sizeof(b));
 }
 
 void mvpn_snapshot_entry_encode(uint8_t out[static MVPN_SNAPSHOT_ENTRY_LEN],
                                 const mvpn_snapshot_entry *entry)
 {
-    mvpn_writer w = mvpn_writer_init(out, MVPN_SNAPSHOT_ENTRY_LEN);
+    uint8_t b[MVPN_SNAPSHOT_ENTRY_LEN];
+    mvpn_writer w = mvpn_writer_init(b, sizeof(b));
     mvpn_write_bytes(&w, entry->key.b, sizeof(entry->key.b));
     mvpn_write_bytes(&w, entry->digest, sizeof(entry->digest));
     mvpn_write8(&w, entry->bandwidth_log2);
     mvpn_write8(&w, entry->flags);
     mvpn_write16(&w, entry->uptime_h);
+    MVPN_ASSERT(!w.failed && w.p == w.end);
+    memcpy(out, b, sizeof(b));
 }
 
 static const uint8_t *entry_at(mvpn_bytes snapshot, size_t index)
