@@ -151,7 +151,7 @@ MVPN_WUR int mvpn_dht_fetched_next(mvpn_bytes *rest, uint8_t *ret_type, mvpn_byt
 #define MVPN_DHT_VERSION_REPLY 0x6d760d02u
 #define MVPN_DHT_REQUEST_HEADER_LEN 31
 #define MVPN_DHT_REPLY_HEADER_LEN 13
-#define MVPN_DHT_MAC_LEN 16
+#define MVPN_DHT_MAC_LEN 16 /* of MVPN_PATTERN_DHT: mvpn_mac1_make */
 
 /** True for a datagram that the exchange takes: long-header flags and one of the two versions. */
 bool mvpn_dht_is_datagram(mvpn_bytes packet);

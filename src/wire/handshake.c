@@ -2,6 +2,7 @@
 
 #include "base/cursor.h"
 #include "base/error.h"
+#include "crypto/hash.h"
 
 #define FLAGS 0xc0
 #define FLAGS_RANDOM 0x3f
@@ -34,6 +35,25 @@ void mvpn_prologue_encode(uint8_t out[static MVPN_PROLOGUE_LEN], unsigned suite,
     memcpy(out + PROLOGUE_AT_KEYS, network_id->b, key);
     memcpy(out + PROLOGUE_AT_KEYS + key, responder->b, key);
     memcpy(out + PROLOGUE_AT_KEYS + 2 * key, responder_key->b, key);
+}
+
+void mvpn_mac1_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token,
+                   enum mvpn_handshake_pattern pattern, uint64_t hour)
+{
+    uint8_t tail[9];
+    tail[0] = (uint8_t)pattern;
+    mvpn_store64(tail + 1, hour);
+    const mvpn_bytes in[] = {MVPN_BYTES_ARRAY(link_key->b), MVPN_BYTES_ARRAY(token->b),
+                             MVPN_BYTES_ARRAY(tail)};
+    mvpn_blake3_derive(ret->b, sizeof(ret->b), "meshvpn v1 mac1", in, MVPN_ARRAY_LEN(in));
+}
+
+void mvpn_mac1_make(uint8_t out[static MVPN_HANDSHAKE_MAC_LEN], const mvpn_key *key,
+                    mvpn_bytes before)
+{
+    uint8_t digest[32];
+    mvpn_blake3(digest, sizeof(digest), before);
+    mvpn_blake3_keyed(out, MVPN_HANDSHAKE_MAC_LEN, key, MVPN_BYTES_ARRAY(digest));
 }
 
 void mvpn_handshake_header_encode(uint8_t out[static MVPN_HANDSHAKE_HEADER_LEN],

@@ -33,11 +33,26 @@ void mvpn_prologue_encode(uint8_t out[static MVPN_PROLOGUE_LEN], unsigned suite,
                           enum mvpn_purpose purpose, const mvpn_key *network_id,
                           const mvpn_ed25519_pub *responder, const mvpn_key *responder_key);
 
+/* Whose mac1 it is: first packets of links, and DHT requests. (§3.3) */
+enum mvpn_handshake_pattern {
+    MVPN_PATTERN_NK = 1,
+    MVPN_PATTERN_IK = 2,
+    MVPN_PATTERN_DHT = 3,
+};
+#define MVPN_HANDSHAKE_MAC_LEN 16
+
+/** Key of mac1 for one pattern and hour. (§3.3) */
+void mvpn_mac1_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token,
+                   enum mvpn_handshake_pattern pattern, uint64_t hour);
+/** mac1 of the bytes before it: shows that the sender knows whom it asks, and the network. (§4.2)
+ */
+void mvpn_mac1_make(uint8_t out[static MVPN_HANDSHAKE_MAC_LEN], const mvpn_key *key,
+                    mvpn_bytes before);
+
 /* One size for all: a reply is never larger than what it answers. */
 #define MVPN_HANDSHAKE_LEN 1232
 #define MVPN_HANDSHAKE_HEADER_LEN 23
 #define MVPN_HANDSHAKE_VERSION 0x6d760001u
-#define MVPN_HANDSHAKE_MAC_LEN 16
 #define MVPN_HANDSHAKE_MAC1_AT (MVPN_HANDSHAKE_LEN - 2 * MVPN_HANDSHAKE_MAC_LEN)
 #define MVPN_HANDSHAKE_MAC2_AT (MVPN_HANDSHAKE_LEN - MVPN_HANDSHAKE_MAC_LEN)
 #define MVPN_HANDSHAKE_NOISE1_LEN (MVPN_HANDSHAKE_MAC1_AT - MVPN_HANDSHAKE_HEADER_LEN)

@@ -65,17 +65,6 @@ struct mvpn_admission {
     } told[TOLD];
 };
 
-void mvpn_mac1_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token,
-                   enum mvpn_handshake_pattern pattern, uint64_t hour)
-{
-    uint8_t tail[9];
-    tail[0] = (uint8_t)pattern;
-    mvpn_store64(tail + 1, hour);
-    const mvpn_bytes in[] = {MVPN_BYTES_ARRAY(link_key->b), MVPN_BYTES_ARRAY(token->b),
-                             MVPN_BYTES_ARRAY(tail)};
-    mvpn_blake3_derive(ret->b, sizeof(ret->b), "meshvpn v1 mac1", in, MVPN_ARRAY_LEN(in));
-}
-
 void mvpn_cookie_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token)
 {
     const mvpn_bytes in[] = {MVPN_BYTES_ARRAY(link_key->b), MVPN_BYTES_ARRAY(token->b)};
@@ -91,9 +80,7 @@ static void digest_of(uint8_t out[static 32], const uint8_t *packet)
 void mvpn_mac1(uint8_t out[static MVPN_HANDSHAKE_MAC_LEN], const mvpn_key *key,
                const uint8_t packet[static MVPN_HANDSHAKE_LEN])
 {
-    uint8_t digest[32];
-    digest_of(digest, packet);
-    mvpn_blake3_keyed(out, MVPN_HANDSHAKE_MAC_LEN, key, MVPN_BYTES_ARRAY(digest));
+    mvpn_mac1_make(out, key, mvpn_bytes_of(packet, MVPN_HANDSHAKE_MAC1_AT));
 }
 
 void mvpn_mac2(uint8_t out[static MVPN_HANDSHAKE_MAC_LEN],

@@ -23,14 +23,6 @@ typedef struct mvpn_admission mvpn_admission;
 /* Stands for the hour in mac1 of an initiator that cannot trust its clock. (§4.2) */
 #define MVPN_HOUR_UNSURE UINT64_MAX
 
-enum mvpn_handshake_pattern {
-    MVPN_PATTERN_NK = 1,
-    MVPN_PATTERN_IK = 2,
-};
-
-/** Key of mac1 for one pattern and hour. (§3.3) */
-void mvpn_mac1_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token,
-                   enum mvpn_handshake_pattern pattern, uint64_t hour);
 /** Key of cookie replies. */
 void mvpn_cookie_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token);
 /** mac1 of a first packet; mac2 if `cookie` is not NULL. */
