@@ -93,7 +93,10 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;
     p->client.env.family = mvpn_host_has_ipv6() ? 0 : 4;
-    memcpy(p->client.exit_country, c->exit_country, sizeof(p->client.exit_country));
+    if (mvpn_path_countries_parse(c->exit_country, &p->client.exit_countries) != 0) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG, "exit_country '%s' is no list of countries",
+                              c->exit_country);
+    }
     p->engine.network_pub = n->network_pub;
     p->engine.closed = n->is_closed;
     p->engine.network_secret = n->network_secret;

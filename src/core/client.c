@@ -24,14 +24,12 @@
 #define SPARE_RETRY MVPN_S(10)
 /* How long a relay that failed is kept out of new paths. */
 #define EXCLUDE_TIME MVPN_S(60)
-/* Guards that the client keeps to (design §6: few, sampled). */
-#define GUARDS_MAX 3
-/*
- * Guards drawn in an hour, the first ones included. Who can drop a client's packets must not make
- * it try relay after relay until a hostile one answers.
- */
-#define GUARDS_PER_HOUR 6
-#define HOUR MVPN_S(3600)
+/* How often the guards are compared with the view. */
+#define GUARDS_STEP MVPN_S(1)
+/* A circuit behind another guard than a primary one gives way to one that is: when it is idle for
+ * so long, or at the latest after this time. */
+#define GUARD_IDLE MVPN_S(30)
+#define GUARD_SETTLE MVPN_S(3600)
 #define BEGIN_AGAIN MVPN_S(1)
 #define BEGIN_TRIES 8
 /* Liveness: unanswered data for this long begins pings; so many unanswered are the end. */
@@ -62,11 +60,11 @@ struct mvpn_client {
     slot *active; /* in use, or about to be; NULL */
     enum mvpn_client_state state;
     mvpn_time since;
-    mvpn_ed25519_pub guards[GUARDS_MAX];
-    size_t guard_count;
-    mvpn_time guard_hour; /* when this hour began */
-    unsigned guard_draws; /* in it */
-    bool has_exit;        /* the exit that all circuits share */
+    mvpn_guards guards;
+    mvpn_time next_guards;
+    uint64_t packets_seen; /* at the last look, and when that changed */
+    mvpn_time busy;
+    bool has_exit; /* the exit that all circuits share */
     mvpn_ed25519_pub exit;
     excluded excluded[MVPN_PATH_EXCLUDED_MAX];
     size_t excluded_next;
@@ -107,8 +105,20 @@ static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
     return memcmp(a->b, b->b, sizeof(a->b)) == 0;
 }
 
-static void exclude(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now)
+/* Never 0: that would leave times unchecked. */
+static uint64_t unix_time(const mvpn_client *client, mvpn_time now)
 {
+    int64_t t = ((int64_t)now + client->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S;
+    return t < 1 ? 1 : (uint64_t)t;
+}
+
+/* A hop of a circuit failed: it is kept out of paths for a while. */
+static void blame(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
+{
+    const mvpn_ed25519_pub *relay = &c->path.hop[c->failed_hop - 1];
+    if (c->failed_hop == 1) {
+        mvpn_guards_failed(&client->guards, relay, client->cfg.env.rng, unix_time(client, now));
+    }
     client->excluded[client->excluded_next] = (excluded){*relay, now + EXCLUDE_TIME};
     client->excluded_next = (client->excluded_next + 1) % MVPN_PATH_EXCLUDED_MAX;
 }
@@ -185,11 +195,16 @@ static void init_wish(const mvpn_client *client, mvpn_path_constraints *wish, mv
         .relax = client->cfg.relax,
         .family = client->cfg.env.family,
         .allow_private = client->cfg.allow_private,
-        .unix_now =
-            (uint64_t)(((int64_t)now + client->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S),
+        .exit_countries = client->cfg.exit_countries,
+        .country_of = client->cfg.country_of,
+        .country_ctx = client->cfg.country_ctx,
+        .exit_min_kbit = client->cfg.exit_min_kbit,
+        .exit_family = client->cfg.exit_family,
+        .exit_port_count = client->cfg.exit_port_count,
+        .unix_now = unix_time(client, now),
         .exit = client->has_exit ? &client->exit : NULL,
     };
-    memcpy(wish->exit_country, client->cfg.exit_country, sizeof(wish->exit_country));
+    memcpy(wish->exit_ports, client->cfg.exit_ports, sizeof(wish->exit_ports));
     for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
         if (client->excluded[i].until > now) {
             wish->excluded[wish->excluded_count++] = client->excluded[i].relay;
@@ -210,51 +225,64 @@ static void exclude_in_use(const mvpn_client *client, mvpn_path_constraints *wis
     }
 }
 
-/* A path through one of our guards, in their order; a guard newly drawn joins the sample. */
+/* A path through one of our guards, in their order. `any`: those that did not answer will do too.
+ */
 static enum mvpn_path_block select_by_guard(mvpn_client *client, mvpn_path_constraints *wish,
-                                            mvpn_path *ret, mvpn_time now)
+                                            bool any, mvpn_path *ret)
 {
-    const mvpn_view *view = client->cfg.env.view;
-    for (size_t i = 0; i < client->guard_count; i++) {
-        wish->guard = &client->guards[i];
-        if (mvpn_path_select(view, wish, client->cfg.env.rng, ret) == MVPN_PATH_OK) {
+    mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
+    size_t count = mvpn_guards_order(&client->guards, wish->unix_now, any, order);
+    for (size_t i = 0; i < count; i++) {
+        wish->guard = &order[i];
+        if (mvpn_path_select(client->cfg.env.view, wish, client->cfg.env.rng, ret) ==
+            MVPN_PATH_OK) {
             return MVPN_PATH_OK;
         }
     }
-    if (now - client->guard_hour >= HOUR) {
-        client->guard_hour = now;
-        client->guard_draws = 0;
-    }
-    if (client->guard_draws >= GUARDS_PER_HOUR) {
-        return MVPN_PATH_NO_GUARD;
-    }
+    return MVPN_PATH_NO_GUARD;
+}
+
+/* A path through a new guard; none is drawn if no guard would help. */
+static enum mvpn_path_block select_by_new_guard(mvpn_client *client, mvpn_path_constraints *wish,
+                                                mvpn_path *ret)
+{
+    const mvpn_view *view = client->cfg.env.view;
+    mvpn_rng *rng = client->cfg.env.rng;
+    mvpn_ed25519_pub drawn;
     wish->guard = NULL;
-    enum mvpn_path_block block = mvpn_path_select(view, wish, client->cfg.env.rng, ret);
-    if (block == MVPN_PATH_OK) {
-        client->guard_draws++; /* a full sample has failed or is in use: its last one gives way */
-        size_t i = MVPN_MIN(client->guard_count, (size_t)GUARDS_MAX - 1);
-        client->guards[i] = ret->hop[0];
-        client->guard_count = i + 1;
+    enum mvpn_path_block block = mvpn_path_select(view, wish, rng, ret);
+    if (block != MVPN_PATH_OK) {
+        return block;
     }
-    return block;
+    int r = mvpn_guards_draw(&client->guards, view, wish, rng, &drawn);
+    if (r != 0) {
+        return r == MVPN_E_LIMIT ? MVPN_PATH_GUARD_LIMIT : MVPN_PATH_NO_GUARD;
+    }
+    wish->guard = &drawn;
+    return mvpn_path_select(view, wish, rng, ret);
 }
 
 /* A spare must not fall with the circuit in use: it shares no relay but the exit, or at least not
  * the guard. */
-static enum mvpn_path_block select_path(mvpn_client *client, mvpn_path *ret, mvpn_time now)
+static enum mvpn_path_block select_path(mvpn_client *client, bool any_guard, mvpn_path *ret,
+                                        mvpn_time now)
 {
     mvpn_path_constraints wish;
     init_wish(client, &wish, now);
     if (client->cfg.hops == 1) {
         return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
     }
+    mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
     exclude_in_use(client, &wish, true);
-    if (select_by_guard(client, &wish, ret, now) == MVPN_PATH_OK) {
+    if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
     }
     init_wish(client, &wish, now);
     exclude_in_use(client, &wish, false);
-    return select_by_guard(client, &wish, ret, now);
+    if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
+        return MVPN_PATH_OK;
+    }
+    return select_by_new_guard(client, &wish, ret);
 }
 
 static void note_block(mvpn_client *client, enum mvpn_path_block block)
@@ -276,7 +304,7 @@ static void report_failure(mvpn_client *client, const mvpn_circuit *c, mvpn_time
     };
     if (c->failed_hop > 0 && c->failed_hop <= c->path.count) {
         e.relay = c->path.hop[c->failed_hop - 1];
-        exclude(client, &e.relay, now);
+        blame(client, c, now);
         if (client->has_exit && same_identity(&client->exit, &e.relay)) {
             client->has_exit = false;
         }
@@ -305,16 +333,16 @@ static void start_build(mvpn_client *client, mvpn_time now)
         path = client->cfg.fixed_path;
     } else {
         bool is_spare = client->active != NULL;
-        enum mvpn_path_block block = select_path(client, &path, now);
+        enum mvpn_path_block block = select_path(client, false, &path, now);
         if (!is_spare) {
             if (block != MVPN_PATH_OK && client->has_exit) {
                 client->has_exit = false; /* try another exit before giving up */
-                block = select_path(client, &path, now);
+                block = select_path(client, false, &path, now);
             }
             if (block != MVPN_PATH_OK) {
                 /* A relay that failed is better than none: in a small network, or a bad minute. */
                 memset(client->excluded, 0, sizeof(client->excluded));
-                block = select_path(client, &path, now);
+                block = select_path(client, true, &path, now);
             }
             note_block(client, block);
         }
@@ -335,7 +363,7 @@ static void start_build(mvpn_client *client, mvpn_time now)
     }
 }
 
-static bool wants_spare(const mvpn_client *client)
+static bool uses_guards(const mvpn_client *client)
 {
     return client->cfg.fixed_path.count == 0 && client->cfg.hops > 1;
 }
@@ -347,7 +375,7 @@ static void build_missing(mvpn_client *client, mvpn_time now)
     for (size_t i = 0; i < SLOTS; i++) {
         have += client->slots[i].used;
     }
-    unsigned want = wants_spare(client) ? 2 : 1;
+    unsigned want = uses_guards(client) ? 2 : 1;
     while (have < want && now >= client->next_build) {
         uint64_t builds = client->stats.builds;
         start_build(client, now);
@@ -400,7 +428,7 @@ static void circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
         if (c->built == 0) {
             report_failure(client, c, now);
         } else if (c->failed_hop > 0) {
-            exclude(client, &c->path.hop[c->failed_hop - 1], now);
+            blame(client, c, now);
         }
         if (was_active) {
             client->active = NULL;
@@ -415,8 +443,10 @@ static void circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
     }
 }
 
-static void note_built(mvpn_client *client, const mvpn_circuit *c)
+static void note_built(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
 {
+    mvpn_guards_succeeded(&client->guards, &c->path.hop[0], client->cfg.env.rng,
+                          unix_time(client, now));
     client->samples[client->sample_count++ % BUILD_SAMPLES] = (uint32_t)(c->built - c->began);
 }
 
@@ -442,7 +472,7 @@ void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header
         }
         if (c->state != before) {
             if (c->state == MVPN_CIRCUIT_READY) {
-                note_built(client, c);
+                note_built(client, c, now);
             }
             circuit_changed(client, s, now);
         }
@@ -540,6 +570,90 @@ static void check_slot(mvpn_client *client, slot *s, mvpn_time now)
     }
 }
 
+/* ---- back to the guards we chose ---- */
+
+static bool is_primary(const mvpn_client *client, const slot *s)
+{
+    const mvpn_guard *g = mvpn_guards_find(&client->guards, &s->circuit.path.hop[0]);
+    return g != NULL && g->is_primary;
+}
+
+/* Is there a primary guard that a spare circuit could go through now? */
+static bool can_use_primary(const mvpn_client *client, const slot *spare, mvpn_time now)
+{
+    mvpn_path_constraints wish;
+    mvpn_path path;
+    mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
+    init_wish(client, &wish, now);
+    size_t count = mvpn_guards_order(&client->guards, wish.unix_now, false, order);
+    for (size_t i = 0; i < count; i++) {
+        const mvpn_guard *g = mvpn_guards_find(&client->guards, &order[i]);
+        if (!g->is_primary || same_identity(&order[i], &client->active->circuit.path.hop[0]) ||
+            same_identity(&order[i], &spare->circuit.path.hop[0])) {
+            continue;
+        }
+        wish.guard = &order[i];
+        if (mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, &path) ==
+            MVPN_PATH_OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void give_up(mvpn_client *client, slot *s, mvpn_time now)
+{
+    mvpn_circuit_close(&s->circuit, 0, MVPN_REASON_FINISHED, 0, now);
+    circuit_changed(client, s, now);
+}
+
+/*
+ * Circuits behind a guard that is none of ours any more end at once (it was drawn from a view that
+ * nobody confirmed), as soon as there is another; those behind one that stood in for a primary
+ * guard when that is back and the session is quiet.
+ */
+static void watch_guards(mvpn_client *client, mvpn_time now)
+{
+    mvpn_path_constraints wish;
+    uint64_t packets = client->stats.packets_up + client->stats.packets_down;
+    if (packets != client->packets_seen) {
+        client->packets_seen = packets;
+        client->busy = now;
+    }
+    init_wish(client, &wish, now);
+    mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
+    slot *spare = find_spare(client);
+    slot *s = client->active;
+    if (s == NULL || spare == NULL || client->state != MVPN_CLIENT_CONNECTED) {
+        return;
+    }
+    if (mvpn_guards_find(&client->guards, &spare->circuit.path.hop[0]) == NULL ||
+        (!is_primary(client, spare) && can_use_primary(client, spare, now))) {
+        give_up(client, spare, now);
+        return;
+    }
+    bool is_ours = mvpn_guards_find(&client->guards, &s->circuit.path.hop[0]) != NULL;
+    bool is_time = now - client->busy >= GUARD_IDLE || now - s->circuit.built >= GUARD_SETTLE;
+    if (!is_ours || (!is_primary(client, s) && is_primary(client, spare) && is_time)) {
+        give_up(client, s, now);
+    }
+}
+
+const mvpn_guards *mvpn_client_guards(const mvpn_client *client)
+{
+    return &client->guards;
+}
+
+size_t mvpn_client_guards_save(const mvpn_client *client, uint8_t *out, size_t size)
+{
+    return mvpn_guards_save(&client->guards, out, size);
+}
+
+int mvpn_client_guards_load(mvpn_client *client, mvpn_bytes saved)
+{
+    return mvpn_guards_load(&client->guards, saved);
+}
+
 void mvpn_client_tick(mvpn_client *client, mvpn_time now)
 {
     if (now < client->next_check) {
@@ -550,6 +664,10 @@ void mvpn_client_tick(mvpn_client *client, mvpn_time now)
         if (client->slots[i].used) {
             check_slot(client, &client->slots[i], now);
         }
+    }
+    if (now >= client->next_guards && uses_guards(client)) {
+        client->next_guards = now + GUARDS_STEP;
+        watch_guards(client, now);
     }
     build_missing(client, now);
 }
@@ -597,8 +715,12 @@ int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client
     }
     client->cfg = *config;
     client->since = now;
-    client->guard_hour = now;
     client->next_check = now;
+    client->next_guards = now;
+    mvpn_guards_init(&client->guards, config->env.rng);
+    if (config->guards.n > 0 && mvpn_guards_load(&client->guards, config->guards) != 0) {
+        mvpn_guards_init(&client->guards, config->env.rng); /* unreadable: begin anew */
+    }
     mvpn_packet_queue_init(&client->tun_out);
     mvpn_packet_queue_init(&client->waiting);
     client_ip_init(&client->ip, config->env.pool, &config->tun_v4, &config->tun_v6,

@@ -6,6 +6,7 @@
 #define MVPN_CORE_CLIENT_H
 
 #include "core/circuit.h"
+#include "core/guard.h"
 #include "core/path.h"
 
 typedef struct mvpn_client mvpn_client;
@@ -15,8 +16,15 @@ typedef struct mvpn_client_config {
     unsigned hops;        /* 1..5 */
     unsigned relax;       /* MVPN_RELAX_* of the network file */
     bool allow_private;
-    char exit_country[3]; /* "" = any */
-    mvpn_path fixed_path; /* count > 0: this path only, and no spare */
+    mvpn_path_countries exit_countries;
+    mvpn_path_country_of *country_of; /* or NULL: no table of addresses at hand */
+    const void *country_ctx;
+    uint16_t exit_ports[MVPN_PATH_PORTS_MAX]; /* that the exit must accept */
+    size_t exit_port_count;
+    uint8_t exit_family;    /* 4, 6: that the exit must carry; 0: any */
+    uint32_t exit_min_kbit; /* 0: any */
+    mvpn_bytes guards;      /* as mvpn_client_guards_save wrote them; borrowed during _new */
+    mvpn_path fixed_path;   /* count > 0: this path only, and no spare */
     int64_t unix_offset_us;
     /* The TUN's own addresses, where they differ from the constant inner ones; family 0: the
      * constants. */
@@ -77,5 +85,12 @@ mvpn_time mvpn_client_deadline(const mvpn_client *client);
 mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client);
 bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret);
 void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret);
+
+/** The guards with their state; their generation tells when saving is due. None with one hop or a
+ * fixed path. */
+const mvpn_guards *mvpn_client_guards(const mvpn_client *client);
+/** As mvpn_guards_save and _load; load right after mvpn_client_new (or give them to it). */
+size_t mvpn_client_guards_save(const mvpn_client *client, uint8_t *out, size_t size);
+MVPN_WUR int mvpn_client_guards_load(mvpn_client *client, mvpn_bytes saved);
 
 #endif

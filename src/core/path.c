@@ -3,9 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Tries before a choice counts as blocked: exits and guards differ, so a few draws find what there
- * is. */
+/* Draws of a whole path before it counts as blocked: an exit or middle may leave nothing for the
+ * next place while another would. */
 #define TRIES 32
+/* Relays that a draw may reject one by one before the whole list is sifted. */
+#define REJECTS 16
+
+#define PLACE_GUARD 0x01
+#define PLACE_MIDDLE 0x02
+#define PLACE_EXIT 0x04
+#define PLACES 0x07
+#define CONFIRMED 0x08
 
 const char *mvpn_path_block_text(enum mvpn_path_block block)
 {
@@ -13,15 +21,48 @@ const char *mvpn_path_block_text(enum mvpn_path_block block)
     case MVPN_PATH_OK:
         return "a path was found";
     case MVPN_PATH_NO_EXIT:
-        return "no exit relay is known that fits the wishes";
+        return "no exit relay is known that can be used";
+    case MVPN_PATH_NO_EXIT_COUNTRY:
+        return "no exit relay is known to be in the wanted country";
+    case MVPN_PATH_NO_EXIT_PORT:
+        return "no exit relay there accepts the wanted ports or address family";
+    case MVPN_PATH_NO_EXIT_SPEED:
+        return "no exit relay there is fast enough";
     case MVPN_PATH_NO_GUARD:
         return "no guard relay is known that can be reached from here";
+    case MVPN_PATH_GUARD_LIMIT:
+        return "the chosen guard relays do not answer, and no more new ones are tried for now";
     case MVPN_PATH_NO_MIDDLE:
         return "too few relays for so many hops";
     case MVPN_PATH_RELATED:
         return "the relays left share a network block, provider or family with another hop";
     }
     return "unknown";
+}
+
+int mvpn_path_countries_parse(const char *text, mvpn_path_countries *ret)
+{
+    mvpn_path_countries c = {.is_exclusion = text[0] == '!'};
+    const char *p = c.is_exclusion ? text + 1 : text;
+    if (text[0] == '\0') {
+        *ret = c;
+        return 0;
+    }
+    for (;;) {
+        char code[3] = {p[0], p[0] == '\0' ? '\0' : p[1], '\0'};
+        if (!mvpn_country_is_valid(code) || c.count == MVPN_PATH_COUNTRIES_MAX) {
+            return MVPN_E_FORMAT;
+        }
+        memcpy(c.code[c.count++], code, sizeof(code));
+        p += 2;
+        if (*p == '\0') {
+            *ret = c;
+            return 0;
+        }
+        if (*p++ != ',') {
+            return MVPN_E_FORMAT;
+        }
+    }
 }
 
 static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
@@ -67,61 +108,98 @@ bool mvpn_path_are_distinct(const mvpn_descriptor *a, const mvpn_descriptor *b, 
     return (relax & MVPN_RELAX_FAMILY) || !names_family(a, b) || !names_family(b, a);
 }
 
-typedef struct draft {
-    const mvpn_descriptor *hop[MVPN_HOPS_MAX];
-    unsigned count;
-} draft;
+/* ---- weights ---- */
 
-static bool is_usable(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
+static uint8_t log2_of(uint32_t n)
+{
+    uint8_t log2 = 0;
+    while (n > 1) {
+        n >>= 1;
+        log2++;
+    }
+    return log2;
+}
+
+/* Declared bandwidths by their logarithm. */
+typedef struct histogram {
+    uint32_t count[32];
+    uint32_t total;
+} histogram;
+
+static void histogram_add(histogram *h, const mvpn_descriptor *d)
+{
+    if (d->has_bandwidth && d->roles != 0) {
+        h->count[log2_of(d->bandwidth_kbit)]++;
+        h->total++;
+    }
+}
+
+static uint8_t histogram_quartile(const histogram *h)
+{
+    uint32_t below = 0;
+    for (uint8_t i = 0; i < 32; i++) {
+        below += h->count[i];
+        if (below > h->total / 4) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+uint8_t mvpn_path_declared_quartile(const mvpn_view *view)
+{
+    histogram h = {.total = 0};
+    for (size_t i = 0; i < mvpn_view_count(view); i++) {
+        histogram_add(&h, mvpn_view_at(view, i));
+    }
+    return histogram_quartile(&h);
+}
+
+/* The logarithm of a weight, from that of what is declared and what caps it. */
+static uint8_t weight_log2(uint8_t declared, uint8_t cap, uint8_t quartile)
+{
+    uint8_t limit = cap == UINT8_MAX ? quartile : cap;
+    uint8_t speed = MVPN_MIN(declared, limit);
+    uint8_t w =
+        speed > MVPN_PATH_WEIGHT_LOG2_MIN ? (uint8_t)(speed - MVPN_PATH_WEIGHT_LOG2_MIN) : 0;
+    return MVPN_MIN(w, log2_of(MVPN_PATH_WEIGHT_MAX));
+}
+
+static uint8_t declared_log2(const mvpn_descriptor *d)
+{
+    return d->has_bandwidth ? log2_of(d->bandwidth_kbit) : 0;
+}
+
+uint32_t mvpn_path_weight(const mvpn_descriptor *d, const mvpn_view_info *info, uint8_t quartile)
+{
+    return (uint32_t)1 << weight_log2(declared_log2(d), info->cap_log2, quartile);
+}
+
+/* ---- what a place asks of a relay ---- */
+
+static bool is_excluded(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
 {
     for (size_t i = 0; i < wish->excluded_count; i++) {
         if (same_identity(&d->identity, &wish->excluded[i])) {
-            return false;
+            return true;
         }
     }
-    if (wish->unix_now != 0 && !mvpn_validity_holds(d->published, d->expires, wish->unix_now)) {
+    return false;
+}
+
+static bool is_usable(const mvpn_descriptor *d, const mvpn_view_info *info,
+                      const mvpn_path_constraints *wish)
+{
+    if (info->is_dead || d->roles == 0) {
         return false;
     }
+    return wish->unix_now == 0 || mvpn_validity_holds(d->published, d->expires, wish->unix_now);
+}
+
+/* Apart from is_usable because it costs most: only relays that are drawn are asked. */
+static bool is_reachable(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
+{
     return wish->allow_private || mvpn_descriptor_is_public(d);
-}
-
-static bool is_distinct_from(const draft *path, const mvpn_descriptor *d, unsigned relax)
-{
-    for (unsigned i = 0; i < path->count; i++) {
-        if (!mvpn_path_are_distinct(path->hop[i], d, relax)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool fits_place(const mvpn_descriptor *d, const mvpn_path_constraints *wish, uint16_t roles,
-                       bool is_first, bool is_last)
-{
-    if ((d->roles & roles) != roles || !is_usable(d, wish)) {
-        return false;
-    }
-    if (is_first && (mvpn_descriptor_find_address(d, wish->family) == NULL ||
-                     (wish->guard != NULL && !same_identity(&d->identity, wish->guard)))) {
-        return false;
-    }
-    if (is_last &&
-        ((wish->exit != NULL && !same_identity(&d->identity, wish->exit)) ||
-         (wish->exit_country[0] != '\0' && strcmp(d->country, wish->exit_country) != 0))) {
-        return false;
-    }
-    return true;
-}
-
-/* Weight by declared bandwidth in powers of two, so that a large claim gains little. */
-static uint32_t weight_of(const mvpn_descriptor *d)
-{
-    uint32_t w = 1;
-    uint32_t kbit = d->has_bandwidth ? d->bandwidth_kbit : 0;
-    for (uint32_t step = 10000; step <= kbit && w < 1024; step *= 2) {
-        w *= 2;
-    }
-    return w;
 }
 
 static bool has_family(const mvpn_descriptor *d, uint8_t family)
@@ -129,91 +207,339 @@ static bool has_family(const mvpn_descriptor *d, uint8_t family)
     return mvpn_descriptor_find_address(d, family) != NULL;
 }
 
-/* Neighbours need a common address family; drawn in any order, all hops are held to it. */
-static bool can_meet(const draft *path, const mvpn_descriptor *d)
+bool mvpn_path_fits_guard(const mvpn_descriptor *d, const mvpn_view_info *info,
+                          const mvpn_path_constraints *wish)
 {
-    for (unsigned i = 0; i < path->count; i++) {
-        const mvpn_descriptor *other = path->hop[i];
-        if (!(has_family(d, 4) && has_family(other, 4)) &&
-            !(has_family(d, 6) && has_family(other, 6))) {
+    return (d->roles & MVPN_ROLE_GUARD) != 0 && is_usable(d, info, wish) &&
+           has_family(d, wish->family) && is_reachable(d, wish);
+}
+
+enum mvpn_path_country mvpn_path_check_country(const mvpn_descriptor *d, const mvpn_view_info *info,
+                                               mvpn_path_country_of *country_of, const void *ctx)
+{
+    enum mvpn_path_country found = MVPN_PATH_COUNTRY_UNKNOWN;
+    char there[3];
+    if (d->country[0] == '\0') {
+        return MVPN_PATH_COUNTRY_UNKNOWN;
+    }
+    if (info->country_wrong) {
+        return MVPN_PATH_COUNTRY_WRONG;
+    }
+    for (size_t i = 0; country_of != NULL && i < d->address_count; i++) {
+        if (!country_of(ctx, &d->addresses[i].addr, there)) {
+            continue;
+        }
+        if (memcmp(there, d->country, 2) != 0) {
+            return MVPN_PATH_COUNTRY_WRONG;
+        }
+        found = MVPN_PATH_COUNTRY_PROVEN;
+    }
+    return found;
+}
+
+/* By what it declares; an exit that declares nothing is in no wanted country, and cannot be shown
+ * to be outside an unwanted one. */
+static bool suits_country(const mvpn_descriptor *d, const mvpn_view_info *info,
+                          const mvpn_path_countries *c)
+{
+    if (c->count == 0) {
+        return true;
+    }
+    if (d->country[0] == '\0' || info->country_wrong) {
+        return false;
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        if (memcmp(d->country, c->code[i], 2) == 0) {
+            return !c->is_exclusion;
+        }
+    }
+    return c->is_exclusion;
+}
+
+static bool accepts_port(const mvpn_descriptor *d, uint16_t port)
+{
+    for (size_t i = 0; i < d->policy_range_count; i++) {
+        if (d->policy_ranges[i].first <= port && port <= d->policy_ranges[i].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool suits_policy(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
+{
+    uint8_t flag = wish->exit_family == 4   ? MVPN_EXIT_IPV4
+                   : wish->exit_family == 6 ? MVPN_EXIT_IPV6
+                                            : 0;
+    if ((wish->exit_port_count > 0 || flag != 0) && !d->has_policy) {
+        return false; /* it may well accept it, but does not say so */
+    }
+    if ((d->policy_flags & flag) != flag) {
+        return false;
+    }
+    for (size_t i = 0; i < wish->exit_port_count; i++) {
+        if (!accepts_port(d, wish->exit_ports[i])) {
             return false;
         }
     }
     return true;
 }
 
-/* Draw one relay for a place, weighted; NULL if none fits. `*ret_related`: some fit but for
- * distinctness. */
-static const mvpn_descriptor *draw(const mvpn_view *view, const mvpn_path_constraints *wish,
-                                   const draft *path, uint16_t roles, bool is_first, bool is_last,
-                                   mvpn_rng *rng, bool *ret_related)
+static bool suits_speed(const mvpn_descriptor *d, const mvpn_view_info *info, uint32_t min_kbit)
 {
-    const mvpn_descriptor *chosen = NULL;
-    uint32_t total = 0;
-    for (size_t i = 0; i < mvpn_view_count(view); i++) {
-        const mvpn_descriptor *d = mvpn_view_at(view, i);
-        if (!fits_place(d, wish, roles, is_first, is_last) || !can_meet(path, d)) {
-            continue;
-        }
-        if (!is_distinct_from(path, d, wish->relax)) {
-            *ret_related = true;
-            continue;
-        }
-        uint32_t w = weight_of(d);
-        total += w;
-        if (mvpn_rng_below(rng, total) < w) {
-            chosen = d;
-        }
+    if (min_kbit == 0) {
+        return true;
     }
-    return chosen;
+    /* A cap is rounded down to a power of two: what is measured may be nearly twice as much. */
+    return d->has_bandwidth && d->bandwidth_kbit >= min_kbit &&
+           (info->cap_log2 >= 31 || ((uint64_t)2 << info->cap_log2) > min_kbit);
 }
 
-static enum mvpn_path_block try_select(const mvpn_view *view, const mvpn_path_constraints *wish,
-                                       mvpn_rng *rng, mvpn_path *ret)
+/* How far an exit gets: MVPN_PATH_OK, or what it fails at. */
+static enum mvpn_path_block judge_exit(const mvpn_descriptor *d, const mvpn_view_info *info,
+                                       const mvpn_path_constraints *wish)
 {
-    draft path = {.count = 0};
-    bool related = false;
-    bool single = wish->hops == 1;
-    uint16_t exit_roles = single ? MVPN_ROLE_EXIT | MVPN_ROLE_GUARD : MVPN_ROLE_EXIT;
-    const mvpn_descriptor *exit = draw(view, wish, &path, exit_roles, single, true, rng, &related);
-    if (exit == NULL) {
+    uint16_t roles = wish->hops == 1 ? MVPN_ROLE_EXIT | MVPN_ROLE_GUARD : MVPN_ROLE_EXIT;
+    if ((d->roles & roles) != roles ||
+        (wish->exit != NULL && !same_identity(&d->identity, wish->exit)) ||
+        (wish->hops == 1 && !has_family(d, wish->family))) {
         return MVPN_PATH_NO_EXIT;
     }
-    path.hop[path.count++] = exit;
-    const mvpn_descriptor *guard = exit;
-    if (!single) {
-        guard = draw(view, wish, &path, MVPN_ROLE_GUARD, true, false, rng, &related);
-        if (guard == NULL) {
-            return related ? MVPN_PATH_RELATED : MVPN_PATH_NO_GUARD;
+    if (!suits_country(d, info, &wish->exit_countries)) {
+        return MVPN_PATH_NO_EXIT_COUNTRY;
+    }
+    if (!suits_policy(d, wish)) {
+        return MVPN_PATH_NO_EXIT_PORT;
+    }
+    return suits_speed(d, info, wish->exit_min_kbit) ? MVPN_PATH_OK : MVPN_PATH_NO_EXIT_SPEED;
+}
+
+/* ---- drawing ---- */
+
+/* What a draw needs of each relay, in little memory: a pass over descriptors costs far more. */
+typedef struct candidate {
+    uint16_t index;
+    uint8_t places; /* PLACE_*, CONFIRMED */
+    uint8_t declared, cap, weight_log2;
+} candidate;
+
+typedef struct draft {
+    const mvpn_view *view;
+    const mvpn_path_constraints *wish;
+    mvpn_rng *rng;
+    candidate *list;
+    size_t list_count;
+    const mvpn_descriptor *hop[MVPN_HOPS_MAX];
+    unsigned count;
+    bool is_related; /* some relay would have fitted but for distinctness */
+    bool is_abroad;  /* some exit is not where it says */
+} draft;
+
+static uint8_t places_of(const mvpn_descriptor *d, const mvpn_view_info *info,
+                         const mvpn_path_constraints *wish, enum mvpn_path_block *exit_block)
+{
+    uint8_t places = 0;
+    enum mvpn_path_block block = judge_exit(d, info, wish);
+    if (block == MVPN_PATH_OK) {
+        places |= PLACE_EXIT;
+    } else if (block > *exit_block) {
+        *exit_block = block;
+    }
+    if (wish->hops == 1) {
+        return places;
+    }
+    if ((d->roles & MVPN_ROLE_GUARD) && has_family(d, wish->family) &&
+        (wish->guard == NULL || same_identity(&d->identity, wish->guard))) {
+        places |= PLACE_GUARD;
+    }
+    if (d->roles & MVPN_ROLE_MIDDLE && wish->hops > 2) {
+        places |= PLACE_MIDDLE;
+    }
+    return places;
+}
+
+/* All relays that fit some place. `*exit_block`: what the exits at hand fail at, if all fail. */
+static size_t collect(const mvpn_view *view, const mvpn_path_constraints *wish, candidate *list,
+                      enum mvpn_path_block *exit_block)
+{
+    histogram declared = {.total = 0};
+    size_t count = 0;
+    size_t size = MVPN_MIN(mvpn_view_count(view), (size_t)MVPN_VIEW_MAX);
+    *exit_block = MVPN_PATH_NO_EXIT;
+    for (size_t i = 0; i < size; i++) {
+        const mvpn_descriptor *d = mvpn_view_at(view, i);
+        mvpn_view_info info;
+        mvpn_view_get_info(view, i, &info);
+        histogram_add(&declared, d);
+        if (!is_usable(d, &info, wish) || is_excluded(d, wish)) {
+            continue;
         }
-        path.hop[path.count++] = guard;
-    }
-    while (path.count < wish->hops) {
-        const mvpn_descriptor *d =
-            draw(view, wish, &path, MVPN_ROLE_MIDDLE, false, false, rng, &related);
-        if (d == NULL) {
-            return related ? MVPN_PATH_RELATED : MVPN_PATH_NO_MIDDLE;
+        uint8_t places = places_of(d, &info, wish, exit_block);
+        if (places != 0) {
+            list[count++] = (candidate){
+                .index = (uint16_t)i,
+                .places = (uint8_t)(places | (info.is_confirmed ? CONFIRMED : 0)),
+                .declared = declared_log2(d),
+                .cap = info.cap_log2,
+            };
         }
-        path.hop[path.count++] = d;
     }
-    ret->count = wish->hops;
-    ret->hop[0] = guard->identity;
-    for (unsigned i = 2; i < path.count; i++) {
-        ret->hop[i - 1] = path.hop[i]->identity;
+    uint8_t quartile = histogram_quartile(&declared);
+    for (size_t i = 0; i < count; i++) {
+        list[i].weight_log2 = weight_log2(list[i].declared, list[i].cap, quartile);
     }
-    ret->hop[wish->hops - 1] = exit->identity;
+    return count;
+}
+
+/* Neighbours need a common address family; drawn in any order, all hops are held to it. */
+static bool can_meet(const mvpn_descriptor *a, const mvpn_descriptor *b)
+{
+    return (has_family(a, 4) && has_family(b, 4)) || (has_family(a, 6) && has_family(b, 6));
+}
+
+/* May this relay join the hops drawn so far? */
+static bool may_join(draft *path, const candidate *c, uint8_t place)
+{
+    const mvpn_descriptor *d = mvpn_view_at(path->view, c->index);
+    const mvpn_path_constraints *wish = path->wish;
+    if (!is_reachable(d, wish)) {
+        return false;
+    }
+    for (unsigned i = 0; i < path->count; i++) {
+        if (path->hop[i] == d || !can_meet(path->hop[i], d)) {
+            return false;
+        }
+        if (!mvpn_path_are_distinct(path->hop[i], d, wish->relax)) {
+            path->is_related = true;
+            return false;
+        }
+    }
+    if (place == PLACE_EXIT && wish->exit_countries.count > 0 && wish->country_of != NULL) {
+        const mvpn_view_info info = {.country_wrong = false}; /* as suits_country found */
+        if (mvpn_path_check_country(d, &info, wish->country_of, wish->country_ctx) ==
+            MVPN_PATH_COUNTRY_WRONG) {
+            path->is_abroad = true;
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t weight_in(const candidate *c, uint8_t place)
+{
+    return (c->places & place) != 0 ? (uint32_t)1 << c->weight_log2 : 0;
+}
+
+/* One candidate for a place by weight; NULL if there is none. */
+static candidate *pick(draft *path, uint8_t place)
+{
+    uint32_t total = 0;
+    for (size_t i = 0; i < path->list_count; i++) {
+        total += weight_in(&path->list[i], place);
+    }
+    uint32_t left = total == 0 ? 0 : mvpn_rng_below(path->rng, total);
+    for (size_t i = 0; i < path->list_count && total > 0; i++) {
+        uint32_t w = weight_in(&path->list[i], place);
+        if (left < w) {
+            return &path->list[i];
+        }
+        left -= w;
+    }
+    return NULL;
+}
+
+/* Draw one relay for a place. Who cannot join is struck off and another drawn: the same as drawing
+ * among those who can. */
+static bool draw(draft *path, uint8_t place)
+{
+    candidate *c;
+    for (unsigned rejects = 0; (c = pick(path, place)) != NULL; rejects++) {
+        if (may_join(path, c, place)) {
+            path->hop[path->count++] = mvpn_view_at(path->view, c->index);
+            return true;
+        }
+        c->places &= (uint8_t)~place;
+        for (size_t i = 0; rejects == REJECTS && i < path->list_count; i++) {
+            c = &path->list[i];
+            if ((c->places & place) != 0 && !may_join(path, c, place)) {
+                c->places &= (uint8_t)~place;
+            }
+        }
+    }
+    return false;
+}
+
+/* A wanted guard comes first, so that the others are drawn to suit it; else the exit. */
+static enum mvpn_path_block draw_path(draft *path, enum mvpn_path_block exit_block)
+{
+    bool guard_first = path->wish->guard != NULL && path->wish->hops > 1;
+    for (unsigned i = 0; i < path->wish->hops; i++) {
+        bool is_guard = path->wish->hops > 1 && i == (guard_first ? 0 : 1);
+        bool is_exit = !is_guard && i < 2;
+        path->is_related = false;
+        if (!draw(path, is_guard ? PLACE_GUARD : is_exit ? PLACE_EXIT : PLACE_MIDDLE)) {
+            return path->is_related  ? MVPN_PATH_RELATED
+                   : is_guard        ? MVPN_PATH_NO_GUARD
+                   : !is_exit        ? MVPN_PATH_NO_MIDDLE
+                   : path->is_abroad ? MVPN_PATH_NO_EXIT_COUNTRY
+                                     : exit_block;
+        }
+    }
     return MVPN_PATH_OK;
+}
+
+static void write_path(const draft *path, mvpn_path *ret)
+{
+    unsigned last = path->count - 1;
+    bool guard_first = path->wish->guard != NULL && path->count > 1;
+    ret->count = path->count;
+    for (unsigned i = 2; i <= last; i++) {
+        ret->hop[i - 1] = path->hop[i]->identity;
+    }
+    if (last > 0) {
+        ret->hop[0] = path->hop[guard_first ? 0 : 1]->identity;
+    }
+    ret->hop[last] = path->hop[guard_first ? 1 : 0]->identity;
+}
+
+/* Draw from those of `list` that are confirmed, or from all. */
+static enum mvpn_path_block select_from(const draft *base, const candidate *list,
+                                        bool only_confirmed, enum mvpn_path_block exit_block,
+                                        mvpn_path *ret)
+{
+    candidate own[MVPN_VIEW_MAX];
+    enum mvpn_path_block block = exit_block;
+    for (unsigned t = 0; t < TRIES; t++) {
+        draft path = *base;
+        path.list = own;
+        path.list_count = 0;
+        for (size_t i = 0; i < base->list_count; i++) {
+            if (!only_confirmed || (list[i].places & CONFIRMED) != 0) {
+                own[path.list_count++] = list[i];
+            }
+        }
+        block = draw_path(&path, exit_block);
+        if (block == MVPN_PATH_OK) {
+            write_path(&path, ret);
+            return block;
+        }
+        if (path.count == 0) {
+            return block; /* the first place has nobody: no other draw will */
+        }
+    }
+    return block;
 }
 
 enum mvpn_path_block mvpn_path_select(const mvpn_view *view, const mvpn_path_constraints *wish,
                                       mvpn_rng *rng, mvpn_path *ret)
 {
-    enum mvpn_path_block block = MVPN_PATH_NO_EXIT;
-    for (unsigned i = 0; i < TRIES; i++) {
-        block = try_select(view, wish, rng, ret);
-        if (block == MVPN_PATH_OK || block == MVPN_PATH_NO_EXIT) {
-            return block;
-        }
+    candidate list[MVPN_VIEW_MAX];
+    enum mvpn_path_block exit_block;
+    draft base = {.view = view, .wish = wish, .rng = rng};
+    base.list_count = collect(view, wish, list, &exit_block);
+    enum mvpn_path_block block = select_from(&base, list, true, exit_block, ret);
+    if (block != MVPN_PATH_OK && !mvpn_view_is_confirmed(view)) {
+        block = select_from(&base, list, false, exit_block, ret);
     }
     return block;
 }

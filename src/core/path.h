@@ -2,7 +2,11 @@
  * Path selection: a pure function of view, constraints and randomness.
  *
  * No two hops share an identity, an address block (/16 IPv4, /32 IPv6), a mutual family or a
- * declared provider, unless the network file relaxes the rule. (design §6)
+ * declared provider, unless the network file relaxes the rule. (design §6) NAT relays will count
+ * as their relay's when descriptors name them (docs/protocol.md §8.3, type 10: reserved).
+ *
+ * Places are drawn by weight: min(declared, cap) in powers of two, so that a large claim gains
+ * little and an unproven one nothing.
  */
 #ifndef MVPN_CORE_PATH_H
 #define MVPN_CORE_PATH_H
@@ -18,13 +22,39 @@
 
 /* Relays to keep out of a path: those that just failed, or other guards. */
 #define MVPN_PATH_EXCLUDED_MAX 16
+/* Countries that a user can list by hand. */
+#define MVPN_PATH_COUNTRIES_MAX 32
+/* Ports that an exit must accept: an application or two, not a scan. */
+#define MVPN_PATH_PORTS_MAX 8
+/* What weights reach from: up to 2^13 kbit/s (8 Mbit/s) all count alike, beyond 2^23 also. */
+#define MVPN_PATH_WEIGHT_LOG2_MIN 13
+#define MVPN_PATH_WEIGHT_MAX 1024
+
+/** Countries wanted (one of them), or not wanted (none of them). count 0: any. */
+typedef struct mvpn_path_countries {
+    bool is_exclusion;
+    uint8_t count;
+    char code[MVPN_PATH_COUNTRIES_MAX][3];
+} mvpn_path_countries;
+
+/** Read "CH", "CH,IS,SE" or "!US,GB"; "" is any. MVPN_E_FORMAT; `*ret` is untouched then. */
+MVPN_WUR int mvpn_path_countries_parse(const char *text, mvpn_path_countries *ret);
+
+/** Where an address lies, by a table that the caller has; false if it is not known. */
+typedef bool mvpn_path_country_of(const void *ctx, const mvpn_addr *addr, char ret_country[3]);
 
 typedef struct mvpn_path_constraints {
-    unsigned hops;                 /* 1..5 */
-    unsigned relax;                /* MVPN_RELAX_* */
-    uint8_t family;                /* address family that the client can use: 4, 6, or 0 for any */
-    bool allow_private;            /* relays at private addresses count too */
-    char exit_country[3];          /* "" = any */
+    unsigned hops;      /* 1..5 */
+    unsigned relax;     /* MVPN_RELAX_* */
+    uint8_t family;     /* address family that the client can use: 4, 6, or 0 for any */
+    bool allow_private; /* relays at private addresses count too */
+    mvpn_path_countries exit_countries;
+    uint16_t exit_ports[MVPN_PATH_PORTS_MAX]; /* that the exit's summary must accept */
+    size_t exit_port_count;
+    uint8_t exit_family;              /* 4, 6: the exit must say that it carries it; 0: any */
+    uint32_t exit_min_kbit;           /* as far as is known; 0: any */
+    mvpn_path_country_of *country_of; /* NULL: declared countries are checked by the view alone */
+    const void *country_ctx;
     const mvpn_ed25519_pub *exit;  /* wanted exit, or NULL */
     const mvpn_ed25519_pub *guard; /* wanted guard, or NULL */
     mvpn_ed25519_pub excluded[MVPN_PATH_EXCLUDED_MAX];
@@ -40,18 +70,46 @@ typedef struct mvpn_path {
 /** The rule that leaves no path. */
 enum mvpn_path_block {
     MVPN_PATH_OK,
-    MVPN_PATH_NO_EXIT,   /* no exit is known that fits the wishes */
-    MVPN_PATH_NO_GUARD,  /* no guard is reachable from here */
-    MVPN_PATH_NO_MIDDLE, /* not enough relays that differ from the others */
-    MVPN_PATH_RELATED,   /* relays are there, but all break a rule of distinctness */
+    MVPN_PATH_NO_EXIT,         /* no exit is known that can be used, or not the wanted one */
+    MVPN_PATH_NO_EXIT_COUNTRY, /* exits are known, none in such a country (as far as proven) */
+    MVPN_PATH_NO_EXIT_PORT,    /* none there accepts these ports or this address family */
+    MVPN_PATH_NO_EXIT_SPEED,   /* none of those is as fast */
+    MVPN_PATH_NO_GUARD,        /* no guard is reachable from here */
+    MVPN_PATH_GUARD_LIMIT,     /* our guards do not answer, and no more new ones are tried today */
+    MVPN_PATH_NO_MIDDLE,       /* not enough relays that differ from the others */
+    MVPN_PATH_RELATED,         /* relays are there, but all break a rule of distinctness */
 };
 const char *mvpn_path_block_text(enum mvpn_path_block block);
 
-/** Draw a path. MVPN_PATH_OK and `*ret`, or the rule that blocks it. */
+/**
+ * Draw a path. MVPN_PATH_OK and `*ret`, or the rule that blocks it.
+ * Dead and withdrawn relays are never drawn; unconfirmed ones only while the confirmed ones make no
+ * path, and not at all once the view as a whole is confirmed (docs/protocol.md §12).
+ * One pass over the view (of MVPN_VIEW_MAX relays at most).
+ */
 enum mvpn_path_block mvpn_path_select(const mvpn_view *view, const mvpn_path_constraints *wish,
                                       mvpn_rng *rng, mvpn_path *ret);
 
 /** May these two stand in one path? */
 bool mvpn_path_are_distinct(const mvpn_descriptor *a, const mvpn_descriptor *b, unsigned relax);
+
+/** Could this relay be the guard of a path? Whether it is excluded for now is not asked. */
+bool mvpn_path_fits_guard(const mvpn_descriptor *d, const mvpn_view_info *info,
+                          const mvpn_path_constraints *wish);
+
+/** The declared bandwidth, log2(kbit/s), that a quarter of the relays with one stay below: caps
+ * where nothing was measured. 0 if no relay declares any. */
+uint8_t mvpn_path_declared_quartile(const mvpn_view *view);
+/** 1..MVPN_PATH_WEIGHT_MAX, a power of two; `quartile` as above. */
+uint32_t mvpn_path_weight(const mvpn_descriptor *d, const mvpn_view_info *info, uint8_t quartile);
+
+enum mvpn_path_country {
+    MVPN_PATH_COUNTRY_UNKNOWN, /* it says none, or nothing is known of its addresses */
+    MVPN_PATH_COUNTRY_PROVEN,  /* its addresses lie where it says */
+    MVPN_PATH_COUNTRY_WRONG,   /* an address lies elsewhere, or a discovery node says so */
+};
+/** Is the declared country true? `country_of` may be NULL. */
+enum mvpn_path_country mvpn_path_check_country(const mvpn_descriptor *d, const mvpn_view_info *info,
+                                               mvpn_path_country_of *country_of, const void *ctx);
 
 #endif

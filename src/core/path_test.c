@@ -5,26 +5,26 @@
 #include <stdlib.h>
 
 #include "core/path.h"
+#include "core/testview.h"
 
 #define ALL_ROLES (MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE | MVPN_ROLE_EXIT)
 #define NOW 1500000u
 
 static mvpn_view *view;
-static const mvpn_trust trust;
 static mvpn_rng rng;
 
 static int setup(void **state)
 {
     (void)state;
     mvpn_rng_init_test(&rng, 3);
-    const mvpn_view_config config = {.trust = &trust};
-    return mvpn_view_new(&config, &view);
+    view = test_view_new();
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    mvpn_view_free(view);
+    test_view_free(view);
     view = NULL;
     return 0;
 }
@@ -52,9 +52,9 @@ static mvpn_descriptor relay(unsigned i)
     return d;
 }
 
-static void add(const mvpn_descriptor *d)
+static mvpn_view_info *add(const mvpn_descriptor *d)
 {
-    assert_int_equal(mvpn_view_add(view, d), 0);
+    return test_view_add(view, d);
 }
 
 static void add_plain(unsigned count)
@@ -63,6 +63,13 @@ static void add_plain(unsigned count)
         mvpn_descriptor d = relay(i);
         add(&d);
     }
+}
+
+static mvpn_path_countries countries(const char *text)
+{
+    mvpn_path_countries c;
+    assert_int_equal(mvpn_path_countries_parse(text, &c), 0);
+    return c;
 }
 
 static const mvpn_descriptor *hop_of(const mvpn_path *path, unsigned i)
@@ -170,7 +177,7 @@ static void test_wishes_are_kept(void **state)
         wish.exit = i & 1 ? &exit : NULL;
         wish.guard = i & 2 ? &guard : NULL;
         if (i & 4 && wish.exit == NULL) {
-            memcpy(wish.exit_country, "CH", 3);
+            wish.exit_countries = countries("CH");
         }
         for (unsigned j = 0; j < MVPN_PATH_EXCLUDED_MAX && i & 8; j++) {
             wish.excluded[wish.excluded_count++] = id_of(20 + j);
@@ -183,7 +190,7 @@ static void test_wishes_are_kept(void **state)
         if (wish.guard != NULL) {
             assert_memory_equal(path.hop[0].b, guard.b, 32);
         }
-        if (wish.exit_country[0] != '\0') {
+        if (wish.exit_countries.count > 0) {
             assert_string_equal(hop_of(&path, path.count - 1)->country, "CH");
         }
         for (unsigned j = 0; j < path.count && i & 8; j++) {
@@ -237,8 +244,8 @@ static void test_what_blocks_is_told(void **state)
     path = draw(&wish);
     assert_int_equal(index_of(&path.hop[1]), 2);
     wish.relax = 0;
-    memcpy(wish.exit_country, "CH", 3);
-    assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_EXIT);
+    wish.exit_countries = countries("CH");
+    assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_EXIT_COUNTRY);
     for (int i = MVPN_PATH_OK; i <= MVPN_PATH_RELATED; i++) {
         assert_true(strlen(mvpn_path_block_text((enum mvpn_path_block)i)) > 10);
     }
@@ -338,38 +345,124 @@ static void test_the_guard_has_an_address_for_us(void **state)
     }
 }
 
-/* Each relay as often as its weight says: within 3 sigma for all, of draws that repeat themselves.
+/* Each relay as often as its weight says: within 3.5 sigma for all, of draws that repeat
+ * themselves.
  */
-static void test_weights(void **state)
+static void expect_shares(const uint32_t *weight, size_t count)
 {
-    (void)state;
-    const struct {
-        uint32_t kbit;
-        uint32_t weight;
-    } rows[] = {{0, 1},          {9999, 1},        {10000, 2},        {20000, 4},
-                {39999, 4},      {40000, 8},       {100000, 16},      {1000000, 128},
-                {5120000, 1024}, {10240000, 1024}, {UINT32_MAX, 1024}};
-    const size_t count = MVPN_ARRAY_LEN(rows);
-    const unsigned draws = 100000;
-    unsigned seen[MVPN_ARRAY_LEN(rows)] = {0};
+    const unsigned draws = 60000;
+    unsigned seen[32] = {0};
     double total = 0;
-    for (unsigned i = 0; i < count; i++) {
-        mvpn_descriptor d = relay(i);
-        d.has_bandwidth = i > 0;
-        d.bandwidth_kbit = rows[i].kbit;
-        add(&d);
-        total += rows[i].weight;
+    for (size_t i = 0; i < count; i++) {
+        total += weight[i];
     }
     mvpn_path_constraints wish = {.hops = 1, .unix_now = NOW};
     for (unsigned i = 0; i < draws; i++) {
         mvpn_path path = draw(&wish);
         seen[index_of(&path.hop[0])]++;
     }
-    for (unsigned i = 0; i < count; i++) {
-        double p = rows[i].weight / total, mean = draws * p;
+    for (size_t i = 0; i < count; i++) {
+        double p = weight[i] / total, mean = draws * p;
         double diff = seen[i] - mean;
-        assert_true(diff * diff <= 9 * draws * p * (1 - p)); /* variance of the binomial */
+        assert_true(diff * diff <= 12.25 * draws * p * (1 - p)); /* variance of the binomial */
     }
+}
+
+/* min(declared, cap) in powers of two from 8 Mbit/s to 8 Gbit/s. */
+static void test_weights(void **state)
+{
+    (void)state;
+    const struct {
+        uint32_t kbit;
+        uint8_t cap;
+        uint32_t weight;
+    } rows[] = {
+        {0, 20, 1},          {8000, 20, 1},          {16383, 20, 1},         {16384, 20, 2},
+        {32768, 20, 4},      {65535, 20, 4},         {65536, 20, 8},         {1048576, 20, 128},
+        {UINT32_MAX, 15, 4}, {UINT32_MAX, 23, 1024}, {UINT32_MAX, 30, 1024}, {UINT32_MAX, 0, 1},
+        {65536, 13, 1},      {65536, 254, 8}};
+    uint32_t weight[MVPN_ARRAY_LEN(rows)];
+    for (unsigned i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        mvpn_descriptor d = relay(i);
+        d.has_bandwidth = i > 0;
+        d.bandwidth_kbit = rows[i].kbit;
+        mvpn_view_info *info = add(&d);
+        info->cap_log2 = rows[i].cap;
+        weight[i] = rows[i].weight;
+        assert_int_equal(mvpn_path_weight(&d, info, 3), rows[i].weight);
+    }
+    expect_shares(weight, MVPN_ARRAY_LEN(rows));
+}
+
+/* Where nothing was measured, the quartile of what is declared caps: a liar gains little. */
+static void test_unmeasured_claims_are_capped(void **state)
+{
+    (void)state;
+    uint32_t weight[16];
+    for (unsigned i = 0; i < 16; i++) {
+        mvpn_descriptor d = relay(i);
+        d.has_bandwidth = true;
+        d.bandwidth_kbit = i < 4 ? 16384 : i < 15 ? 65536 : UINT32_MAX;
+        add(&d);
+        weight[i] = i < 4 ? 2 : 8;
+    }
+    assert_int_equal(mvpn_path_declared_quartile(view), 16); /* 4 of 16 are below 2^16 */
+    expect_shares(weight, 16);
+    mvpn_descriptor d = relay(5);
+    d.has_bandwidth = true;
+    d.bandwidth_kbit = 16384;
+    add(&d);
+    assert_int_equal(mvpn_path_declared_quartile(view), 14);
+    for (unsigned i = 0; i < 16; i++) {
+        weight[i] = 2;
+    }
+    expect_shares(weight, 16);
+}
+
+static void test_load_over_equal_relays(void **state)
+{
+    (void)state;
+    unsigned seen[100] = {0};
+    for (unsigned i = 0; i < 100; i++) {
+        mvpn_descriptor d = relay(i);
+        d.has_bandwidth = true;
+        d.bandwidth_kbit = 70000 + i * 500; /* one power of two */
+        add(&d);
+    }
+    for (unsigned i = 0; i < 20000; i++) {
+        mvpn_path_constraints wish = {.hops = 3, .unix_now = NOW};
+        mvpn_path path = draw(&wish);
+        for (unsigned j = 0; j < 3; j++) {
+            seen[index_of(&path.hop[j])]++;
+        }
+    }
+    unsigned least = UINT32_MAX, most = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        least = MVPN_MIN(least, seen[i]);
+        most = MVPN_MAX(most, seen[i]);
+    }
+    assert_true(least > 0 && most <= 2 * least);
+}
+
+/* Who holds a tenth of the guards and a tenth of the exits sees both ends of one path in a hundred,
+ * not more: neither draw follows from the other. */
+static void test_hostile_at_both_ends(void **state)
+{
+    (void)state;
+    const unsigned draws = 100000;
+    unsigned both = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        mvpn_descriptor d = relay(i);
+        d.roles = i < 50 ? MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE : MVPN_ROLE_EXIT;
+        add(&d);
+    }
+    for (unsigned i = 0; i < draws; i++) {
+        mvpn_path_constraints wish = {.hops = 3, .unix_now = NOW};
+        mvpn_path path = draw(&wish);
+        both += index_of(&path.hop[0]) < 5 && index_of(&path.hop[2]) < 55 ? 1 : 0;
+    }
+    double p = 0.01, mean = draws * p, diff = both - mean;
+    assert_true(diff * diff <= 9 * draws * p * (1 - p));
 }
 
 static void test_all_places_are_reached(void **state)
@@ -387,33 +480,6 @@ static void test_all_places_are_reached(void **state)
     for (unsigned i = 0; i < 25; i++) { /* 5000 ± 3.5 sigma */
         assert_in_range(seen[i / 5][i % 5], 5000 - 222, 5000 + 222);
     }
-}
-
-static void test_view(void **state)
-{
-    (void)state;
-    add_plain(100);
-    mvpn_descriptor d = relay(50);
-    assert_int_equal(mvpn_view_count(view), 100);
-    assert_int_equal(mvpn_view_add(view, &d), MVPN_E_EXPIRED); /* same sequence */
-    d.sequence = 2;
-    memcpy(d.name, "fifty", 6);
-    add(&d);
-    assert_int_equal(mvpn_view_count(view), 100);
-    assert_string_equal(mvpn_view_find(view, &d.identity)->name, "fifty");
-    d.sequence = 1;
-    assert_int_equal(mvpn_view_add(view, &d), MVPN_E_EXPIRED);
-    d.identity = id_of(1000);
-    assert_null(mvpn_view_find(view, &d.identity));
-    for (unsigned i = 100; i < MVPN_VIEW_MAX; i++) {
-        d.identity = id_of(i);
-        assert_int_equal(mvpn_view_add(view, &d), 0);
-    }
-    d.identity = id_of(MVPN_VIEW_MAX);
-    assert_int_equal(mvpn_view_add(view, &d), MVPN_E_LIMIT);
-    d.identity = id_of(7);
-    d.sequence = 9;
-    assert_int_equal(mvpn_view_add(view, &d), 0); /* news of a known one still fit */
 }
 
 /* Neighbours meet in one address family; a relay with both joins either kind, but not one with the
@@ -445,6 +511,282 @@ static void test_hops_can_reach_each_other(void **state)
     }
 }
 
+static bool is_in(const mvpn_path *path, unsigned relay)
+{
+    for (unsigned i = 0; i < path->count; i++) {
+        if (index_of(&path->hop[i]) == relay) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void test_dead_and_withdrawn_are_left_out(void **state)
+{
+    (void)state;
+    add_plain(8);
+    mvpn_descriptor d = relay(3);
+    d.roles = 0;
+    add(&d);
+    view->info[5].is_dead = true;
+    for (unsigned i = 0; i < 3000; i++) {
+        mvpn_path_constraints wish = {.hops = 1 + i % 5, .unix_now = NOW};
+        mvpn_path path = draw(&wish);
+        assert_false(is_in(&path, 3) || is_in(&path, 5));
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        view->info[i].is_dead = true;
+    }
+    mvpn_path_constraints wish = {.hops = 3, .unix_now = NOW};
+    mvpn_path path;
+    assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_EXIT);
+}
+
+static void test_confirmed_relays_come_first(void **state)
+{
+    (void)state;
+    mvpn_path_constraints wish = {.hops = 3, .unix_now = NOW};
+    bool seen[10] = {false};
+    mvpn_path path;
+    add_plain(10);
+    for (unsigned i = 0; i < 10; i++) {
+        view->info[i].is_confirmed = i < 2; /* too few for a path */
+    }
+    for (unsigned i = 0; i < 2000; i++) {
+        path = draw(&wish);
+        for (unsigned j = 0; j < 3; j++) {
+            seen[index_of(&path.hop[j])] = true;
+        }
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        assert_true(seen[i]);
+    }
+    view->info[2].is_confirmed = true; /* enough */
+    for (unsigned i = 0; i < 2000; i++) {
+        path = draw(&wish);
+        assert_false(index_of(&path.hop[0]) > 2 || index_of(&path.hop[1]) > 2 ||
+                     index_of(&path.hop[2]) > 2);
+    }
+    wish.hops = 4; /* not for this, as long as the view is young */
+    (void)draw(&wish);
+    view->is_confirmed = true;
+    assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_MIDDLE);
+}
+
+static void test_countries_are_parsed(void **state)
+{
+    (void)state;
+    const struct {
+        const char *text;
+        int result;
+        unsigned count;
+        bool is_exclusion;
+    } rows[] = {
+        {"", 0, 0, false},
+        {"CH", 0, 1, false},
+        {"CH,IS,SE", 0, 3, false},
+        {"!US,GB", 0, 2, true},
+        {"!", MVPN_E_FORMAT, 0, false},
+        {"ch", MVPN_E_FORMAT, 0, false},
+        {"CH,", MVPN_E_FORMAT, 0, false},
+        {",CH", MVPN_E_FORMAT, 0, false},
+        {"C", MVPN_E_FORMAT, 0, false},
+        {"CHE", MVPN_E_FORMAT, 0, false},
+        {"CH IS", MVPN_E_FORMAT, 0, false},
+        {"CH,!IS", MVPN_E_FORMAT, 0, false},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        mvpn_path_countries c = {.count = 99};
+        assert_int_equal(mvpn_path_countries_parse(rows[i].text, &c), rows[i].result);
+        assert_int_equal(c.count, rows[i].result == 0 ? rows[i].count : 99);
+        assert_true(rows[i].result != 0 || c.is_exclusion == rows[i].is_exclusion);
+    }
+    char many[3 * (MVPN_PATH_COUNTRIES_MAX + 1) + 1] = "";
+    for (size_t i = 0; i <= MVPN_PATH_COUNTRIES_MAX; i++) {
+        (void)strcat(many, i == 0 ? "CH" : ",CH");
+    }
+    mvpn_path_countries c;
+    assert_int_equal(mvpn_path_countries_parse(many, &c), MVPN_E_FORMAT);
+    many[3 * MVPN_PATH_COUNTRIES_MAX - 1] = '\0';
+    assert_int_equal(mvpn_path_countries_parse(many, &c), 0);
+}
+
+/* A table of addresses: 11.5.0.0/16 is in Germany, 11.6.0.0/16 unknown, all else in Switzerland. */
+static bool locate(const void *ctx, const mvpn_addr *addr, char ret[3])
+{
+    *(unsigned *)(uintptr_t)ctx += 1;
+    if (addr->family != 4 || addr->ip[1] == 6) {
+        return false;
+    }
+    memcpy(ret, addr->ip[1] == 5 ? "DE" : "CH", 3);
+    return true;
+}
+
+static void test_exits_by_country(void **state)
+{
+    (void)state;
+    const char *const declared[] = {"CH", "IS", "", "US", "CH", "CH", "CH"};
+    /* 4: a discovery node says it lies; 5: its address does; 6: nothing is known of its address */
+    const struct {
+        const char *wish;
+        bool has_table;
+        unsigned exits; /* bit n: relay n */
+    } rows[] = {
+        {"", false, 0x7f},       {"", true, 0x7f},      {"CH", false, 0x61},  {"CH", true, 0x41},
+        {"CH,US", false, 0x69},  {"CH,US", true, 0x41}, {"!CH", false, 0x0a}, {"!US", false, 0x63},
+        {"!US,IS", false, 0x61}, {"!US", true, 0x41},
+    };
+    unsigned asked = 0;
+    for (unsigned i = 0; i < 7; i++) {
+        mvpn_descriptor d = relay(i);
+        memcpy(d.country, declared[i], strlen(declared[i]) + 1);
+        add(&d)->country_wrong = i == 4;
+    }
+    for (size_t r = 0; r < MVPN_ARRAY_LEN(rows); r++) {
+        unsigned seen = 0;
+        for (unsigned i = 0; i < 1500; i++) {
+            mvpn_path_constraints wish = {.hops = 2, .unix_now = NOW};
+            wish.exit_countries = countries(rows[r].wish);
+            wish.country_of = rows[r].has_table ? locate : NULL;
+            wish.country_ctx = &asked;
+            mvpn_path path = draw(&wish);
+            seen |= 1u << index_of(&path.hop[1]);
+        }
+        assert_int_equal(seen, rows[r].exits);
+    }
+    assert_true(asked > 0);
+    mvpn_path_constraints wish = {.hops = 2, .unix_now = NOW, .country_of = locate};
+    mvpn_path path;
+    wish.country_ctx = &asked;
+    wish.exit_countries = countries("IS"); /* 1 says so, and lies in CH */
+    assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_EXIT_COUNTRY);
+    wish.exit_countries = countries("FR");
+    assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_EXIT_COUNTRY);
+}
+
+static void test_countries_are_checked(void **state)
+{
+    (void)state;
+    unsigned asked = 0;
+    mvpn_view_info info = {.country_wrong = false};
+    mvpn_descriptor d = relay(1);
+    assert_int_equal(mvpn_path_check_country(&d, &info, locate, &asked), MVPN_PATH_COUNTRY_UNKNOWN);
+    memcpy(d.country, "CH", 3);
+    assert_int_equal(mvpn_path_check_country(&d, &info, NULL, NULL), MVPN_PATH_COUNTRY_UNKNOWN);
+    assert_int_equal(mvpn_path_check_country(&d, &info, locate, &asked), MVPN_PATH_COUNTRY_PROVEN);
+    d.addresses[1] = d.addresses[0]; /* one address elsewhere is enough */
+    d.addresses[1].addr.ip[1] = 5;
+    d.address_count = 2;
+    assert_int_equal(mvpn_path_check_country(&d, &info, locate, &asked), MVPN_PATH_COUNTRY_WRONG);
+    d = relay(6);
+    memcpy(d.country, "CH", 3);
+    assert_int_equal(mvpn_path_check_country(&d, &info, locate, &asked), MVPN_PATH_COUNTRY_UNKNOWN);
+    info.country_wrong = true;
+    assert_int_equal(mvpn_path_check_country(&d, &info, NULL, NULL), MVPN_PATH_COUNTRY_WRONG);
+}
+
+static void test_exits_by_policy(void **state)
+{
+    (void)state;
+    mvpn_path path;
+    mvpn_descriptor d = relay(0); /* says nothing */
+    add(&d);
+    d = relay(1);
+    d.has_policy = true;
+    d.policy_flags = MVPN_EXIT_IPV4;
+    d.policy_range_count = 2;
+    d.policy_ranges[0] = (mvpn_port_range){80, 80};
+    d.policy_ranges[1] = (mvpn_port_range){443, 9000};
+    add(&d);
+    d = relay(2);
+    d.has_policy = true;
+    d.policy_flags = MVPN_EXIT_IPV4 | MVPN_EXIT_IPV6;
+    d.policy_range_count = 1;
+    d.policy_ranges[0] = (mvpn_port_range){1, 1000};
+    add(&d);
+    const struct {
+        uint16_t ports[2];
+        size_t count;
+        uint8_t family;
+        unsigned exits;
+    } rows[] = {
+        {{0}, 0, 0, 7},       {{80}, 1, 0, 6},     {{79}, 1, 0, 4},       {{1000}, 1, 0, 6},
+        {{1001}, 1, 0, 2},    {{9000}, 1, 0, 2},   {{9001}, 1, 0, 0},     {{442}, 1, 0, 4},
+        {{80, 443}, 2, 0, 6}, {{80, 22}, 2, 0, 4}, {{22, 8000}, 2, 0, 0}, {{0}, 0, 4, 6},
+        {{0}, 0, 6, 4},       {{8000}, 1, 6, 0},   {{80}, 1, 6, 4},
+    };
+    for (size_t r = 0; r < MVPN_ARRAY_LEN(rows); r++) {
+        mvpn_path_constraints wish = {.hops = 1, .unix_now = NOW};
+        memcpy(wish.exit_ports, rows[r].ports, sizeof(rows[r].ports));
+        wish.exit_port_count = rows[r].count;
+        wish.exit_family = rows[r].family;
+        unsigned seen = 0;
+        for (unsigned i = 0; i < 200; i++) {
+            enum mvpn_path_block block = mvpn_path_select(view, &wish, &rng, &path);
+            assert_int_equal(block, rows[r].exits == 0 ? MVPN_PATH_NO_EXIT_PORT : MVPN_PATH_OK);
+            seen |= block == MVPN_PATH_OK ? 1u << index_of(&path.hop[0]) : 0;
+        }
+        assert_int_equal(seen, rows[r].exits);
+    }
+}
+
+static void test_exits_by_speed(void **state)
+{
+    (void)state;
+    const struct {
+        uint32_t kbit;
+        uint8_t cap;
+    } relays[] = {{0, 255}, {100000, 255}, {100000, 15}, {100000, 16}, {4000000, 31}};
+    const struct {
+        uint32_t min_kbit;
+        unsigned exits;
+    } rows[] = {{0, 0x1f},      {50000, 0x1e},  {65536, 0x1a},
+                {100000, 0x1a}, {100001, 0x10}, {4000001, 0x00}};
+    mvpn_path path;
+    for (unsigned i = 0; i < MVPN_ARRAY_LEN(relays); i++) {
+        mvpn_descriptor d = relay(i);
+        d.has_bandwidth = relays[i].kbit != 0;
+        d.bandwidth_kbit = relays[i].kbit;
+        add(&d)->cap_log2 = relays[i].cap;
+    }
+    for (size_t r = 0; r < MVPN_ARRAY_LEN(rows); r++) {
+        mvpn_path_constraints wish = {
+            .hops = 1, .unix_now = NOW, .exit_min_kbit = rows[r].min_kbit};
+        unsigned seen = 0;
+        for (unsigned i = 0; i < 5000; i++) {
+            enum mvpn_path_block block = mvpn_path_select(view, &wish, &rng, &path);
+            assert_int_equal(block, rows[r].exits == 0 ? MVPN_PATH_NO_EXIT_SPEED : MVPN_PATH_OK);
+            seen |= block == MVPN_PATH_OK ? 1u << index_of(&path.hop[0]) : 0;
+        }
+        assert_int_equal(seen, rows[r].exits);
+    }
+}
+
+/* Almost all relays are related to the guard: the few that are not are found, and drawn evenly. */
+static void test_the_few_that_fit_are_found(void **state)
+{
+    (void)state;
+    unsigned seen[8] = {0};
+    mvpn_ed25519_pub guard = id_of(100);
+    for (unsigned i = 0; i < 200; i++) {
+        mvpn_descriptor d = relay(i);
+        d.roles = i == 100 ? MVPN_ROLE_GUARD : MVPN_ROLE_EXIT;
+        if (i >= 8) {
+            memcpy(d.provider, "hoster", 7);
+        }
+        add(&d);
+    }
+    for (unsigned i = 0; i < 8000; i++) {
+        mvpn_path_constraints wish = {.hops = 2, .unix_now = NOW, .guard = &guard};
+        mvpn_path path = draw(&wish);
+        assert_in_range(index_of(&path.hop[1]), 0, 7);
+        seen[index_of(&path.hop[1])]++;
+    }
+    for (unsigned i = 0; i < 8; i++) { /* 1000 +- 4 sigma */
+        assert_in_range(seen[i], 1000 - 118, 1000 + 118);
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -459,8 +801,18 @@ int main(void)
         TEST(test_unusable_relays_are_left_out),
         TEST(test_the_guard_has_an_address_for_us),
         TEST(test_weights),
+        TEST(test_unmeasured_claims_are_capped),
+        TEST(test_load_over_equal_relays),
+        TEST(test_hostile_at_both_ends),
+        TEST(test_dead_and_withdrawn_are_left_out),
+        TEST(test_confirmed_relays_come_first),
+        TEST(test_countries_are_parsed),
+        TEST(test_exits_by_country),
+        TEST(test_countries_are_checked),
+        TEST(test_exits_by_policy),
+        TEST(test_exits_by_speed),
+        TEST(test_the_few_that_fit_are_found),
         TEST(test_all_places_are_reached),
-        TEST(test_view),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,3 +98,23 @@ const mvpn_descriptor *mvpn_view_at(const mvpn_view *view, size_t index)
 {
     return view->relays[index];
 }
+
+/* Until the view knows more: what the network file lists is confirmed. */
+void mvpn_view_get_info(const mvpn_view *view, size_t index, mvpn_view_info *ret)
+{
+    (void)view;
+    (void)index;
+    *ret = (mvpn_view_info){.is_confirmed = true, .cap_log2 = UINT8_MAX};
+}
+
+bool mvpn_view_find_info(const mvpn_view *view, const mvpn_ed25519_pub *identity,
+                         mvpn_view_info *ret)
+{
+    mvpn_view_get_info(view, 0, ret);
+    return mvpn_view_find(view, identity) != NULL;
+}
+
+bool mvpn_view_is_confirmed(const mvpn_view *view)
+{
+    return view->count > 0;
+}
