@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "bin/join.h"
 #include "io/config.h"
 #include "io/control.h"
 #include "io/network_file.h"
@@ -33,7 +34,15 @@ enum {
 #define RATE_INTERVAL_MS 300
 
 static const char usage[] =
-    "meshvpn shows what the MeshVPN daemon of this machine does.\n"
+    "meshvpn joins a network and shows what the MeshVPN daemon of this machine does.\n"
+    "\n"
+    "  meshvpn join LINK [--config-dir DIR] [--force]\n"
+    "      Become a member: check the link that you were given (- reads it from standard\n"
+    "      input) and write DIR/network.conf and DIR/client.conf (DIR is /etc/meshvpn).\n"
+    "      --force          although the computer is a member of a network already\n"
+    "\n"
+    "  meshvpn invite DIR [OPTION]...\n"
+    "      The same as meshvpn-bootstrap invite: for who runs the network.\n"
     "\n"
     "  meshvpn status [--json] [--control SOCKET]\n"
     "      State, path, exit address, rates. --json prints the daemon's own object.\n"
@@ -402,8 +411,7 @@ static int command_config(int argc, char **argv)
         return EXIT_SUCCESS;
     }
     if (argc != 3 || strcmp(argv[0], "check") != 0) {
-        return fail_usage(
-            "write: meshvpn config check KIND FILE, or meshvpn config docs");
+        return fail_usage("write: meshvpn config check KIND FILE, or meshvpn config docs");
     }
     for (unsigned bit = 0; bit < MVPN_CONFIG_KINDS; bit++) {
         enum mvpn_config_kind kind = (enum mvpn_config_kind)(1u << bit);
@@ -411,7 +419,8 @@ static int command_config(int argc, char **argv)
             return check_config(kind, argv[2]);
         }
     }
-    return fail_usage("'%s' is no kind of configuration: relay, exit, client, bootstrap or discovery", argv[1]);
+    return fail_usage(
+        "'%s' is no kind of configuration: relay, exit, client, bootstrap or discovery", argv[1]);
 }
 
 int main(int argc, char **argv)
@@ -422,6 +431,12 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "status") == 0) {
         return command_status(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "join") == 0) {
+        return join_command(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "invite") == 0) {
+        return invite_command(argc - 2, argv + 2);
     }
     if (strcmp(argv[1], "config") == 0) {
         return command_config(argc - 2, argv + 2);

@@ -10,8 +10,6 @@
 #include "io/keyfile.h"
 #include "io/settings.h"
 
-#pragma weak mvpn_revocations_decode
-
 struct loading {
     mvpn_network_file *file;
     bool has_mode;

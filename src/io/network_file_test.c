@@ -86,6 +86,141 @@ static mvpn_network_file make(bool is_closed, unsigned relays)
     return f;
 }
 
+static int save_and_load(const mvpn_network_file *f, uint64_t now, mvpn_network_file *ret)
+{
+    assert_int_equal(mvpn_network_file_save(path, f, &fault), 0);
+    return mvpn_network_file_load(path, now, ret, &fault);
+}
+
+static void expect_fault(const char *text)
+{
+    char expected[600];
+    (void)snprintf(expected, sizeof(expected), "%s%s", path, text);
+    if (strncmp(fault.text, expected, strlen(expected)) != 0) {
+        fail_msg("\"%s\" does not begin with \"%s\"", fault.text, expected);
+    }
+}
+
+static mvpn_dht_contact make_entry(const mvpn_network_file *f, unsigned number, bool is_v6)
+{
+    mvpn_dht_contact c = {.addr = {4, 443, {11, 5, (uint8_t)number, 1}}};
+    if (is_v6) {
+        c.addr = (mvpn_addr){6, 443, {0x2a, 0x10, 0, (uint8_t)number, [15] = 1}};
+    }
+    memset(c.link_key.b, (int)number + 1, sizeof(c.link_key.b));
+    mvpn_dht_node_id(&c.id, &f->network_pub, &c.addr); /* any identity will do */
+    return c;
+}
+
+/* Where a newcomer begins, and who was revoked. */
+static void test_bootstrapping(void **state)
+{
+    (void)state;
+    mvpn_network_file f = make(true, 0), g;
+    mvpn_trust trust;
+    for (unsigned i = 0; i < 3; i++) {
+        mvpn_dht_contact c = make_entry(&f, i, i == 1);
+        assert_int_equal(mvpn_network_file_put_entry(&f, &c), 0);
+        assert_int_equal(mvpn_network_file_put_entry(&f, &c), 0);
+    }
+    assert_int_equal(f.entry_count, 3);
+    f.discovery_count = 2;
+    (void)snprintf(f.discovery[0], sizeof(f.discovery[0]), "https://a.example.org");
+    (void)snprintf(f.discovery[1], sizeof(f.discovery[1]), "http://11.0.0.1:8080/x///");
+    (void)snprintf(f.dns, sizeof(f.dns), "entries.example.org");
+    f.lan_discovery = true;
+    f.revocations =
+        (mvpn_revocations){.sequence = 7, .published = NB, .count = 2, .serials = {3, 5000000000}};
+    assert_int_equal(mvpn_revocations_sign(&f.revocations, &network_secret_key, &f.network_id), 0);
+    assert_int_equal(save_and_load(&f, NOW, &g), 0);
+    assert_int_equal(g.entry_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_memory_equal(g.entries[i].id.b, f.entries[i].id.b, MVPN_DHT_ID_LEN);
+        assert_memory_equal(g.entries[i].link_key.b, f.entries[i].link_key.b, 32);
+        assert_true(mvpn_addr_eq(&g.entries[i].addr, &f.entries[i].addr));
+    }
+    assert_int_equal(g.discovery_count, 2);
+    assert_string_equal(g.discovery[0], "https://a.example.org");
+    assert_string_equal(g.discovery[1], "http://11.0.0.1:8080/x");
+    assert_string_equal(g.dns, "entries.example.org");
+    assert_true(g.lan_discovery);
+    assert_int_equal(g.revocations.sequence, 7);
+    assert_true(mvpn_revocations_has(&g.revocations, 5000000000));
+    assert_false(mvpn_revocations_has(&g.revocations, 4));
+    mvpn_network_file_trust(&g, &trust);
+    assert_true(trust.closed);
+    assert_memory_equal(trust.network_id.b, f.network_id.b, 32);
+    assert_int_equal(trust.revocations.count, 2);
+    mvpn_network_file_done(&g);
+
+    /* A list signed by somebody else; an entry moved to another block, or in a private one. */
+    mvpn_ed25519_secret other_key;
+    mvpn_ed25519_pub other;
+    mvpn_rng rng;
+    mvpn_rng_init_test(&rng, 77);
+    mvpn_ed25519_generate(&other, &other_key, &rng);
+    assert_int_equal(mvpn_revocations_sign(&f.revocations, &other_key, &f.network_id), 0);
+    assert_int_equal(save_and_load(&f, NOW, &g), MVPN_E_CONFIG);
+    expect_fault(":18: revocations: the list is not signed by this network's key. ");
+    f.revocations.sequence = 0;
+    f.entries[2].addr.ip[2] = 99;
+    assert_int_equal(save_and_load(&f, NOW, &g), MVPN_E_CONFIG);
+    expect_fault(":13: entries: entry 3 was altered: its id is not of its address. ");
+    f.entries[2].addr.ip[0] = 10;
+    mvpn_dht_node_id(&f.entries[2].id, &f.network_pub, &f.entries[2].addr);
+    assert_int_equal(save_and_load(&f, NOW, &g), MVPN_E_CONFIG);
+    expect_fault(":13: entries: entry 3 (10.5.99.1:443) has a private address. Set allow_private");
+    f.allow_private = true;
+    assert_int_equal(save_and_load(&f, NOW, &g), 0);
+    mvpn_network_file_done(&g);
+
+    /* Bounded. */
+    for (unsigned i = 0; f.entry_count < MVPN_NETWORK_ENTRIES_MAX; i++) {
+        mvpn_dht_contact c = make_entry(&f, 100 + i, false);
+        assert_int_equal(mvpn_network_file_put_entry(&f, &c), 0);
+    }
+    mvpn_dht_contact c = make_entry(&f, 255, false);
+    assert_int_equal(mvpn_network_file_put_entry(&f, &c), MVPN_E_LIMIT);
+    assert_int_equal(save_and_load(&f, NOW, &g), 0);
+    assert_int_equal(g.entry_count, MVPN_NETWORK_ENTRIES_MAX);
+    mvpn_network_file_done(&g);
+    mvpn_network_file_done(&f);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    static const char *const good_urls[] = {"https://a", "http://[2a10::1]:80/x?y=1", "https://a/"};
+    static const char *const bad_urls[] = {"",           "https://",       "ftp://a",
+                                           "a.org",      "https:///x",     "http://a b",
+                                           "http://a\"", "http://\xc3\xa4"};
+    static const char *const good_names[] = {"a", "_x.example.org", "1.2"};
+    static const char *const bad_names[] = {"", ".", "a.", ".a", "a..b", "a b", "a/b"};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(good_urls); i++) {
+        assert_true(mvpn_network_url_is_valid(good_urls[i]));
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(bad_urls); i++) {
+        assert_false(mvpn_network_url_is_valid(bad_urls[i]));
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(good_names); i++) {
+        assert_true(mvpn_network_dns_is_valid(good_names[i]));
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(bad_names); i++) {
+        assert_false(mvpn_network_dns_is_valid(bad_names[i]));
+    }
+    char label[66], url[MVPN_NETWORK_URL_MAX + 2] = "https://";
+    memset(label, 'a', 64);
+    label[64] = '\0';
+    assert_false(mvpn_network_dns_is_valid(label));
+    label[63] = '\0';
+    assert_true(mvpn_network_dns_is_valid(label));
+    memset(url + 8, 'a', sizeof(url) - 9);
+    url[sizeof(url) - 1] = '\0';
+    assert_false(mvpn_network_url_is_valid(url));
+    url[sizeof(url) - 2] = '\0';
+    assert_true(mvpn_network_url_is_valid(url));
+}
+
 static void test_round_trip(void **state)
 {
     (void)state;
@@ -122,21 +257,6 @@ static void test_round_trip(void **state)
         assert_int_equal(g.expired_count, 0);
         mvpn_network_file_done(&f);
         mvpn_network_file_done(&g);
-    }
-}
-
-static int save_and_load(const mvpn_network_file *f, uint64_t now, mvpn_network_file *ret)
-{
-    assert_int_equal(mvpn_network_file_save(path, f, &fault), 0);
-    return mvpn_network_file_load(path, now, ret, &fault);
-}
-
-static void expect_fault(const char *text)
-{
-    char expected[600];
-    (void)snprintf(expected, sizeof(expected), "%s%s", path, text);
-    if (strncmp(fault.text, expected, strlen(expected)) != 0) {
-        fail_msg("\"%s\" does not begin with \"%s\"", fault.text, expected);
     }
 }
 
@@ -244,6 +364,13 @@ static void test_texts(void **state)
         {"relax = {\"same-32\"}\n", ":1: relax: 'same-32' is no rule. Write same-16, "},
         {"relay = {}\n", ":1: unknown key 'relay'. Did you mean 'relays'?"},
         {"relays = {\n\"AAAA\",\n\"\"}\n", ":2: relays: relay 1 is not a descriptor. "},
+        {"entries = {\"AAAA\"}\n", ":1: entries: entry 1 is not an entry. "},
+        {"discovery = {\"ftp://x\"}\n", ":1: discovery: 'ftp://x' is no URL. Write it as https://"},
+        {"dns = \"a b\"\n", ":1: dns: 'a b' is no name of DNS. "},
+        {"lan_discovery = 7\n", ":1: invalid boolean value for option 'lan_discovery'"},
+        {"revocations = \"AA\"\n", ":1: revocations: not a revocation list. "},
+        {KEY "mode = open\nrevocations = \"AAAA\"\n",
+         ":3: revocations: an open network has no memberships to revoke. "},
         {"name = \"\"\n", ":1: name: must be 1 to 64 characters"},
         {"allow_private = perhaps\n", ":1: invalid boolean value for option 'allow_private'"},
     };
@@ -267,6 +394,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
         cmocka_unit_test_setup_teardown(test_expired, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bootstrapping, setup, teardown),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_find_and_put),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_texts, setup, teardown),

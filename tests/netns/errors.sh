@@ -60,8 +60,8 @@ refuses() {
 
 net=$dir/net
 "$bin/meshvpn-bootstrap" init "$net" >/dev/null &&
-    "$bin/meshvpn-bootstrap" add-node "$net" alder --address 11.1.0.1:443 >/dev/null &&
-    "$bin/meshvpn-bootstrap" add-node "$net" maple --address 11.2.0.1:443 --exit >/dev/null || exit 1
+    "$bin/meshvpn-bootstrap" add-node "$net" alder --address 11.1.0.1:443 --listed >/dev/null &&
+    "$bin/meshvpn-bootstrap" add-node "$net" maple --address 11.2.0.1:443 --exit --listed >/dev/null || exit 1
 relay=$net/nodes/alder
 exit=$net/nodes/maple
 client=$net/client.conf
@@ -69,6 +69,7 @@ for conf in "$relay/relay.conf" "$exit/exit.conf"; do
     sed -i '/^control_socket/d; /^listen/d' "$conf"
     {
         echo "run_dir = \"$dir/run\""
+        echo "state_dir = \"$dir/run\""
         echo 'listen = {"127.0.0.1:4433"}'
     } >>"$conf"
 done

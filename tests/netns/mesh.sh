@@ -33,7 +33,7 @@ mesh_create() {
         # shellcheck disable=SC2086 # options are words
         "$MESH_PROGRAMS/meshvpn-bootstrap" add-node "$net" "$node" \
             --address "$(lab_addr4 "$node"):$LAB_PORT" --address "[$(lab_addr6 "$node")]:$LAB_PORT" \
-            --country "$(lab_country "$node")" --provider "$node-hosting" --bandwidth-mbit 1000 $options \
+            --country "$(lab_country "$node")" --provider "$node-hosting" --bandwidth-mbit 1000 --listed $options \
             >>"$LAB_DIR/log/bootstrap.log" 2>&1 ||
             mesh_fail "meshvpn-bootstrap add-node $node failed" bootstrap
     done
@@ -62,6 +62,7 @@ mesh_configure() {
     mkdir -p "$LAB_DIR/run/$1"
     mesh_set "$conf" control_socket "\"$LAB_DIR/sock/$1\""
     mesh_set "$conf" run_dir "\"$LAB_DIR/run/$1\""
+    mesh_set "$conf" state_dir "\"$LAB_DIR/run/$1\""
     mesh_set "$conf" log_level "$MESH_LOG_LEVEL"
     if lab_is_exit "$1"; then
         mesh_set "$conf" dns_upstream "{\"$(lab_addr4 dns):53\"}"
@@ -94,6 +95,7 @@ mesh_client_start() {
         echo "network_file = \"$LAB_DIR/net/network.conf\""
         echo "control_socket = \"$LAB_DIR/sock/client\""
         echo "run_dir = \"$LAB_DIR/run/client\""
+        echo "state_dir = \"$LAB_DIR/run/client\""
         echo "tun_name = \"$MESH_TUN\""
         echo "log_level = \"$MESH_LOG_LEVEL\""
         echo "hops = $hops"
