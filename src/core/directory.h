@@ -9,12 +9,15 @@
 
 /* Messages that answer one request at most. */
 #define MVPN_DIRECTORY_REPLIES_MAX 64
+/* The least room for a reply's body: every fixed part and one item fit. */
+#define MVPN_DIRECTORY_ROOM_MIN 64
 
 /** Takes one reply: a command and its body (borrowed during the call). False: no more, please. */
 typedef bool mvpn_directory_emit(void *ctx, unsigned command, mvpn_bytes body);
 
 /**
- * Answer one request (command and body as they came). Bodies of replies are at most `room` bytes.
+ * Answer one request (command and body as they came). Bodies of replies are at most `room` bytes
+ * (MVPN_DIRECTORY_ROOM_MIN or more; a record that does not fit alone counts as not held).
  * Every request gets at least one reply (Error included). Returns how many were emitted.
  */
 unsigned mvpn_directory_answer(const mvpn_view *view, unsigned command, mvpn_bytes body,

@@ -21,14 +21,20 @@
 
 typedef struct mvpn_view mvpn_view;
 
+/* Snapshots held, of as many discovery nodes: three measurements make a median, and some of them
+ * are gone or lie. Each is 4 MB at most (40 bytes a relay). */
+#define MVPN_VIEW_SNAPSHOTS_MAX 5
+/* Measurements of a relay from which their median counts. */
+#define MVPN_VIEW_MEASURES_MIN 3
+
 /**
- * Who showed something: a hash of the operator of a directory (declared provider, else family,
- * else address block), so that two nodes of one operator count once.
+ * Who showed something: keyed hashes of a directory's provider, family or identity, and address
+ * blocks, so that two nodes of one operator (by the rules of distinctness) count once. Of the view
+ * that made it, after its cache was loaded. 0: nobody, counts nothing.
  */
 typedef uint64_t mvpn_view_source;
 /** The network file or this node itself: counts as confirmed at once. */
 #define MVPN_VIEW_LOCAL ((mvpn_view_source)1)
-
 typedef struct mvpn_view_config {
     const mvpn_trust *trust; /* borrowed */
     unsigned relax;          /* MVPN_RELAX_* of core/path.h: they hold for operators too */
@@ -39,7 +45,8 @@ typedef struct mvpn_view_config {
 MVPN_WUR int mvpn_view_new(const mvpn_view_config *config, mvpn_view **ret);
 void mvpn_view_free(mvpn_view *view);
 
-/** The source that a directory is: by its descriptor, or by its address alone if there is none. */
+/** The source that a directory is: by its descriptor (give it whenever there is one) and by the
+ * address where it answers; either may be NULL. */
 mvpn_view_source mvpn_view_source_of(const mvpn_view *view, const mvpn_descriptor *d,
                                      const mvpn_addr *addr);
 
@@ -51,11 +58,14 @@ mvpn_view_source mvpn_view_source_of(const mvpn_view *view, const mvpn_descripto
  */
 MVPN_WUR int mvpn_view_put(mvpn_view *view, unsigned type, mvpn_bytes record,
                            mvpn_view_source source, uint64_t unix_now);
-/** Add a descriptor that was verified already (network file): a source of MVPN_VIEW_LOCAL. */
+/** Add a descriptor that was verified already (network file): a source of MVPN_VIEW_LOCAL.
+ * MVPN_E_EXPIRED: not newer (it counts as listed there all the same); MVPN_E_POLICY: revoked;
+ * MVPN_E_LIMIT, MVPN_E_NOMEM. */
 MVPN_WUR int mvpn_view_add(mvpn_view *view, const mvpn_descriptor *descriptor);
 
 /** A directory listed a key with this sequence: does it bring something we want to fetch? If it is
- * what we hold, the source is counted. */
+ * what we hold, the source is counted. Heads of the same hour are wanted once of each source: the
+ * one that it has may be another one (§8.5). */
 bool mvpn_view_listed(mvpn_view *view, const mvpn_dht_id *key, uint64_t sequence,
                       mvpn_view_source source, uint64_t unix_now);
 
@@ -75,14 +85,14 @@ typedef struct mvpn_view_info {
     uint8_t cap_log2;    /* log2(kbit/s): median of >= 3 measurements, else the network's 25th
                             percentile of what is known; 255 = nothing is known */
     uint16_t uptime_h;   /* median of what discovery nodes say; 0 = unknown */
-    uint64_t first_seen; /* Unix seconds, here */
-    uint64_t last_shown; /* by any source */
+    uint64_t first_seen; /* Unix seconds, here; 0: in the network file from the start */
+    uint64_t last_shown; /* by any source; 0: never but by the network file */
 } mvpn_view_info;
 void mvpn_view_get_info(const mvpn_view *view, size_t index, mvpn_view_info *ret);
 /** The same of an identity; false if it is not in the view. */
 bool mvpn_view_find_info(const mvpn_view *view, const mvpn_ed25519_pub *identity,
                          mvpn_view_info *ret);
-/** The view as a whole is confirmed: enough relays are (§12), by two sources. */
+/** The view as a whole is confirmed: it holds a path (guard, middle, exit) of confirmed relays. */
 bool mvpn_view_is_confirmed(const mvpn_view *view);
 
 /* ---- as a directory sees it (§11.3) ---- */
@@ -100,17 +110,28 @@ const mvpn_revocations *mvpn_view_revocations(const mvpn_view *view); /* sequenc
 
 /* ---- snapshots ---- */
 
+/* Heads that count: one of each discovery node, but of those caught. */
 size_t mvpn_view_head_count(const mvpn_view *view);
 const mvpn_snapshot_head *mvpn_view_head_at(const mvpn_view *view, size_t index);
 /** A head whose snapshot we do not hold yet: fetch it (Blob). NULL if there is none. */
 const mvpn_snapshot_head *mvpn_view_head_wanted(const mvpn_view *view, uint64_t unix_now);
-/** Take a whole snapshot (copied) whose head the view has. MVPN_E_UNKNOWN, _FORMAT, _AUTH, _NOMEM.
- */
+/** Take a whole snapshot (copied) that is the one of a head that the view has. MVPN_E_UNKNOWN (no
+ * such head), _FORMAT, _AUTH (another list than the head's), _LIMIT (enough are held), _NOMEM. */
 MVPN_WUR int mvpn_view_put_snapshot(mvpn_view *view, mvpn_bytes snapshot, uint64_t unix_now);
 /** Bytes of a snapshot held, by digest; empty if there is none. Borrowed. */
 mvpn_bytes mvpn_view_snapshot(const mvpn_view *view, const mvpn_key *digest);
 /** Discovery nodes caught showing different lists for one hour (§8.5), since the start. */
 size_t mvpn_view_equivocations(const mvpn_view *view);
+
+/**
+ * How many confirmed relays older than two hours the snapshot of a discovery node leaves out, of
+ * `*ret_expected` that it should have; 0 of 0 without a snapshot. What it hides from us alone,
+ * other sources show.
+ */
+size_t mvpn_view_snapshot_misses(const mvpn_view *view, const mvpn_ed25519_pub *identity,
+                                 size_t *ret_expected);
+/** More than 10 % is left out: the list is not the network's. */
+bool mvpn_view_snapshot_is_partial(const mvpn_view *view, const mvpn_ed25519_pub *identity);
 
 /* ---- the cache on disk ---- */
 
@@ -120,8 +141,10 @@ size_t mvpn_view_save_size(const mvpn_view *view);
 size_t mvpn_view_save(const mvpn_view *view, uint8_t *out, size_t size);
 /**
  * Read a saved view: every record is verified anew; a file cut off or damaged anywhere loses what
- * is behind or at the damage, nothing else. Returns how many records were taken; `*ret_lost` tells
- * how many bytes were not understood.
+ * is behind or at the damage, nothing else; one of another network is refused as a whole. The
+ * sample key becomes the cache's: load before any source is made. Returns how many records were
+ * taken;
+ * `*ret_lost` tells how many bytes were not understood.
  */
 size_t mvpn_view_load(mvpn_view *view, mvpn_bytes saved, uint64_t unix_now, size_t *ret_lost);
 
