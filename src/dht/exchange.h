@@ -12,8 +12,11 @@
 
 typedef struct mvpn_dht_exchange mvpn_dht_exchange;
 
-/* Requests of ours unanswered at once; more are refused. */
+/* Requests of the core unanswered at once: more than the core has under way, late ones included
+ * (dht/requests.h). With one more the oldest is given up. */
 #define MVPN_DHT_PENDING_MAX 512
+/* Asks at once (mvpn_dht_exchange_ask): every entry that a client knows, and some to spare. */
+#define MVPN_DHT_ASKS_MAX 32
 
 typedef struct mvpn_dht_exchange_config {
     mvpn_aead *aead; /* borrowed, as all pointers here */
@@ -32,6 +35,7 @@ typedef struct mvpn_dht_exchange_config {
     mvpn_bytes membership_certificate; /* empty in an open network */
 } mvpn_dht_exchange_config;
 
+/** Everything that is ever needed is allocated here. MVPN_E_NOMEM. */
 MVPN_WUR int mvpn_dht_exchange_new(const mvpn_dht_exchange_config *config, mvpn_time now,
                                    mvpn_dht_exchange **ret);
 void mvpn_dht_exchange_free(mvpn_dht_exchange *x);
@@ -40,7 +44,11 @@ void mvpn_dht_exchange_set_unix_offset(mvpn_dht_exchange *x, int64_t unix_offset
  * answered for 10 min). */
 void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self, mvpn_time now);
 
-/** Take a datagram for which mvpn_dht_is_datagram holds. 0, or the drop code for the counters. */
+/**
+ * Take a datagram for which mvpn_dht_is_datagram holds, and the packet with it. 0; else the drop
+ * code: MVPN_E_FORMAT, MVPN_E_AUTH, MVPN_E_LIMIT, MVPN_E_UNKNOWN (a reply to nothing; or a request,
+ * and we are no server).
+ */
 int mvpn_dht_exchange_recv(mvpn_dht_exchange *x, mvpn_packet *packet, mvpn_time now);
 /** Send what the core wants sent; call after each batch and each tick of the core. */
 void mvpn_dht_exchange_flush(mvpn_dht_exchange *x, mvpn_time now);
@@ -51,7 +59,8 @@ mvpn_packet_queue *mvpn_dht_exchange_out(mvpn_dht_exchange *x);
 
 /**
  * Ask one contact without a core, certificate wanted. One answer (or failure after 3 s, resent at
- * 0.5 and 1.5 s) comes from mvpn_dht_exchange_pull_answer. MVPN_E_LIMIT, MVPN_E_NOMEM.
+ * 0.5 and 1.5 s) comes from mvpn_dht_exchange_pull_answer. MVPN_E_LIMIT (MVPN_DHT_ASKS_MAX, pulled
+ * answers not counted), MVPN_E_AUTH (its link key is no key).
  */
 MVPN_WUR int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
                                    const mvpn_dht_request *request, mvpn_time now,
@@ -59,7 +68,9 @@ MVPN_WUR int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact 
 
 typedef struct mvpn_dht_exchange_answer {
     uint64_t transaction;
-    int error; /* 0; MVPN_E_TIMEOUT; MVPN_E_AUTH, _EXPIRED, _POLICY: it is not vouched for */
+    /* 0; MVPN_E_TIMEOUT; MVPN_E_FORMAT: it answers nonsense; MVPN_E_AUTH, _EXPIRED, _POLICY: it is
+     * not vouched for. */
+    int error;
     mvpn_dht_contact contact;
     mvpn_ed25519_pub identity; /* proven, and vouched for as a DHT server (an anchor, if open) */
     mvpn_dht_reply reply;      /* what it borrows lives until the next call */
