@@ -129,6 +129,7 @@ typedef struct mvpn_dht_outgoing {
     mvpn_dht_contact to;
     bool wants_certificate; /* it has not proven itself yet */
     bool has_claim;         /* say that we are a server */
+    uint16_t reply_room;    /* of the reply's body: pad for no more than this (<= BODY_MAX) */
     mvpn_dht_request request;
     uint8_t record[MVPN_DHT_RECORD_MAX]; /* what request.record points to */
 } mvpn_dht_outgoing;
