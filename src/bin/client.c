@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "bin/cli.h"
 #include "io/clock.h"
+#include "io/geoip.h"
 #include "io/host_client.h"
 #include "io/host_exit.h"
 #include "io/status.h"
@@ -19,6 +20,7 @@ typedef struct client_program {
     mvpn_host_client host;
     mvpn_client_config client;
     mvpn_engine_config engine;
+    mvpn_geoip *geoip;
 } client_program;
 
 static void log_failure(client_program *p, const mvpn_client_event *e)
@@ -93,10 +95,7 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;
     p->client.env.family = mvpn_host_has_ipv6() ? 0 : 4;
-    if (mvpn_path_countries_parse(c->exit_country, &p->client.exit_countries) != 0) {
-        return mvpn_fault_set(fault, MVPN_E_CONFIG, "exit_country '%s' is no list of countries",
-                              c->exit_country);
-    }
+    p->client.exit_countries = c->exit_countries;
     p->engine.network_pub = n->network_pub;
     p->engine.closed = n->is_closed;
     p->engine.network_secret = n->network_secret;
@@ -110,10 +109,36 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     return fill_path(p, fault);
 }
 
+/* Only who asks for a country waits for the tables. */
+static int load_geoip(client_program *p, mvpn_fault *fault)
+{
+    const mvpn_config_client *c = &p->cli.config.client;
+    if (c->exit_countries.count == 0 || c->geoip_dir[0] == '\0') {
+        return 0;
+    }
+    int r = mvpn_geoip_load(c->geoip_dir, &p->geoip, fault);
+    if (r != 0) {
+        return r;
+    }
+    if (mvpn_geoip_count(p->geoip) == 0) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "no tables of countries in %s: exits are believed where they are. Install "
+                  "tor-geoipdb",
+                  c->geoip_dir);
+    }
+    p->client.country_of = mvpn_geoip_country;
+    p->client.country_ctx = p->geoip;
+    return 0;
+}
+
 static int client_start(client_program *p, mvpn_fault *fault)
 {
     int r = fill_engine(p, fault);
     if (r != 0 || p->cli.check) {
+        return r;
+    }
+    r = load_geoip(p, fault);
+    if (r != 0) {
         return r;
     }
     if (mvpn_loop_new(&p->loop) != 0) {
@@ -162,6 +187,7 @@ int main(int argc, char **argv)
     mvpn_node_free(p->node);
     mvpn_host_client_remove(&p->host);
     mvpn_loop_free(p->loop);
+    mvpn_geoip_free(p->geoip);
     mvpn_wipe(&p->engine, sizeof(p->engine));
     cli_done(&p->cli);
     free(p);

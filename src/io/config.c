@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "exit/policy.h"
 #include "io/file.h"
+#include "io/geoip.h"
 #include "io/keyfile.h"
 #include "io/settings.h"
 
@@ -284,7 +285,24 @@ static int set_country(void *target, const mvpn_setting_value *v, mvpn_fault *wh
 
 static int set_exit_country(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
-    return set_country_code(((mvpn_config *)target)->client.exit_country, v, why);
+    if (mvpn_path_countries_parse(v->text, &((mvpn_config *)target)->client.exit_countries) != 0) {
+        return mvpn_fault_set(
+            why, MVPN_E_CONFIG,
+            "'%.60s' names no countries. Write two upper-case letters each: CH, or "
+            "CH,SE, or !US,GB for any but these",
+            v->text);
+    }
+    return 0;
+}
+
+static int set_geoip_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_client *c = &((mvpn_config *)target)->client;
+    if (v->text[0] == '\0') {
+        c->geoip_dir[0] = '\0';
+        return 0;
+    }
+    return set_path(c->geoip_dir, sizeof(c->geoip_dir), v, why);
 }
 
 static bool is_interface_name(const char *name)
@@ -548,7 +566,9 @@ static const mvpn_setting settings[] = {
      "Relays in a circuit, 1 to 5. With 1 the exit sees who you are; with 2 no relay stands between guard and exit."},
     {"path", LIST, CLIENT, set_path_hop, "{} (drawn at random)",
      "A fixed path, guard first: names or identities. For tests: it takes away what random paths protect."},
-    {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters."},
+    {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters; or several (CH,SE), or any but some (!US,GB)."},
+    {"geoip_dir", TEXT, CLIENT, set_geoip_dir, "/usr/share/tor",
+     "Where the tables of tor-geoipdb are: an exit whose address lies elsewhere is in no wanted country. Empty: not checked."},
     {"size_policy", TEXT, CLIENT, set_size_policy, "classes",
      "Sizes of cells: exact (shows packet sizes), classes (three sizes), full (one size, most traffic)."},
     {"routes", TEXT, CLIENT, set_routes, "all",
@@ -588,6 +608,7 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     ret->exit.pool_v6 =
         (mvpn_prefix){{.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x00, 0x0e}}, 64};
     copy_text(ret->client.tun_name, sizeof(ret->client.tun_name), "mvpn0");
+    copy_text(ret->client.geoip_dir, sizeof(ret->client.geoip_dir), MVPN_GEOIP_DIR);
     ret->discovery.http_listen = (mvpn_addr){.family = 4, .port = HTTP_PORT, .ip = {127, 0, 0, 1}};
     ret->discovery.measure = true;
     ret->client.hops = 3;
@@ -657,6 +678,9 @@ static int resolve_all(mvpn_config *c, const char *path, mvpn_fault *fault)
     }
     if (rc == 0) {
         rc = resolve(c->control_socket, sizeof(c->control_socket), path, "control_socket", fault);
+    }
+    if (rc == 0 && c->client.geoip_dir[0] != '\0') {
+        rc = resolve(c->client.geoip_dir, sizeof(c->client.geoip_dir), path, "geoip_dir", fault);
     }
     return rc;
 }

@@ -13,6 +13,7 @@
 
 #include "base/addr.h"
 #include "base/log.h"
+#include "core/path.h"
 #include "io/fault.h"
 #include "io/netlink.h"
 #include "wire/cell.h"
@@ -82,7 +83,8 @@ typedef struct mvpn_config_client {
     unsigned hops;       /* 1..5 */
     unsigned path_count; /* 0 = drawn; else equals hops */
     char path[MVPN_HOPS_MAX][MVPN_CONFIG_RELAY_REF_MAX + 1];
-    char exit_country[3]; /* "" = any */
+    mvpn_path_countries exit_countries;
+    char geoip_dir[PATH_MAX]; /* "" = countries of addresses are not looked up */
     enum mvpn_size_policy size_policy;
     bool routes_all; /* all traffic goes into the tunnel; false: no routes are set */
     uint32_t mark;   /* firewall mark of what goes to the guard */

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "io/config.h"
 #include "io/file.h"
+#include "io/geoip.h"
 
 static mvpn_config config;
 static mvpn_fault fault;
@@ -129,7 +130,9 @@ static void test_all_keys(void **state)
     assert_int_equal(config.client.hops, 2);
     assert_string_equal(config.client.path[0], "guard-1");
     assert_string_equal(config.client.path[1], "exit-1");
-    assert_string_equal(config.client.exit_country, "JP");
+    assert_int_equal(config.client.exit_countries.count, 1);
+    assert_string_equal(config.client.exit_countries.code[0], "JP");
+    assert_string_equal(config.client.geoip_dir, MVPN_GEOIP_DIR);
     assert_int_equal(config.client.size_policy, MVPN_SIZE_FULL);
     assert_false(config.client.routes_all);
     assert_int_equal(config.client.mark, 16);
