@@ -7,13 +7,18 @@
 #include <sys/stat.h>
 
 #include "core/testlab.h"
+#include "core/testrecords.h"
+#include "core/view.h"
 #include "crypto/x25519.h"
 #include "fuzz/fuzz.h"
 #include "io/network_file.h"
+#include "io/source_dns.h"
 #include "network/ip/inner.h"
 #include "network/ip/testing.h"
 #include "network/tun/offload.h"
+#include "wire/bundle.h"
 #include "wire/handshake.h"
+#include "wire/lan.h"
 #include "wire/linkmsg.h"
 
 #define TIME_FROM 1000000u
@@ -390,6 +395,30 @@ static void network_files(void)
         mvpn_membership_make(d.membership, &network_key, &d.identity, d.roles, TIME_FROM, TIME_TO,
                              1, &f.network_id);
         memcpy(d.name, "relay-1", 8);
+        /* Where a newcomer begins; and, where there are memberships, what was revoked. */
+        for (unsigned v6 = 0; v6 < 2; v6++) {
+            mvpn_dht_contact entry = {.link_key = link_key.pub, .addr = {4, 443, {11, 2, 1, 1}}};
+            if (v6 == 1) {
+                entry.addr = (mvpn_addr){6, 443, {0x2a, 0x10, [15] = 1}};
+            }
+            mvpn_dht_node_id(&entry.id, &d.identity, &entry.addr);
+            if (mvpn_network_file_put_entry(&f, &entry) != 0) {
+                exit(1);
+            }
+        }
+        (void)snprintf(f.discovery[f.discovery_count++], sizeof(f.discovery[0]),
+                       "https://index.example.org/x");
+        (void)snprintf(f.dns, sizeof(f.dns), "entries.example.org");
+        f.lan_discovery = closed;
+        f.anchor_count = 1;
+        f.anchors[0] = d.identity;
+        if (closed) {
+            f.revocations = (mvpn_revocations){
+                .sequence = 1, .published = TIME_FROM, .count = 2, .serials = {7, 9}};
+            if (mvpn_revocations_sign(&f.revocations, &network_key, &f.network_id) != 0) {
+                exit(1);
+            }
+        }
         path_of(path, "network_file", closed ? "closed" : "open");
         if (mvpn_descriptor_sign(&d, &secret, &f.network_id) != 0 ||
             mvpn_network_file_put(&f, &d) != 0 || mvpn_network_file_save(path, &f, &fault) != 0) {
@@ -483,6 +512,114 @@ static void circuit_scripts(void)
     seed("client", "refused", refused, sizeof(refused));
 }
 
+/* What the sources of a newcomer bring (§13). */
+static void sources(void)
+{
+    static const mvpn_key token = {{1}};
+    static const uint8_t nonce[MVPN_LAN_NONCE_LEN] = {1, 2, 3};
+    const char *const addrs[] = {"192.0.2.1:7000", "[2001:db8::1]:7000"};
+    const char *const names[] = {"entry-v4", "entry-v6"};
+    uint8_t bundle[1024], lan[MVPN_LAN_QUESTION_LEN], unknown[] = {9, 0, 0, 0, 2, 1, 2};
+    size_t bundle_len = 0;
+    for (size_t i = 0; i < 2; i++) {
+        mvpn_dht_contact c = {.link_key = {{3}}};
+        mvpn_ed25519_pub identity = {{4}};
+        FUZZ_CHECK(mvpn_addr_parse(addrs[i], &c.addr) == 0);
+        mvpn_dht_node_id(&c.id, &identity, &c.addr);
+        uint8_t entry[MVPN_DHT_CONTACT6_LEN], dns[256];
+        size_t n = mvpn_dht_contact_encode(entry, sizeof(entry), &c);
+        FUZZ_CHECK(mvpn_bundle_append(bundle, sizeof(bundle), &bundle_len, MVPN_BUNDLE_ENTRY,
+                                      mvpn_bytes_of(entry, n)) == 0);
+        seed_of("lan", names[i], 1, lan, mvpn_lan_answer_encode(lan, &token, nonce, &c));
+        /* A response: the question's name is example, the answer's points to it. */
+        char text[MVPN_SOURCE_DNS_TEXT_SIZE];
+        size_t text_len = strlen(mvpn_source_dns_format(text, &c));
+        mvpn_writer w = mvpn_writer_init(dns, sizeof(dns));
+        mvpn_write_bytes(&w, "\1\2\x81\x80\0\1\0\1\0\0\0\0\7example\0\0\x10\0\1", 25);
+        mvpn_write_bytes(&w, "\xc0\x0c\0\x10\0\1\0\0\0\x3c\0", 11);
+        mvpn_write8(&w, (uint8_t)(text_len + 1));
+        mvpn_write8(&w, (uint8_t)text_len);
+        mvpn_write_bytes(&w, text, text_len);
+        seed("source_dns", names[i], dns, mvpn_writer_len(&w));
+    }
+    memcpy(bundle + bundle_len, unknown, sizeof(unknown));
+    seed("bundle", "entries", bundle, bundle_len + sizeof(unknown));
+    seed("bundle", "cut", bundle, bundle_len - 1);
+    mvpn_lan_question_encode(lan, &token, nonce);
+    seed_of("lan", "question", 1, lan, sizeof(lan));
+    seed_of("lan", "stranger", 0, lan, sizeof(lan));
+}
+
+/* [command] [room 2] [replies 1] [body] */
+static void directory_request(const test_network *net, const char *name, mvpn_dht_request *q)
+{
+    uint8_t b[4 + MVPN_BODY_MAX] = {(uint8_t)q->command, 4, 0x50, 63};
+    for (unsigned i = 0; i < q->key_count; i++) {
+        const mvpn_descriptor d = test_relay_draft(net, i, 1);
+        mvpn_record_key(q->keys[i].b, &net->trust.network_id, &d.identity);
+    }
+    seed("directory", name, b, 4 + mvpn_dht_request_encode(b + 4, MVPN_BODY_MAX, q));
+}
+
+static void view_and_directory(void)
+{
+    static test_network net;
+    static test_snapshot snapshot;
+    mvpn_view *view;
+    const mvpn_view_config config = {.trust = &net.trust, .sample_key = {5}};
+    test_network_make(&net, 1);
+    FUZZ_CHECK(mvpn_view_new(&config, &view) == 0);
+    uint8_t *saved = malloc(mvpn_view_save_size(view) + 65536);
+    FUZZ_CHECK(saved != NULL);
+    seed("view_cache", "empty", saved, mvpn_view_save(view, saved, 65536));
+    for (unsigned i = 0; i < 3; i++) {
+        mvpn_descriptor d = test_relay(&net, i, 1);
+        mvpn_addr a = {4, 443, {9, (uint8_t)i}};
+        FUZZ_CHECK(mvpn_view_put(view, MVPN_RECORD_DESCRIPTOR, test_record(&d),
+                                 mvpn_view_source_of(view, NULL, &a), TEST_NOW) == 0);
+        (void)test_snapshot_add(&net, &snapshot, &d);
+    }
+    test_snapshot_sign(&net, &snapshot, 200, TEST_HOUR);
+    FUZZ_CHECK(mvpn_view_put(view, MVPN_RECORD_SNAPSHOT_HEAD, test_head_record(&snapshot), 0,
+                             TEST_NOW) == 0);
+    FUZZ_CHECK(mvpn_view_put_snapshot(view, test_snapshot_bytes(&snapshot), TEST_NOW) == 0);
+    const mvpn_revocations list = test_revocations(&net, 2, test_serial(9));
+    FUZZ_CHECK(mvpn_view_put(view, MVPN_RECORD_REVOCATIONS,
+                             mvpn_bytes_of(list.encoded, list.encoded_len), 0, TEST_NOW) == 0);
+    seed("view_cache", "some", saved, mvpn_view_save(view, saved, 65536));
+    free(snapshot.bytes);
+    /* Two lists for one hour: the cache keeps the proof. */
+    snapshot.count = 1;
+    test_snapshot_sign(&net, &snapshot, 200, TEST_HOUR);
+    FUZZ_CHECK(mvpn_view_put(view, MVPN_RECORD_SNAPSHOT_HEAD, test_head_record(&snapshot), 0,
+                             TEST_NOW) == MVPN_E_POLICY);
+    seed("view_cache", "caught", saved, mvpn_view_save(view, saved, 65536));
+    free(snapshot.bytes);
+    free(saved);
+    mvpn_view_free(view);
+
+    mvpn_dht_request q = {.command = MVPN_CMD_DHT_LIST, .bits = 2};
+    directory_request(&net, "list", &q);
+    q = (mvpn_dht_request){.command = MVPN_CMD_DHT_FETCH, .key_count = 32};
+    directory_request(&net, "fetch", &q);
+    q = (mvpn_dht_request){.command = MVPN_CMD_DHT_FIND_VALUE};
+    const mvpn_descriptor d = test_relay_draft(&net, 1, 1);
+    mvpn_record_key(q.target.b, &net.trust.network_id, &d.identity);
+    directory_request(&net, "find-value", &q);
+    q = (mvpn_dht_request){.command = MVPN_CMD_DHT_PING};
+    directory_request(&net, "ping", &q);
+    /* The snapshot of directory_fuzz.c. */
+    snapshot.count = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        mvpn_descriptor one = test_relay(&net, i, 1);
+        (void)test_snapshot_add(&net, &snapshot, &one);
+    }
+    test_snapshot_sign(&net, &snapshot, 200, TEST_HOUR);
+    q = (mvpn_dht_request){.command = MVPN_CMD_DHT_BLOB, .digest = snapshot.head.digest};
+    directory_request(&net, "blob", &q);
+    free(snapshot.bytes);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -505,5 +642,7 @@ int main(int argc, char **argv)
     handshakes_and_layers();
     link_scripts();
     circuit_scripts();
+    sources();
+    view_and_directory();
     return 0;
 }

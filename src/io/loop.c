@@ -145,7 +145,9 @@ void mvpn_loop_free(mvpn_loop *loop)
     }
     loop->turn_fn = NULL;
     uv_walk(&loop->uv, close_handle, loop);
-    (void)uv_run(&loop->uv, UV_RUN_DEFAULT); /* runs the close callbacks; nothing else is left */
+    /* Runs the close callbacks, nothing else is left; again if a stop was still to come. */
+    while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0) {
+    }
     MVPN_ASSERT(uv_loop_close(&loop->uv) == 0);
     (void)close(loop->timer_fd);
     free(loop);
@@ -238,6 +240,51 @@ int mvpn_loop_every(mvpn_loop *loop, unsigned period_ms, mvpn_loop_fn *fn, void 
     p->fn = fn;
     p->ctx = ctx;
     return uv_code(uv_timer_start(&p->timer, period_passed, period_ms, period_ms));
+}
+
+struct mvpn_loop_timer {
+    uv_timer_t timer;
+    mvpn_loop_fn *fn;
+    void *ctx;
+};
+
+static void timer_fired(uv_timer_t *handle)
+{
+    mvpn_loop_timer *timer = handle->data;
+    timer->fn(timer->ctx);
+}
+
+int mvpn_loop_timer_new(mvpn_loop *loop, mvpn_loop_fn *fn, void *ctx, mvpn_loop_timer **ret)
+{
+    mvpn_loop_timer *timer = calloc(1, sizeof(*timer));
+    if (timer == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    (void)uv_timer_init(&loop->uv, &timer->timer); /* always 0 */
+    timer->timer.data = timer;
+    timer->fn = fn;
+    timer->ctx = ctx;
+    *ret = timer;
+    return 0;
+}
+
+void mvpn_loop_timer_set(mvpn_loop_timer *timer, uint64_t delay_ms)
+{
+    uv_update_time(timer->timer.loop); /* it counts from the turn's time, which may be long past */
+    (void)uv_timer_start(&timer->timer, timer_fired, delay_ms,
+                         0); /* fails only for a closing one */
+}
+
+void mvpn_loop_timer_clear(mvpn_loop_timer *timer)
+{
+    (void)uv_timer_stop(&timer->timer);
+}
+
+void mvpn_loop_timer_free(mvpn_loop_timer *timer)
+{
+    if (timer != NULL) {
+        uv_close((uv_handle_t *)&timer->timer, free_handle_data);
+    }
 }
 
 static void signal_came(uv_signal_t *handle, int signo)

@@ -57,6 +57,17 @@ void mvpn_loop_set_deadline(mvpn_loop *loop, mvpn_time deadline);
  */
 MVPN_WUR int mvpn_loop_every(mvpn_loop *loop, unsigned period_ms, mvpn_loop_fn *fn, void *ctx);
 
+/** A timer that can be set again and taken away; for work that comes and goes, in milliseconds. */
+typedef struct mvpn_loop_timer mvpn_loop_timer;
+/** MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_loop_timer_new(mvpn_loop *loop, mvpn_loop_fn *fn, void *ctx,
+                                 mvpn_loop_timer **ret);
+/** Call `fn` once in `delay_ms`; replaces what was set. */
+void mvpn_loop_timer_set(mvpn_loop_timer *timer, uint64_t delay_ms);
+void mvpn_loop_timer_clear(mvpn_loop_timer *timer);
+/** NULL is allowed; also from within its own call. */
+void mvpn_loop_timer_free(mvpn_loop_timer *timer);
+
 /** Call `fn` when the process gets `signo`. MVPN_E_NOMEM, MVPN_E_SYSTEM. */
 MVPN_WUR int mvpn_loop_on_signal(mvpn_loop *loop, int signo, mvpn_loop_signal_fn *fn, void *ctx);
 
