@@ -149,6 +149,22 @@ static inline mvpn_packet *mvpn_packet_queue_pop(mvpn_packet_queue *q)
     return MVPN_CONTAINER_OF(node, mvpn_packet, link);
 }
 
+/** Append all packets of `from`, which is empty afterwards. */
+static inline void mvpn_packet_queue_splice(mvpn_packet_queue *q, mvpn_packet_queue *from)
+{
+    if (from->count == 0) {
+        return;
+    }
+    mvpn_list *first = from->head.next;
+    mvpn_list *last = from->head.prev;
+    first->prev = q->head.prev;
+    q->head.prev->next = first;
+    last->next = &q->head;
+    q->head.prev = last;
+    q->count += from->count;
+    mvpn_packet_queue_init(from);
+}
+
 /** Give back all packets of a queue. */
 void mvpn_packet_queue_clear(mvpn_packet_queue *q, mvpn_packet_pool *pool);
 

@@ -109,23 +109,56 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind, const c
     return -1;
 }
 
+void cli_fill_network(const cli *c, mvpn_engine_config *ret)
+{
+    const mvpn_network_file *n = &c->network;
+    ret->network_pub = n->network_pub;
+    ret->closed = n->is_closed;
+    ret->network_secret = n->network_secret;
+    ret->allow_private = n->allow_private;
+    ret->relax = n->relax;
+    ret->anchor_count = n->anchor_count;
+    memcpy(ret->anchors, n->anchors, sizeof(ret->anchors));
+    ret->revocations = &n->revocations;
+    ret->entries = n->entries;
+    ret->entry_count = n->entry_count;
+    ret->finds = true;
+}
+
 void cli_done(cli *c)
 {
     mvpn_network_file_done(&c->network);
 }
 
+/* How long a relay may take to withdraw its descriptor before it ends. */
+#define GOODBYE_MS 2000
+
 typedef struct stopper {
     mvpn_loop *loop;
+    mvpn_node *node;
     const cli *cli;
+    bool is_ending;
 } stopper;
+
+static void on_goodbye_over(void *ctx)
+{
+    const stopper *s = ctx;
+    mvpn_loop_stop(s->loop);
+}
 
 static void on_signal(void *ctx, int signo)
 {
-    const stopper *s = ctx;
-    if (signo != SIGHUP) {
-        mvpn_logf(&s->cli->log, MVPN_LOG_INFO, "ending: signal %d", signo);
+    stopper *s = ctx;
+    if (signo == SIGHUP) {
+        return;
+    }
+    mvpn_logf(&s->cli->log, MVPN_LOG_INFO, "ending: signal %d", signo);
+    /* A second signal does not wait. */
+    if (s->is_ending || s->node == NULL || !mvpn_node_withdraw(s->node, on_goodbye_over, s) ||
+        mvpn_loop_every(s->loop, GOODBYE_MS, on_goodbye_over, s) != 0) {
         mvpn_loop_stop(s->loop);
     }
+    s->is_ending = true;
 }
 
 static void on_watchdog(void *ctx)
@@ -133,13 +166,13 @@ static void on_watchdog(void *ctx)
     mvpn_notify_send(ctx, "WATCHDOG=1");
 }
 
-int cli_run(cli *c, mvpn_loop *loop, mvpn_control_fn *status, void *ctx)
+int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, void *ctx)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     mvpn_fault fault = {.text = ""};
     mvpn_control *control = NULL;
     mvpn_notify notify;
-    stopper s = {loop, c};
+    stopper s = {loop, node, c, false};
     int r = 0;
     for (size_t i = 0; r == 0 && i < MVPN_ARRAY_LEN(signals); i++) {
         r = mvpn_loop_on_signal(loop, signals[i], on_signal, &s);

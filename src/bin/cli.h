@@ -30,10 +30,16 @@ typedef struct cli {
 int cli_start(cli *cli, int argc, char **argv, enum mvpn_config_kind kind, const char *summary);
 void cli_done(cli *cli);
 
+/** What the network file says, for the engine. Entries are borrowed from `cli`. */
+void cli_fill_network(const cli *cli, mvpn_engine_config *ret);
+
 /** Say `fault` on stderr; returns CLI_FAILED. */
 int cli_fail(const cli *cli, const mvpn_fault *fault);
 
-/** Open the control socket, tell systemd, run until a signal, and close. Returns the exit code. */
-int cli_run(cli *cli, mvpn_loop *loop, mvpn_control_fn *status, void *ctx);
+/**
+ * Open the control socket, tell systemd, run until a signal, and close. `node` may be NULL; a relay
+ * withdraws its descriptor before it ends. Returns the exit code.
+ */
+int cli_run(cli *cli, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, void *ctx);
 
 #endif

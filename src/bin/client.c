@@ -96,14 +96,15 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.env.size_policy = c->size_policy;
     p->client.env.family = mvpn_host_has_ipv6() ? 0 : 4;
     p->client.exit_countries = c->exit_countries;
-    p->engine.network_pub = n->network_pub;
-    p->engine.closed = n->is_closed;
-    p->engine.network_secret = n->network_secret;
-    p->engine.allow_private = n->allow_private;
+    cli_fill_network(&p->cli, &p->engine);
     p->engine.client = &p->client;
-    if (n->relay_count == 0) {
+    bool has_source = n->entry_count > 0 || n->discovery_count > 0 || n->dns[0] != '\0' ||
+                      n->lan_discovery || n->relay_count > 0;
+    if (!has_source) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "%s lists no relay: add some with meshvpn-bootstrap add-node",
+                              "%s names nobody to begin with: it needs an entry, a relay, a "
+                              "discovery URL or a DNS name (meshvpn-bootstrap add-node --bootstrap, "
+                              "or meshvpn join LINK)",
                               p->cli.config.network_file);
     }
     return fill_path(p, fault);
@@ -181,7 +182,7 @@ int main(int argc, char **argv)
             (void)printf("%s: configuration and network file are in order\n", p->cli.program);
             code = 0;
         } else {
-            code = cli_run(&p->cli, p->loop, on_control, p);
+            code = cli_run(&p->cli, p->loop, NULL, on_control, p);
         }
     }
     mvpn_node_free(p->node);

@@ -8,11 +8,15 @@
 #include "base/error.h"
 #include "bin/cli.h"
 #include "io/clock.h"
+#include "io/describe.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
+#include "io/random.h"
 #include "io/status.h"
 
 #define EXIT_SESSIONS 4096
+#define ONION_KEY_AGE_S (7 * 24 * 3600)
+#define ONION_KEY_CHECK_MS (3600 * 1000)
 
 typedef struct relay_program {
     cli cli;
@@ -24,8 +28,39 @@ typedef struct relay_program {
     size_t relay_address_count;
     mvpn_engine_config engine;
     mvpn_exit_config exit;
+    mvpn_descriptor descriptor; /* template of what is published */
     mvpn_time started;
 } relay_program;
+
+/* Once a week; the previous key is kept for another week. (docs/protocol.md §1) */
+static void rotate_onion_key(void *ctx)
+{
+    relay_program *p = ctx;
+    mvpn_fault fault = {.text = ""};
+    mvpn_relay_onion_key keys[MVPN_DESCRIPTOR_ONION_KEYS_MAX];
+    mvpn_rng rng;
+    if (p->engine.publish == NULL || mvpn_random_seed(&rng) != 0) {
+        return; /* nobody would learn of a new one */
+    }
+    int r = mvpn_node_keys_rotate_onion(p->cli.config.key_dir, &p->keys, ONION_KEY_AGE_S,
+                                        mvpn_clock_unix(), &rng, &fault);
+    mvpn_rng_done(&rng);
+    if (r == MVPN_E_AGAIN) {
+        return;
+    }
+    if (r != 0) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "the onion key is due for renewal, but: %s",
+                  fault.text);
+        return;
+    }
+    for (size_t i = 0; i < p->keys.onion_count; i++) {
+        keys[i] = (mvpn_relay_onion_key){p->keys.onion[i].id, p->keys.onion[i].pair};
+    }
+    mvpn_engine_set_onion_keys(mvpn_node_engine(p->node), keys, p->keys.onion_count,
+                               mvpn_clock_now());
+    mvpn_wipe(keys, sizeof(keys));
+    mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "the onion key was renewed");
+}
 
 static void on_event(void *ctx, const mvpn_engine_event *event)
 {
@@ -85,11 +120,9 @@ static void fill_engine(relay_program *p)
 {
     const mvpn_config *c = &p->cli.config;
     mvpn_engine_config *e = &p->engine;
-    e->network_pub = p->cli.network.network_pub;
-    e->closed = p->cli.network.is_closed;
-    e->network_secret = p->cli.network.network_secret;
-    e->allow_private = p->cli.network.allow_private;
+    cli_fill_network(&p->cli, e);
     e->is_relay = true;
+    e->no_circuits = p->cli.config.kind == MVPN_CONFIG_BOOTSTRAP;
     e->identity = p->keys.identity;
     e->link_key = p->keys.link;
     memcpy(e->link_certificate, p->keys.link_certificate, sizeof(e->link_certificate));
@@ -143,12 +176,41 @@ static int load_keys(relay_program *p, mvpn_fault *fault)
                                mvpn_network_file_closed_pub(n), mvpn_clock_unix(), &p->keys, fault);
 }
 
+/* What we say of ourselves in the DHT. A node that cannot sign it, or that says no address, is
+ * found by those alone whose network file lists it. */
+static int fill_descriptor(relay_program *p, mvpn_fault *fault)
+{
+    mvpn_engine_config *e = &p->engine;
+    bool has_v6 = p->engine.exit != NULL && p->exit.uplink_v6;
+    int r = mvpn_describe(&p->cli.config, &p->keys, has_v6, &p->descriptor, fault);
+    if (r != 0) {
+        return r;
+    }
+    if (p->descriptor.address_count == 0) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "the configuration names no 'address' of this node: it is not published, and "
+                  "nobody finds it who does not know it");
+        return 0;
+    }
+    e->is_dht_server = (p->descriptor.roles & MVPN_ROLE_DHT_SERVER) != 0;
+    if (!p->keys.has_identity_secret) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "the identity key is not in %s: this node cannot publish its descriptor",
+                  p->cli.config.key_dir);
+        return 0;
+    }
+    e->publish = &p->descriptor;
+    e->identity_secret = p->keys.identity_secret;
+    return 0;
+}
+
 /* Everything up to the running node; what was done is taken back by relay_stop. */
 static int relay_start(relay_program *p, mvpn_fault *fault)
 {
     bool is_exit = p->cli.config.kind == MVPN_CONFIG_EXIT;
     fill_engine(p);
     int r = is_exit ? fill_exit(p, fault) : 0;
+    r = r != 0 ? r : fill_descriptor(p, fault);
     if (r != 0 || p->cli.check) {
         return r;
     }
@@ -170,7 +232,12 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         .on_event = on_event,
         .ctx = p,
     };
-    return r != 0 ? r : mvpn_node_new(&options, &p->node, fault);
+    r = r != 0 ? r : mvpn_node_new(&options, &p->node, fault);
+    if (r == 0) {
+        rotate_onion_key(p);
+        r = mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
+    }
+    return r;
 }
 
 static void relay_stop(relay_program *p)
@@ -209,7 +276,7 @@ int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *su
             (void)printf("%s: configuration, keys and network file are in order\n", p->cli.program);
             code = 0;
         } else {
-            code = cli_run(&p->cli, p->loop, on_control, p);
+            code = cli_run(&p->cli, p->loop, p->node, on_control, p);
         }
     }
     relay_stop(p);

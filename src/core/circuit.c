@@ -123,7 +123,8 @@ int mvpn_circuit_start(mvpn_circuit *c, const mvpn_circuit_env *env, const mvpn_
     const mvpn_addr *addr = guard == NULL ? NULL : mvpn_descriptor_find_address(guard, env->family);
     int r = addr == NULL ? MVPN_E_UNKNOWN : 0;
     if (r == 0) {
-        mvpn_link_target target = {guard->identity, guard->link_key, *addr};
+        mvpn_link_target target = {guard->identity, guard->link_key, *addr,
+                                   mvpn_descriptor_serial(guard)};
         mvpn_link *link;
         r = mvpn_links_open(env->links, &target, now, &link);
         if (r == 0) {

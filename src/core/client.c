@@ -142,6 +142,9 @@ static void set_state(mvpn_client *client, enum mvpn_client_state state, int err
     }
     client->state = state;
     client->since = now;
+    if (client->cfg.learner != NULL) {
+        mvpn_learner_set_connected(client->cfg.learner, state == MVPN_CLIENT_CONNECTED, now);
+    }
     mvpn_client_event e = {
         .type = state == MVPN_CLIENT_CONNECTED ? MVPN_CLIENT_EVENT_CONNECTED
                                                : MVPN_CLIENT_EVENT_DISCONNECTED,
@@ -285,11 +288,14 @@ static enum mvpn_path_block select_path(mvpn_client *client, bool any_guard, mvp
     return select_by_new_guard(client, &wish, ret);
 }
 
-static void note_block(mvpn_client *client, enum mvpn_path_block block)
+static void note_block(mvpn_client *client, enum mvpn_path_block block, mvpn_time now)
 {
     if (block != MVPN_PATH_OK && client->stats.block != block) {
         mvpn_client_event e = {.type = MVPN_CLIENT_EVENT_BLOCKED, .block = block};
         push_event(client, &e);
+    }
+    if (block != MVPN_PATH_OK && client->cfg.learner != NULL) {
+        mvpn_learner_need_more(client->cfg.learner, now);
     }
     client->stats.block = block;
 }
@@ -344,7 +350,7 @@ static void start_build(mvpn_client *client, mvpn_time now)
                 memset(client->excluded, 0, sizeof(client->excluded));
                 block = select_path(client, true, &path, now);
             }
-            note_block(client, block);
+            note_block(client, block, now);
         }
         if (block != MVPN_PATH_OK) {
             client->next_build = now + (is_spare ? SPARE_RETRY : BLOCKED_RETRY);
@@ -424,6 +430,9 @@ static void circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
     }
     if (c->state == MVPN_CIRCUIT_CLOSED && s->used) {
         bool was_active = s == client->active;
+        if (client->cfg.learner != NULL) {
+            mvpn_learner_circuit_closed(client->cfg.learner, c);
+        }
         s->used = false;
         if (c->built == 0) {
             report_failure(client, c, now);
@@ -440,6 +449,19 @@ static void circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
             }
         }
         client->next_check = now;
+    }
+}
+
+/* What a hop answered as a directory goes to the learner. */
+static void take_answer(mvpn_client *client, mvpn_circuit *c, mvpn_time now)
+{
+    unsigned hop, command;
+    uint32_t request_id;
+    mvpn_packet *p = mvpn_circuit_take_answer(c, &hop, &request_id, &command);
+    if (p != NULL && client->cfg.learner != NULL) {
+        mvpn_learner_answer(client->cfg.learner, c, hop, request_id, command, p, now);
+    } else {
+        mvpn_packet_free(client->cfg.env.pool, p);
     }
 }
 
@@ -470,6 +492,7 @@ void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header
             client->stats.bytes_down += p->len;
             client_ip_to_tun(&client->ip, p, &client->tun_out);
         }
+        take_answer(client, c, now);
         if (c->state != before) {
             if (c->state == MVPN_CIRCUIT_READY) {
                 note_built(client, c, now);
@@ -654,6 +677,19 @@ int mvpn_client_guards_load(mvpn_client *client, mvpn_bytes saved)
     return mvpn_guards_load(&client->guards, saved);
 }
 
+static void offer_circuits(mvpn_client *client, mvpn_time now)
+{
+    if (client->state != MVPN_CLIENT_CONNECTED) {
+        return;
+    }
+    for (size_t i = 0; i < SLOTS; i++) {
+        enum mvpn_circuit_state state = client->slots[i].circuit.state;
+        if (client->slots[i].used && (state == MVPN_CIRCUIT_READY || state == MVPN_CIRCUIT_RELAY)) {
+            mvpn_learner_offer_circuit(client->cfg.learner, &client->slots[i].circuit, now);
+        }
+    }
+}
+
 void mvpn_client_tick(mvpn_client *client, mvpn_time now)
 {
     if (now < client->next_check) {
@@ -669,7 +705,18 @@ void mvpn_client_tick(mvpn_client *client, mvpn_time now)
         client->next_guards = now + GUARDS_STEP;
         watch_guards(client, now);
     }
-    build_missing(client, now);
+    if (client->cfg.learner != NULL) {
+        offer_circuits(client, now);
+    }
+    /* Before something complete is known, too little would decide about guards. */
+    if (client->cfg.learner == NULL || mvpn_learner_is_ready(client->cfg.learner)) {
+        build_missing(client, now);
+    }
+}
+
+void mvpn_client_set_unix_offset(mvpn_client *client, int64_t unix_offset_us)
+{
+    client->cfg.unix_offset_us = unix_offset_us;
 }
 
 mvpn_time mvpn_client_deadline(const mvpn_client *client)

@@ -6,6 +6,7 @@
 #define MVPN_CORE_CLIENT_H
 
 #include "core/circuit.h"
+#include "core/learner.h"
 #include "core/guard.h"
 #include "core/path.h"
 
@@ -13,8 +14,10 @@ typedef struct mvpn_client mvpn_client;
 
 typedef struct mvpn_client_config {
     mvpn_circuit_env env; /* pointers borrowed */
-    unsigned hops;        /* 1..5 */
-    unsigned relax;       /* MVPN_RELAX_* of the network file */
+    /* Fills the view, and says when paths may be drawn from it; NULL: the view is as it is. */
+    mvpn_learner *learner;
+    unsigned hops;  /* 1..5 */
+    unsigned relax; /* MVPN_RELAX_* of the network file */
     bool allow_private;
     mvpn_path_countries exit_countries;
     mvpn_path_country_of *country_of; /* or NULL: no table of addresses at hand */
@@ -74,6 +77,7 @@ void mvpn_client_free(mvpn_client *client, mvpn_time now);
 /** A verified message of a link (packet taken). */
 void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header *header,
                          mvpn_packet *packet, mvpn_time now);
+void mvpn_client_set_unix_offset(mvpn_client *client, int64_t unix_offset_us);
 void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now);
 /** One IP packet from the TUN (taken). */
 void mvpn_client_from_tun(mvpn_client *client, mvpn_packet *packet, mvpn_time now);

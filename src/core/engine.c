@@ -5,6 +5,9 @@
 
 #include "crypto/hash.h"
 
+/* How often an exit learns which addresses are relays'. */
+#define EXIT_RELAYS_TIME MVPN_S(30)
+
 struct mvpn_engine {
     mvpn_aead *aead;
     mvpn_rng rng;
@@ -12,9 +15,16 @@ struct mvpn_engine {
     mvpn_trust trust;
     mvpn_view *view;
     mvpn_links *links;
-    mvpn_relay *relay;   /* NULL for a client */
-    mvpn_exit *exit;     /* NULL unless an exit */
-    mvpn_client *client; /* NULL for a relay */
+    mvpn_relay *relay;           /* NULL for a client */
+    mvpn_exit *exit;             /* NULL unless an exit */
+    mvpn_client *client;         /* NULL for a relay */
+    mvpn_finder *finder;         /* a relay that finds the others */
+    mvpn_dht_exchange *exchange; /* a client's: asks entries who they are */
+    mvpn_learner *learner;       /* a client that learns the network */
+    bool told_withdrawn;
+    mvpn_time next_exit_relays;
+    mvpn_clock clock;
+    int64_t unix_offset_us; /* of our own clock, uncorrected */
     uint8_t link_certificate[MVPN_LINK_CERTIFICATE_LEN];
     uint8_t membership[MVPN_MEMBERSHIP_LEN];
     mvpn_addr own_addresses[8];
@@ -32,6 +42,8 @@ static int links_create(mvpn_engine *e, const mvpn_engine_config *config, const 
     lc.network_secret = config->network_secret;
     lc.network_pub = config->network_pub;
     lc.unix_offset_us = config->unix_offset_us;
+    lc.revocations = &e->trust.revocations;
+    lc.clock_is_unsure = config->client != NULL;
     lc.is_relay = config->is_relay;
     lc.identity = config->identity;
     lc.link_key = config->link_key;
@@ -60,6 +72,7 @@ static int relay_create(mvpn_engine *e, const mvpn_engine_config *config, const 
         .pool = &e->pool,
         .links = e->links,
         .view = e->view,
+        .trust = &e->trust,
         .exit = e->exit,
         .realm = *realm,
         .identity = config->identity,
@@ -71,10 +84,78 @@ static int relay_create(mvpn_engine *e, const mvpn_engine_config *config, const 
         .allow_private = config->allow_private,
         .unix_offset_us = config->unix_offset_us,
         .circuits_max = config->circuits_max,
+        .no_circuits = config->no_circuits,
     };
     memcpy(rc.onion_keys, config->onion_keys, sizeof(rc.onion_keys));
     int r = mvpn_relay_new(&rc, now, &e->relay);
     mvpn_wipe(&rc, sizeof(rc));
+    return r;
+}
+
+static void exchange_config(mvpn_engine *e, const mvpn_engine_config *config,
+                            mvpn_dht_exchange_config *ret)
+{
+    *ret = (mvpn_dht_exchange_config){
+        .aead = e->aead,
+        .rng = &e->rng,
+        .pool = &e->pool,
+        .trust = &e->trust,
+        .network_secret = config->network_secret,
+        .unix_offset_us = config->unix_offset_us,
+        .identity = config->identity,
+        .link_key = config->link_key,
+        .link_certificate = MVPN_BYTES_ARRAY(e->link_certificate),
+        .membership_certificate =
+            config->has_membership ? MVPN_BYTES_ARRAY(e->membership) : MVPN_BYTES_NONE,
+    };
+}
+
+static int finder_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
+{
+    mvpn_finder_config fc = {
+        .rng = &e->rng,
+        .view = e->view,
+        .trust = &e->trust,
+        .is_server = config->is_dht_server && config->own_address_count > 0,
+        .address = config->own_addresses[0],
+        .allow_private = config->allow_private,
+        .has_ipv4 = config->has_ipv4,
+        .has_ipv6 = config->has_ipv6,
+        .unix_offset_us = config->unix_offset_us,
+        .publish = config->publish,
+        .identity_secret = &config->identity_secret,
+        .entries = config->entries,
+        .entry_count = config->entry_count,
+    };
+    exchange_config(e, config, &fc.exchange);
+    int r = mvpn_finder_new(&fc, now, &e->finder);
+    mvpn_wipe(&fc, sizeof(fc));
+    return r;
+}
+
+static int learner_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
+{
+    mvpn_dht_exchange_config xc;
+    exchange_config(e, config, &xc);
+    int r = mvpn_dht_exchange_new(&xc, now, &e->exchange);
+    mvpn_wipe(&xc, sizeof(xc));
+    if (r != 0) {
+        return r;
+    }
+    mvpn_learner_config lc = {
+        .rng = &e->rng,
+        .pool = &e->pool,
+        .links = e->links,
+        .view = e->view,
+        .exchange = e->exchange,
+        .family = config->client->env.family,
+        .allow_private = config->allow_private,
+        .unix_offset_us = config->unix_offset_us,
+    };
+    r = mvpn_learner_new(&lc, now, &e->learner);
+    for (size_t i = 0; r == 0 && i < config->entry_count; i++) {
+        mvpn_learner_add_entry(e->learner, &config->entries[i], now);
+    }
     return r;
 }
 
@@ -93,6 +174,7 @@ static int client_create(mvpn_engine *e, const mvpn_engine_config *config, const
     }
     cc.allow_private = config->allow_private;
     cc.unix_offset_us = config->unix_offset_us;
+    cc.learner = e->learner;
     return mvpn_client_new(&cc, now, &e->client);
 }
 
@@ -113,11 +195,16 @@ static int view_create(mvpn_engine *e, const mvpn_engine_config *config, const m
 {
     mvpn_view_config vc = {
         .trust = &e->trust,
-        .relax = config->client == NULL ? 0 : config->client->relax,
+        .relax = config->relax,
     };
     e->trust.network_id = realm->network_id;
     e->trust.network_pub = config->network_pub;
     e->trust.closed = config->closed;
+    e->trust.anchor_count = config->anchor_count;
+    memcpy(e->trust.anchors, config->anchors, sizeof(e->trust.anchors));
+    if (config->revocations != NULL) {
+        e->trust.revocations = *config->revocations;
+    }
     const mvpn_bytes seed = MVPN_BYTES_ARRAY(config->seed);
     mvpn_blake3_derive(vc.sample_key, sizeof(vc.sample_key), "meshvpn engine view sample", &seed,
                        1);
@@ -136,6 +223,8 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
         return MVPN_E_NOMEM;
     }
     make_realm(config, &realm);
+    e->unix_offset_us = config->unix_offset_us;
+    mvpn_clock_init(&e->clock);
     mvpn_rng_init(&e->rng, config->seed);
     memcpy(e->link_certificate, config->link_certificate, sizeof(e->link_certificate));
     memcpy(e->membership, config->membership, sizeof(e->membership));
@@ -148,7 +237,9 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     if (config->is_relay) {
         r = r != 0 || config->exit == NULL ? r : exit_create(e, config->exit, ret_error);
         r = r != 0 ? r : relay_create(e, config, &realm, now);
+        r = r != 0 || !config->finds ? r : finder_create(e, config, now);
     } else {
+        r = r != 0 || !config->finds ? r : learner_create(e, config, now);
         r = r != 0 ? r : client_create(e, config, &realm, now);
     }
     mvpn_wipe(&realm, sizeof(realm));
@@ -158,6 +249,26 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     }
     *ret = e;
     return 0;
+}
+
+bool mvpn_engine_withdraw(mvpn_engine *e, mvpn_time now)
+{
+    return e->finder != NULL && mvpn_finder_withdraw(e->finder, now);
+}
+
+void mvpn_engine_set_onion_keys(mvpn_engine *e, const mvpn_relay_onion_key *keys, size_t count,
+                                mvpn_time now)
+{
+    mvpn_onion_key published[MVPN_DESCRIPTOR_ONION_KEYS_MAX];
+    count = MVPN_MIN(count, MVPN_ARRAY_LEN(published));
+    for (size_t i = 0; i < count; i++) {
+        published[i] = (mvpn_onion_key){keys[i].id, keys[i].pair.pub};
+    }
+    mvpn_relay_set_onion_keys(e->relay, keys, count);
+    if (e->finder != NULL) {
+        mvpn_finder_set_onion_keys(e->finder, published, count);
+        mvpn_finder_tick(e->finder, now);
+    }
 }
 
 void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
@@ -176,6 +287,9 @@ void mvpn_engine_free(mvpn_engine *e)
     }
     mvpn_client_free(e->client, 0);
     mvpn_relay_free(e->relay, 0);
+    mvpn_finder_free(e->finder);
+    mvpn_learner_free(e->learner, 0);
+    mvpn_dht_exchange_free(e->exchange);
     mvpn_exit_free(e->exit);
     mvpn_links_free(e->links);
     mvpn_view_free(e->view);
@@ -184,6 +298,22 @@ void mvpn_engine_free(mvpn_engine *e)
     mvpn_rng_done(&e->rng);
     mvpn_wipe(e, sizeof(*e));
     free(e);
+}
+
+static void dht_datagram(mvpn_engine *e, mvpn_packet *p, mvpn_time now)
+{
+    if (e->finder != NULL) {
+        mvpn_finder_datagram(e->finder, p, now);
+    } else if (e->exchange != NULL) {
+        (void)mvpn_dht_exchange_recv(e->exchange, p, now); /* counted there */
+    } else {
+        mvpn_packet_free(&e->pool, p);
+    }
+}
+
+static bool is_directory_reply(unsigned command)
+{
+    return command >= MVPN_CMD_DHT_PONG && command <= MVPN_CMD_DHT_ERROR;
 }
 
 void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time now)
@@ -196,11 +326,17 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
             (void)mvpn_exit_from_dns(e->exit, p, now); /* counted there */
             continue;
         }
+        if (mvpn_dht_is_datagram(mvpn_bytes_of(p->data, p->len))) {
+            dht_datagram(e, p, now);
+            continue;
+        }
         if (mvpn_links_recv(e->links, p, now, &link, &header) != 1) {
             continue; /* counted there */
         }
         if (e->relay != NULL) {
             mvpn_relay_message(e->relay, link, &header, p, now);
+        } else if (e->learner != NULL && is_directory_reply(header.command)) {
+            mvpn_learner_message(e->learner, link, &header, p, now);
         } else {
             mvpn_client_message(e->client, link, &header, p, now);
         }
@@ -221,12 +357,121 @@ void mvpn_engine_tun_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time now)
     }
 }
 
+static void set_unix_offset(mvpn_engine *e, int64_t unix_offset_us)
+{
+    mvpn_links_set_unix_offset(e->links, unix_offset_us);
+    if (e->relay != NULL) {
+        mvpn_relay_set_unix_offset(e->relay, unix_offset_us);
+    }
+    if (e->client != NULL) {
+        mvpn_client_set_unix_offset(e->client, unix_offset_us);
+    }
+    if (e->finder != NULL) {
+        mvpn_finder_set_unix_offset(e->finder, unix_offset_us);
+    }
+    if (e->exchange != NULL) {
+        mvpn_dht_exchange_set_unix_offset(e->exchange, unix_offset_us);
+    }
+    if (e->learner != NULL) {
+        mvpn_learner_set_unix_offset(e->learner, unix_offset_us);
+    }
+}
+
+static bool is_anchor(const mvpn_trust *trust, const mvpn_ed25519_pub *identity)
+{
+    for (size_t i = 0; i < trust->anchor_count; i++) {
+        if (memcmp(&trust->anchors[i], identity, sizeof(*identity)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * A peer told its time. A client believes those that the network vouches for: a relay of an open
+ * network could turn back the clock until expired records hold again. Relays keep to their own.
+ */
+static void hear_time(mvpn_engine *e, const mvpn_link *link)
+{
+    mvpn_clock_reading reading;
+    const mvpn_ed25519_pub *peer = mvpn_link_peer_identity(link);
+    if (e->client == NULL || !mvpn_link_is_initiator(link) || peer == NULL ||
+        !(e->trust.closed || is_anchor(&e->trust, peer))) {
+        return;
+    }
+    int64_t us = mvpn_link_unix_offset_us(link) - e->unix_offset_us;
+    if (!mvpn_clock_put(&e->clock, peer, us / (int64_t)MVPN_US_PER_S)) {
+        return;
+    }
+    mvpn_clock_read(&e->clock, &reading);
+    set_unix_offset(e, e->unix_offset_us + reading.offset_s * (int64_t)MVPN_US_PER_S);
+    mvpn_links_set_clock_unsure(e->links, e->client != NULL && reading.trust == MVPN_CLOCK_ALONE);
+}
+
+static void link_opened(mvpn_engine *e, mvpn_link *link, mvpn_time now)
+{
+    hear_time(e, link);
+    if (e->learner != NULL) {
+        mvpn_learner_link_opened(e->learner, link, now);
+    }
+}
+
+/* The exit refuses relays as destinations: those that the view knows now. */
+static void tell_exit(mvpn_engine *e, mvpn_time now)
+{
+    if (e->exit == NULL || e->finder == NULL || now < e->next_exit_relays) {
+        return;
+    }
+    e->next_exit_relays = now + EXIT_RELAYS_TIME;
+    size_t n = mvpn_view_count(e->view);
+    mvpn_addr *list = calloc(MVPN_MAX(n, (size_t)1) * MVPN_DESCRIPTOR_ADDRESSES_MAX, sizeof(*list));
+    size_t count = 0;
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        const mvpn_descriptor *d = mvpn_view_at(e->view, i);
+        for (size_t k = 0; k < d->address_count && count < MVPN_POLICY_RELAYS_MAX; k++) {
+            list[count++] = d->addresses[k].addr;
+        }
+    }
+    if (list != NULL && count > 0) {
+        MVPN_IGNORE(
+            mvpn_policy_set_relays(mvpn_exit_policy(e->exit), list, count)); /* the old stay */
+    }
+    free(list);
+}
+
+/* What has to be known before circuits can be built; and of whom, links have to be closed. */
+static void find_turn(mvpn_engine *e, mvpn_time now)
+{
+    if (e->finder != NULL) {
+        mvpn_finder_tick(e->finder, now);
+        tell_exit(e, now);
+        if (mvpn_finder_pull_revocations(e->finder)) {
+            mvpn_links_check_revocations(e->links, now);
+        }
+    }
+    if (e->exchange != NULL) {
+        mvpn_dht_exchange_tick(e->exchange, now);
+    }
+    if (e->learner != NULL) {
+        mvpn_learner_tick(e->learner, now);
+        const mvpn_revocations *list = mvpn_view_revocations(e->view);
+        if (list->sequence > e->trust.revocations.sequence) {
+            e->trust.revocations = *list;
+            mvpn_links_check_revocations(e->links, now);
+        }
+    }
+}
+
 static void handle_link_events(mvpn_engine *e, mvpn_time now)
 {
     mvpn_link_event event;
     while (mvpn_links_pull_event(e->links, &event)) {
-        if (event.type != MVPN_LINK_CLOSED) {
+        if (event.type == MVPN_LINK_OPENED) {
+            link_opened(e, event.link, now);
             continue;
+        }
+        if (e->learner != NULL) {
+            mvpn_learner_link_closed(e->learner, event.link, now);
         }
         if (e->relay != NULL) {
             mvpn_relay_link_closed(e->relay, event.link, now);
@@ -239,6 +484,7 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
 void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
 {
     handle_link_events(e, now);
+    find_turn(e, now);
     if (e->exit != NULL) {
         mvpn_exit_tick(e->exit, now);
     }
@@ -266,6 +512,13 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     if (e->client != NULL) {
         t = mvpn_time_min(t, mvpn_client_deadline(e->client));
     }
+    if (e->finder != NULL) {
+        t = mvpn_time_min(t, mvpn_finder_deadline(e->finder));
+    }
+    if (e->learner != NULL) {
+        t = mvpn_time_min(t, mvpn_learner_deadline(e->learner));
+        t = mvpn_time_min(t, mvpn_dht_exchange_deadline(e->exchange));
+    }
     return t;
 }
 
@@ -279,12 +532,28 @@ bool mvpn_engine_pull_event(mvpn_engine *e, mvpn_engine_event *ret)
         ret->type = MVPN_ENGINE_EXIT_RELEASED;
         return true;
     }
+    if (e->learner != NULL && mvpn_learner_pull_event(e->learner, &ret->learned)) {
+        ret->type = MVPN_ENGINE_LEARNED;
+        return true;
+    }
+    if (e->finder != NULL && !e->told_withdrawn && mvpn_finder_is_withdrawn(e->finder)) {
+        e->told_withdrawn = true;
+        ret->type = MVPN_ENGINE_WITHDRAWN;
+        return true;
+    }
     return false;
 }
 
 mvpn_packet_queue *mvpn_engine_datagrams_out(mvpn_engine *e)
 {
-    return mvpn_links_out(e->links);
+    mvpn_packet_queue *out = mvpn_links_out(e->links);
+    if (e->finder != NULL) {
+        mvpn_packet_queue_splice(out, mvpn_finder_out(e->finder));
+    }
+    if (e->exchange != NULL) {
+        mvpn_packet_queue_splice(out, mvpn_dht_exchange_out(e->exchange));
+    }
+    return out;
 }
 
 mvpn_packet_queue *mvpn_engine_dns_out(mvpn_engine *e)
@@ -328,4 +597,31 @@ mvpn_exit *mvpn_engine_exit(mvpn_engine *e)
 const mvpn_client *mvpn_engine_client(const mvpn_engine *e)
 {
     return e->client;
+}
+
+mvpn_finder *mvpn_engine_finder(mvpn_engine *e)
+{
+    return e->finder;
+}
+
+mvpn_learner *mvpn_engine_learner(mvpn_engine *e)
+{
+    return e->learner;
+}
+
+const mvpn_trust *mvpn_engine_trust(const mvpn_engine *e)
+{
+    return &e->trust;
+}
+
+void mvpn_engine_clock(const mvpn_engine *e, mvpn_clock_reading *ret)
+{
+    mvpn_clock_read(&e->clock, ret);
+}
+
+void mvpn_engine_clock_was_set(mvpn_engine *e, int64_t unix_offset_us)
+{
+    e->unix_offset_us = unix_offset_us;
+    mvpn_clock_forget(&e->clock);
+    set_unix_offset(e, unix_offset_us);
 }

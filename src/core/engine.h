@@ -1,6 +1,7 @@
 /*
- * A node: links, and on them a relay (with or without an exit) or a client. Bytes and time in,
- * bytes and events out; everything of a node that decides anything runs in here. Driven by
+ * A node: links, and on them a relay (with or without an exit) or a client; and the part that finds
+ * the others: a relay's DHT (src/core/finder.h) or a client's learner. Bytes and time in, bytes and
+ * events out; everything of a node that decides anything runs in here. Driven by
  * src/io/node.c, by the simulator and by the fuzzers alike:
  *
  *   feed datagrams and TUN packets -> mvpn_engine_turn(now) -> drain the out queues and events
@@ -9,6 +10,9 @@
 #define MVPN_CORE_ENGINE_H
 
 #include "core/client.h"
+#include "core/clock.h"
+#include "core/finder.h"
+#include "core/learner.h"
 #include "core/relay.h"
 #include "core/view.h"
 #include "exit/exit.h"
@@ -32,6 +36,15 @@ typedef struct mvpn_engine_config {
     mvpn_key network_secret; /* closed */
     bool allow_private;
     bool allow_test_suite; /* tests only */
+    size_t anchor_count;   /* open networks: identities that vouch for bootstrap and discovery */
+    mvpn_ed25519_pub anchors[MVPN_ANCHORS_MAX];
+    const mvpn_revocations *revocations; /* as known at the start, or NULL */
+    unsigned relax;                      /* MVPN_RELAX_* of the network file */
+
+    /* Finding the others: without it the view holds what it was given, and nobody is asked. */
+    bool finds;
+    const mvpn_dht_contact *entries; /* whom to begin with; copied */
+    size_t entry_count;
 
     /* Relay role; a client leaves is_relay false. */
     bool is_relay;
@@ -45,7 +58,11 @@ typedef struct mvpn_engine_config {
     mvpn_addr own_addresses[8];
     size_t own_address_count;
     bool has_ipv4, has_ipv6;
-    size_t circuits_max;          /* 0 = the default */
+    size_t circuits_max;            /* 0 = the default */
+    bool no_circuits;               /* a bootstrap node: Create is refused */
+    bool is_dht_server;             /* at own_addresses[0], which must be reachable as it stands */
+    const mvpn_descriptor *publish; /* template of the descriptor; NULL: none is published */
+    mvpn_ed25519_secret identity_secret; /* with `publish` */
     const mvpn_exit_config *exit; /* an exit's settings (packets and rng are filled in), or NULL */
 
     /* Client role: its settings (the pointers in env and the realm are filled in), or NULL. */
@@ -62,6 +79,16 @@ MVPN_WUR int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mv
  * more. */
 void mvpn_engine_shutdown(mvpn_engine *engine, mvpn_time now);
 void mvpn_engine_free(mvpn_engine *engine);
+
+/**
+ * Say goodbye before a shutdown: the descriptor is withdrawn. True: turns are needed until
+ * MVPN_ENGINE_WITHDRAWN or the caller's patience (2 s) ends.
+ */
+bool mvpn_engine_withdraw(mvpn_engine *engine, mvpn_time now);
+
+/** A relay's onion keys changed (the current one first): they count at once, and are published. */
+void mvpn_engine_set_onion_keys(mvpn_engine *engine, const mvpn_relay_onion_key *keys,
+                                size_t count, mvpn_time now);
 
 /** The relays known; add to it before the first turn, and whenever some become known. */
 mvpn_view *mvpn_engine_view(mvpn_engine *engine);
@@ -84,12 +111,15 @@ mvpn_packet_queue *mvpn_engine_tun_out(mvpn_engine *engine); /* NULL: neither ex
 enum mvpn_engine_event_type {
     MVPN_ENGINE_CLIENT,        /* `client` */
     MVPN_ENGINE_EXIT_RELEASED, /* `released`: delete connection tracking of these addresses */
+    MVPN_ENGINE_LEARNED,       /* `learned` */
+    MVPN_ENGINE_WITHDRAWN,     /* the descriptor is withdrawn: the node may go */
 };
 
 typedef struct mvpn_engine_event {
     enum mvpn_engine_event_type type;
     mvpn_client_event client;
     mvpn_exit_event released;
+    mvpn_learner_event learned;
 } mvpn_engine_event;
 
 bool mvpn_engine_pull_event(mvpn_engine *engine, mvpn_engine_event *ret);
@@ -99,5 +129,12 @@ mvpn_links *mvpn_engine_links(mvpn_engine *engine);
 const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
+mvpn_finder *mvpn_engine_finder(mvpn_engine *engine);   /* NULL: a client, or finds nobody */
+mvpn_learner *mvpn_engine_learner(mvpn_engine *engine); /* NULL: a relay, or learns nothing */
+const mvpn_trust *mvpn_engine_trust(const mvpn_engine *engine);
+/** How far the host's clock is off, by what peers say; inside, that is corrected already. */
+void mvpn_engine_clock(const mvpn_engine *engine, mvpn_clock_reading *ret);
+/** The host's clock was set: Unix time = now + this offset. */
+void mvpn_engine_clock_was_set(mvpn_engine *engine, int64_t unix_offset_us);
 
 #endif

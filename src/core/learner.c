@@ -19,6 +19,8 @@
 #define EARLY_TIME MVPN_S(1)
 /* Without a session for so long, entries are asked again. */
 #define LOST_TIME MVPN_S(15)
+/* And those that worked no sooner than this again. */
+#define RENEWAL_TIME MVPN_S(30)
 #define TICK_STEP MVPN_MS(100)
 #define EVENTS_MAX 32
 #define RECENT_MAX 8
@@ -53,7 +55,7 @@ struct mvpn_learner {
     size_t recent_next;
     unsigned early; /* sweeps over circuits since we are connected */
     bool is_ready, is_connected;
-    mvpn_time lost_since, next_sweep, next_check;
+    mvpn_time lost_since, next_sweep, next_check, next_renewal;
     mvpn_learner_event events[EVENTS_MAX];
     size_t event_first, event_count;
     mvpn_learner_status stats;
@@ -170,7 +172,7 @@ static void entry_ask(mvpn_learner *l, entry *e, mvpn_time now)
 static void entry_vouched(mvpn_learner *l, entry *e, const mvpn_ed25519_pub *identity,
                           mvpn_time now)
 {
-    mvpn_link_target target = {*identity, e->contact.link_key, e->contact.addr};
+    mvpn_link_target target = {*identity, e->contact.link_key, e->contact.addr, 0};
     mvpn_link *link;
     int r = mvpn_links_open(l->cfg.links, &target, now, &link);
     if (r != 0) {
@@ -336,9 +338,9 @@ void mvpn_learner_set_ready(mvpn_learner *l)
     l->is_ready = true;
 }
 
-bool mvpn_learner_wants_entries(const mvpn_learner *l)
+bool mvpn_learner_wants_entries(const mvpn_learner *l, mvpn_time now)
 {
-    if (l->is_connected) {
+    if (l->is_connected || (l->is_ready && now - l->lost_since <= LOST_TIME)) {
         return false;
     }
     for (size_t i = 0; i < l->entry_count; i++) {
@@ -369,6 +371,14 @@ void mvpn_learner_set_connected(mvpn_learner *l, bool is_connected, mvpn_time no
     l->early = 0;
     l->next_sweep = now;
     l->next_check = now;
+}
+
+void mvpn_learner_need_more(mvpn_learner *l, mvpn_time now)
+{
+    if (!l->is_connected && now - l->lost_since <= LOST_TIME) {
+        l->lost_since = now > LOST_TIME ? now - LOST_TIME - 1 : 0;
+        l->next_check = now;
+    }
 }
 
 /* ---- circuits ---- */
@@ -489,11 +499,11 @@ void mvpn_learner_tick(mvpn_learner *l, mvpn_time now)
     for (size_t i = 0; i < l->entry_count; i++) {
         entry_check(l, &l->entries[i], now);
     }
+    if (l->is_ready && now - l->lost_since > LOST_TIME && now >= l->next_renewal) {
+        entries_renew(l, now);
+        l->next_renewal = now + RENEWAL_TIME;
+    }
     if (!l->is_ready || now - l->lost_since > LOST_TIME) {
-        if (l->is_ready) {
-            entries_renew(l, now);
-            l->lost_since = now;
-        }
         entries_begin(l, now);
     }
 }

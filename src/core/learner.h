@@ -43,7 +43,9 @@ void mvpn_learner_set_ready(mvpn_learner *learner);
 /** Something complete is known, so that paths may be drawn: before, too little would decide. */
 bool mvpn_learner_is_ready(const mvpn_learner *learner);
 /** Entries are needed: none is known or all have failed. (Other sources may be asked.) */
-bool mvpn_learner_wants_entries(const mvpn_learner *learner);
+bool mvpn_learner_wants_entries(const mvpn_learner *learner, mvpn_time now);
+/** No path can be drawn from what is known: entries are asked again soon. */
+void mvpn_learner_need_more(mvpn_learner *learner, mvpn_time now);
 /** The client has a session, or lost it. While it has one, no entry is spoken to. */
 void mvpn_learner_set_connected(mvpn_learner *learner, bool is_connected, mvpn_time now);
 

@@ -488,6 +488,18 @@ void mvpn_relay_free(mvpn_relay *relay, mvpn_time now)
     free(relay);
 }
 
+void mvpn_relay_set_onion_keys(mvpn_relay *relay, const mvpn_relay_onion_key *keys, size_t count)
+{
+    mvpn_wipe(relay->cfg.onion_keys, sizeof(relay->cfg.onion_keys));
+    relay->cfg.onion_key_count = MVPN_MIN(count, MVPN_ARRAY_LEN(relay->cfg.onion_keys));
+    memcpy(relay->cfg.onion_keys, keys, relay->cfg.onion_key_count * sizeof(keys[0]));
+}
+
+void mvpn_relay_set_unix_offset(mvpn_relay *relay, int64_t unix_offset_us)
+{
+    relay->cfg.unix_offset_us = unix_offset_us;
+}
+
 const mvpn_relay_counters *mvpn_relay_get_counters(const mvpn_relay *relay)
 {
     return &relay->counters;

@@ -29,6 +29,7 @@ typedef struct mvpn_relay_config {
     mvpn_links *links;
     mvpn_view *view;
     mvpn_exit *exit; /* NULL: not an exit */
+    const mvpn_trust *trust; /* who is revoked; may be NULL */
     mvpn_realm realm;
     mvpn_ed25519_pub identity;
     mvpn_relay_onion_key onion_keys[2];
@@ -56,6 +57,10 @@ void mvpn_relay_flush(mvpn_relay *relay, mvpn_time now);
 /** Timers, and circuit handshakes waiting. */
 void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now);
 mvpn_time mvpn_relay_deadline(const mvpn_relay *relay);
+
+/** Onion keys from now on, the current one first; circuits that stand are not touched. */
+void mvpn_relay_set_onion_keys(mvpn_relay *relay, const mvpn_relay_onion_key *keys, size_t count);
+void mvpn_relay_set_unix_offset(mvpn_relay *relay, int64_t unix_offset_us);
 
 typedef struct mvpn_relay_counters {
     uint64_t created, refused, extended, extend_failed, destroyed;

@@ -253,6 +253,10 @@ static int find_target(mvpn_relay *relay, const mvpn_extend_body *body, mvpn_des
                                    realm->closed ? &realm->network_pub : NULL,
                                    relay_unix_now(relay, now));
     }
+    if (r == 0 && relay->cfg.trust != NULL && scratch->has_membership &&
+        mvpn_revocations_has(&relay->cfg.trust->revocations, mvpn_descriptor_serial(scratch))) {
+        r = MVPN_E_POLICY;
+    }
     if (r == 0) {
         *ret = scratch;
     }
@@ -370,7 +374,8 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
     if (!may_open(relay, &target->identity, addr, now)) {
         return MVPN_REASON_BUSY;
     }
-    mvpn_link_target link_target = {target->identity, target->link_key, *addr};
+    mvpn_link_target link_target = {target->identity, target->link_key, *addr,
+                                    mvpn_descriptor_serial(target)};
     if (mvpn_links_open(relay->cfg.links, &link_target, now, &link) != 0) {
         return MVPN_REASON_UNREACHABLE;
     }

@@ -271,7 +271,7 @@ void lab_for(lab *l, mvpn_time span)
 
 mvpn_link *lab_join(lab *l, size_t peer)
 {
-    mvpn_link_target target = {l->self.descriptor.identity, l->self.link_key.pub, l->self.addr};
+    mvpn_link_target target = {l->self.descriptor.identity, l->self.link_key.pub, l->self.addr, 0};
     mvpn_link *link;
     start_peer(l, peer);
     int err = mvpn_links_open(l->peer[peer].links, &target, l->now, &link);

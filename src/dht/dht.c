@@ -158,6 +158,17 @@ enum mvpn_dht_stored mvpn_dht_keep(mvpn_dht *dht, unsigned type, const mvpn_reco
     if (held != NULL && held->stored == now) {
         held->republish_at = mvpn_dht_republish_time(dht, now);
     }
+    if (stored == MVPN_DHT_STORED && dht->config.reports_kept) {
+        mvpn_dht_event e = {
+            .type = MVPN_DHT_EVENT_KEPT,
+            .key = info->key,
+            .sequence = info->sequence,
+            .record_type = (uint8_t)type,
+            .record_len = (uint16_t)record.n,
+        };
+        memcpy(e.record, record.p, record.n);
+        mvpn_dht_event_push(dht, &e);
+    }
     return stored;
 }
 

@@ -34,6 +34,7 @@ typedef struct mvpn_dht_config {
     /* A server answers, is found, stores. Else: a node that only asks. */
     bool is_server;
     mvpn_dht_contact self;
+    bool reports_kept;    /* KEPT events: what is stored here goes to a view */
     bool is_walker;       /* walk the key space in the background: LISTED events */
     uint8_t family;       /* address family that we can reach: 4, 6, or 0 for both */
     size_t records_max;   /* 0 = 16,384 */
@@ -83,6 +84,7 @@ enum mvpn_dht_event_type {
     MVPN_DHT_EVENT_VALUE,
     MVPN_DHT_EVENT_NOT_FOUND,
     MVPN_DHT_EVENT_STORED,
+    MVPN_DHT_EVENT_KEPT,      /* with reports_kept: a record was newly stored here */
     MVPN_DHT_EVENT_LISTED,    /* the walk: `from` holds a record under `key` with this sequence */
     MVPN_DHT_EVENT_WALK_DONE, /* the walk came round: `count` prefixes, the estimate in `nodes` */
 };

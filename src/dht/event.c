@@ -26,7 +26,8 @@ bool mvpn_dht_events_have_room(const mvpn_dht *dht)
 void mvpn_dht_event_push(mvpn_dht *dht, const mvpn_dht_event *e)
 {
     size_t contacts = e->type == MVPN_DHT_EVENT_NODES ? e->count : 0;
-    size_t record = e->type == MVPN_DHT_EVENT_VALUE ? e->record_len : 0;
+    bool has_record = e->type == MVPN_DHT_EVENT_VALUE || e->type == MVPN_DHT_EVENT_KEPT;
+    size_t record = has_record ? e->record_len : 0;
     struct queued *q;
     if (e->op == 0 && dht->event_count >= MVPN_DHT_EVENTS_MAX) {
         return;

@@ -1,9 +1,11 @@
 #include "io/keyfile.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/assert.h"
 #include "base/error.h"
@@ -146,9 +148,47 @@ void mvpn_node_keys_generate(mvpn_node_keys *ret, mvpn_rng *rng)
     mvpn_x25519_generate(&ret->onion[0].pair, rng);
 }
 
-int mvpn_node_keys_save(const char *dir, const mvpn_node_keys *keys, mvpn_fault *fault)
+static int save_onion(const char *dir, const mvpn_node_keys *keys, mvpn_fault *fault)
 {
     uint8_t onion[MVPN_DESCRIPTOR_ONION_KEYS_MAX * ONION_LINE];
+    for (size_t i = 0; i < keys->onion_count; i++) {
+        onion[i * ONION_LINE] = keys->onion[i].id;
+        memcpy(onion + i * ONION_LINE + 1, keys->onion[i].pair.secret.b, 32);
+    }
+    int rc = write_in(dir, "onion.key", MVPN_KEYFILE_ONION, true, onion, ONION_LINE,
+                      keys->onion_count, fault);
+    mvpn_wipe(onion, sizeof(onion));
+    return rc;
+}
+
+int mvpn_node_keys_rotate_onion(const char *dir, mvpn_node_keys *keys, uint64_t age_s,
+                                uint64_t unix_now, mvpn_rng *rng, mvpn_fault *fault)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int n = snprintf(path, sizeof(path), "%s/onion.key", dir);
+    if (n < 0 || (size_t)n >= sizeof(path) || stat(path, &st) != 0) {
+        return mvpn_fault_set(fault, MVPN_E_SYSTEM, "cannot read the age of %s/onion.key: %s", dir,
+                              strerror(errno));
+    }
+    if (unix_now < (uint64_t)st.st_mtime + age_s) {
+        return MVPN_E_AGAIN;
+    }
+    mvpn_node_keys next = *keys;
+    next.onion[1] = keys->onion[0];
+    next.onion[0].id = (uint8_t)(keys->onion[0].id + 1);
+    next.onion_count = 2;
+    mvpn_x25519_generate(&next.onion[0].pair, rng);
+    int rc = save_onion(dir, &next, fault);
+    if (rc == 0) {
+        *keys = next; /* only what is on disk is used: else a restart would not know it */
+    }
+    mvpn_node_keys_done(&next);
+    return rc;
+}
+
+int mvpn_node_keys_save(const char *dir, const mvpn_node_keys *keys, mvpn_fault *fault)
+{
     int rc = 0;
     if (keys->has_identity_secret) {
         /* libsodium's secret key begins with the seed. */
@@ -158,15 +198,9 @@ int mvpn_node_keys_save(const char *dir, const mvpn_node_keys *keys, mvpn_fault 
     if (rc == 0) {
         rc = write_in(dir, "link.key", MVPN_KEYFILE_LINK, true, keys->link.secret.b, 32, 1, fault);
     }
-    for (size_t i = 0; i < keys->onion_count; i++) {
-        onion[i * ONION_LINE] = keys->onion[i].id;
-        memcpy(onion + i * ONION_LINE + 1, keys->onion[i].pair.secret.b, 32);
-    }
     if (rc == 0) {
-        rc = write_in(dir, "onion.key", MVPN_KEYFILE_ONION, true, onion, ONION_LINE,
-                      keys->onion_count, fault);
+        rc = save_onion(dir, keys, fault);
     }
-    mvpn_wipe(onion, sizeof(onion));
     if (rc == 0) {
         rc = write_in(dir, "link.cert", MVPN_KEYFILE_LINK_CERTIFICATE, false,
                       keys->link_certificate, sizeof(keys->link_certificate), 1, fault);

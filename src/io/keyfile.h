@@ -74,6 +74,14 @@ typedef struct mvpn_node_keys {
 /** New keys of a node; certificates are not made. */
 void mvpn_node_keys_generate(mvpn_node_keys *ret, mvpn_rng *rng);
 
+/**
+ * Make a new onion key if the current one is older than `age_s`; the current one becomes the
+ * previous, the previous one is forgotten. On disk first. Returns 0; MVPN_E_AGAIN (not due);
+ * MVPN_E_SYSTEM.
+ */
+MVPN_WUR int mvpn_node_keys_rotate_onion(const char *dir, mvpn_node_keys *keys, uint64_t age_s,
+                                         uint64_t unix_now, mvpn_rng *rng, mvpn_fault *fault);
+
 /** Write all of them into `dir`, which exists. MVPN_E_SYSTEM. */
 MVPN_WUR int mvpn_node_keys_save(const char *dir, const mvpn_node_keys *keys, mvpn_fault *fault);
 

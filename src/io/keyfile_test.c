@@ -251,6 +251,39 @@ static void test_node_keys_refused(void **state)
     assert_int_equal(load(&n, true, NOW, &k), 0);
 }
 
+/* A week old: a new key, the old one kept, the one before forgotten; and all of it on disk. */
+static void test_onion_rotation(void **state)
+{
+    net n = make_node(8);
+    mvpn_node_keys k;
+    mvpn_rng rng;
+    struct stat st = {0};
+    (void)state;
+    mvpn_rng_init_test(&rng, 77);
+    assert_int_equal(mvpn_node_keys_save(dir, &n.keys, &fault), 0);
+    assert_int_equal(stat(path_of("onion.key"), &st), 0);
+    uint64_t written = (uint64_t)st.st_mtime;
+    mvpn_onion_pair before = n.keys.onion[0];
+    assert_int_equal(mvpn_node_keys_rotate_onion(dir, &n.keys, 1000, written + 999, &rng, &fault),
+                     MVPN_E_AGAIN);
+    assert_memory_equal(&n.keys.onion[0], &before, sizeof(before));
+    assert_int_equal(mvpn_node_keys_rotate_onion(dir, &n.keys, 1000, written + 1000, &rng, &fault),
+                     0);
+    assert_int_equal(n.keys.onion_count, 2);
+    assert_int_equal(n.keys.onion[0].id, (uint8_t)(before.id + 1));
+    assert_memory_not_equal(&n.keys.onion[0].pair, &before.pair, sizeof(before.pair));
+    assert_memory_equal(&n.keys.onion[1], &before, sizeof(before));
+    assert_int_equal(load(&n, true, NOW, &k), 0);
+    assert_memory_equal(k.onion, n.keys.onion, sizeof(k.onion));
+    /* What cannot be written is not used. */
+    before = n.keys.onion[0];
+    assert_int_equal(
+        mvpn_node_keys_rotate_onion("/nonexistent", &n.keys, 0, written + 9999, &rng, &fault),
+        MVPN_E_SYSTEM);
+    assert_memory_equal(&n.keys.onion[0], &before, sizeof(before));
+    mvpn_rng_done(&rng);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +291,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_keyfile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_node_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(test_node_keys_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_onion_rotation, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

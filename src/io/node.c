@@ -42,6 +42,8 @@ struct mvpn_node {
     mvpn_packet_queue datagrams, from_tun;
     mvpn_node_event_fn *on_event;
     void *ctx;
+    void (*on_withdrawn)(void *ctx);
+    void *withdrawn_ctx;
     bool broken;
 };
 
@@ -150,7 +152,9 @@ static void turn(void *ctx)
         send_all(node, now);
     } while (node->datagrams.count > 0 || node->from_tun.count > 0);
     while (mvpn_engine_pull_event(node->engine, &event)) {
-        if (node->on_event != NULL) {
+        if (event.type == MVPN_ENGINE_WITHDRAWN && node->on_withdrawn != NULL) {
+            node->on_withdrawn(node->withdrawn_ctx);
+        } else if (node->on_event != NULL) {
             node->on_event(node->ctx, &event);
         }
     }
@@ -290,6 +294,18 @@ void mvpn_node_free(mvpn_node *node)
     mvpn_udp_free(node->dns);
     mvpn_udp_free(node->udp);
     free(node);
+}
+
+bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx)
+{
+    mvpn_time now = mvpn_clock_now();
+    if (!mvpn_engine_withdraw(node->engine, now)) {
+        return false;
+    }
+    node->on_withdrawn = done;
+    node->withdrawn_ctx = ctx;
+    mvpn_loop_set_deadline(node->loop, now);
+    return true;
 }
 
 mvpn_engine *mvpn_node_engine(mvpn_node *node)

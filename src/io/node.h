@@ -33,6 +33,12 @@ typedef struct mvpn_node_options {
 /** Open the sockets and make the engine. Errors as mvpn_udp_open and mvpn_engine_new; `fault` says
  * what to do. */
 MVPN_WUR int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault *fault);
+/**
+ * Withdraw the node's descriptor (mvpn_engine_withdraw): `done` is called once when that is over.
+ * False: there is nothing to withdraw, and `done` is never called.
+ */
+bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx);
+
 /** Say goodbye to the peers and close. NULL is allowed. */
 void mvpn_node_free(mvpn_node *node);
 

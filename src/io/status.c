@@ -60,6 +60,74 @@ static json_t *missing_protections(unsigned relax)
     return list;
 }
 
+/* What the node knows of the network, and from whom. */
+static json_t *describe_view(const mvpn_view *view)
+{
+    json_t *o = json_object();
+    size_t confirmed = 0;
+    for (size_t i = 0; i < mvpn_view_count(view); i++) {
+        mvpn_view_info info;
+        mvpn_view_get_info(view, i, &info);
+        confirmed += info.is_confirmed;
+    }
+    set_number(o, "relays", mvpn_view_count(view));
+    set_number(o, "relays_confirmed", confirmed);
+    (void)json_object_set_new(o, "is_confirmed", json_boolean(mvpn_view_is_confirmed(view)));
+    set_number(o, "snapshots", mvpn_view_head_count(view));
+    set_number(o, "equivocations", mvpn_view_equivocations(view));
+    set_number(o, "revocations", mvpn_view_revocations(view)->count);
+    return o;
+}
+
+static json_t *describe_clock(const mvpn_engine *engine)
+{
+    mvpn_clock_reading r;
+    json_t *o = json_object();
+    mvpn_engine_clock(engine, &r);
+    (void)json_object_set_new(o, "offset_s", json_integer(r.measured_s));
+    set_number(o, "peers", r.peers);
+    (void)json_object_set_new(o, "is_wrong", json_boolean(r.should_tell));
+    return o;
+}
+
+static json_t *describe_learner(const mvpn_learner *learner, mvpn_time now)
+{
+    mvpn_learner_status s;
+    json_t *o = json_object();
+    mvpn_learner_get_status(learner, &s);
+    set_number(o, "entries", s.entries);
+    set_number(o, "entries_failed", s.entries_failed);
+    set_number(o, "sweeps", s.sweeps);
+    set_number(o, "sweeps_failed", s.sweeps_failed);
+    set_number(o, "records_new", s.records_new);
+    (void)json_object_set_new(
+        o, "last_sweep_s",
+        s.last_sweep == 0 ? json_null()
+                          : json_integer((json_int_t)((now - s.last_sweep) / MVPN_US_PER_S)));
+    return o;
+}
+
+static json_t *describe_dht(mvpn_finder *finder)
+{
+    mvpn_dht_status s;
+    json_t *o = json_object();
+    mvpn_dht_get_status(mvpn_finder_dht(finder), &s);
+    set_number(o, "contacts", s.contacts);
+    set_number(o, "buckets", s.buckets);
+    set_number(o, "records", s.records);
+    set_number(o, "record_bytes", s.record_bytes);
+    set_number(o, "nodes_estimated", s.nodes);
+    set_number(o, "requests_in", s.requests_in);
+    set_number(o, "requests_out", s.requests_out);
+    set_number(o, "timeouts", s.timeouts);
+    set_number(o, "lookups", s.lookups);
+    set_number(o, "lookups_failed", s.lookups_failed);
+    const mvpn_publisher *p = mvpn_finder_publisher(finder);
+    (void)json_object_set_new(o, "is_published",
+                              json_boolean(p != NULL && p->descriptor.sequence > 0));
+    return o;
+}
+
 void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsigned relax,
                         mvpn_time now)
 {
@@ -94,6 +162,12 @@ void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsig
     set_number(reply, "circuits_failed", s.build_failures);
     (void)json_object_set_new(reply, "spare", json_boolean(s.has_spare));
     (void)json_object_set_new(reply, "missing_protections", missing_protections(relax));
+    (void)json_object_set_new(reply, "view", describe_view(view));
+    (void)json_object_set_new(reply, "clock", describe_clock(engine));
+    if (mvpn_engine_learner(engine) != NULL) {
+        (void)json_object_set_new(reply, "directory",
+                                  describe_learner(mvpn_engine_learner(engine), now));
+    }
     set_text(reply, "blocked_by",
              s.block == MVPN_PATH_OK || is_connected ? "" : mvpn_path_block_text(s.block));
 }
@@ -124,5 +198,11 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
     set_number(counters, "cells_forward", rc->cells_forward);
     set_number(counters, "cells_backward", rc->cells_backward);
     set_number(counters, "cells_dropped", rc->cells_dropped);
+    set_number(counters, "directory_answered", rc->directory_answered);
+    set_number(counters, "directory_refused", rc->directory_refused);
     (void)json_object_set_new(reply, "counters", counters);
+    (void)json_object_set_new(reply, "view", describe_view(mvpn_engine_view(engine)));
+    if (mvpn_engine_finder(engine) != NULL) {
+        (void)json_object_set_new(reply, "dht", describe_dht(mvpn_engine_finder(engine)));
+    }
 }

@@ -460,3 +460,9 @@ bool mvpn_descriptor_is_public(const mvpn_descriptor *d)
     }
     return true;
 }
+
+uint64_t mvpn_descriptor_serial(const mvpn_descriptor *d)
+{
+    /* identity 32, roles 2, not before 8, not after 8 stand before it (§8.2) */
+    return d->has_membership ? mvpn_load64(d->membership + 50) : 0;
+}

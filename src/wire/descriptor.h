@@ -115,6 +115,9 @@ MVPN_WUR int mvpn_descriptor_decode(mvpn_descriptor *ret, mvpn_bytes in);
 MVPN_WUR int mvpn_descriptor_verify(const mvpn_descriptor *d, const mvpn_key *network_id,
                                     const mvpn_ed25519_pub *network_pub, uint64_t unix_now);
 
+/** Serial of its membership certificate; 0 if it has none. Meaningful only once verified. */
+uint64_t mvpn_descriptor_serial(const mvpn_descriptor *d);
+
 /** Digest of the encoding. (§3.3) */
 void mvpn_descriptor_digest(mvpn_key *ret, const mvpn_descriptor *d);
 

@@ -262,7 +262,7 @@ static void make_addresses(sim_node *n)
                              .port = 443,
                              .ip = {(uint8_t)(45 + hi), (uint8_t)(10 + lo), 7, (uint8_t)(1 + lo)}};
     n->addr_count = 1;
-    if (n->kind == SIM_RELAY || n->kind == SIM_EXIT) {
+    if (n->kind == SIM_RELAY || n->kind == SIM_EXIT || n->kind == SIM_BOOTSTRAP) {
         n->addr[1] = (mvpn_addr){
             .family = 6, .port = 443, .ip = {0x2a, 0x10, hi, (uint8_t)(10 + lo), [15] = 1}};
         n->addr_count = 2;
@@ -274,10 +274,15 @@ static void make_descriptor(sim_node *n)
     sim *w = n->world;
     mvpn_engine_config *c = &n->config;
     mvpn_descriptor *d = &n->descriptor;
-    uint16_t roles = MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE;
+    uint16_t roles = MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE | MVPN_ROLE_DHT_SERVER;
     if (n->kind == SIM_EXIT) {
         roles |= MVPN_ROLE_EXIT;
     }
+    if (n->kind == SIM_BOOTSTRAP) {
+        roles = MVPN_ROLE_DHT_SERVER;
+        c->no_circuits = true;
+    }
+    c->is_dht_server = true;
     mvpn_ed25519_generate(&c->identity, &n->secret, &w->rng);
     mvpn_x25519_generate(&c->link_key, &w->rng);
     mvpn_x25519_generate(&c->onion_keys[0].pair, &w->rng);
@@ -352,7 +357,8 @@ static void configure(sim_node *n)
 
 sim_node *sim_add(sim *w, enum sim_kind kind)
 {
-    static const char *const names[] = {"relay", "exit", "client", "puppet"};
+    static const char *const names[] = {"relay", "exit", "client", "puppet",
+                                        "bootstrap"};
     MVPN_ASSERT(w->node_count < SIM_NODES);
     sim_node *n = calloc(1, sizeof(*n));
     MVPN_ASSERT(n != NULL);
@@ -404,6 +410,14 @@ static void start_puppet(sim_node *n)
     fill_view(n, n->view);
 }
 
+void sim_add_entry(sim *w, const sim_node *n)
+{
+    MVPN_ASSERT(w->entry_count < MVPN_ARRAY_LEN(w->entries));
+    mvpn_dht_contact *c = &w->entries[w->entry_count++];
+    *c = (mvpn_dht_contact){.link_key = n->config.link_key.pub, .addr = n->addr[0]};
+    mvpn_dht_node_id(&c->id, &n->config.identity, &n->addr[0]);
+}
+
 void sim_start(sim_node *n)
 {
     sim *w = n->world;
@@ -417,8 +431,17 @@ void sim_start(sim_node *n)
     } else {
         n->config.client = n->kind == SIM_CLIENT ? &n->client : NULL;
         n->config.exit = n->kind == SIM_EXIT ? &n->exit : NULL;
+        if (w->finds) {
+            n->config.finds = true;
+            n->config.entries = w->entries;
+            n->config.entry_count = w->entry_count;
+            n->config.publish = n->config.is_relay ? &n->descriptor : NULL;
+            n->config.identity_secret = n->secret;
+        }
         must(mvpn_engine_new(&n->config, w->now, &n->engine, &error));
-        fill_view(n, mvpn_engine_view(n->engine));
+        if (!w->finds) {
+            fill_view(n, mvpn_engine_view(n->engine));
+        }
     }
     leave();
     sim_touch(n);

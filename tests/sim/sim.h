@@ -29,6 +29,7 @@ enum sim_kind {
     SIM_EXIT,
     SIM_CLIENT,
     SIM_PUPPET, /* links without an engine, as a client's */
+    SIM_BOOTSTRAP, /* a relay without circuits: DHT server and directory */
 };
 
 /** What a path does to datagrams; probabilities in parts per million. */
@@ -108,6 +109,10 @@ struct sim {
     struct sim_event **heap;
     size_t heap_count, heap_size;
     uint64_t order;
+    /* Nodes find each other by the DHT and begin with these; else all know all. */
+    bool finds;
+    mvpn_dht_contact entries[8];
+    size_t entry_count;
     mvpn_time inet_delay; /* from an exit to the internet and back */
 
     /** Sees (and may alter) every datagram that a node sends; false: it is lost. */
@@ -135,6 +140,8 @@ void sim_free(sim *w);
 sim_node *sim_add(sim *w, enum sim_kind kind);
 /** Begin to run, with all relays of the world in its view, and a generator of its own. */
 void sim_start(sim_node *n);
+/** Let nodes begin with this one, once it has its address: an entry of the network file. */
+void sim_add_entry(sim *w, const sim_node *n);
 /** Stop: orderly, with a word to the peers, or as if the power failed. */
 void sim_stop(sim_node *n, bool is_orderly);
 /** A node's address changes to another (a client behind a new NAT binding). */

@@ -406,6 +406,7 @@ static int answer_again(mvpn_links *links, mvpn_packet **packet, const uint8_t *
 struct initiator {
     bool has_identity;
     mvpn_ed25519_pub identity;
+    uint64_t serial; /* of its membership certificate; 0: none */
     mvpn_key key;
     mvpn_handshake_payload payload;
 };
@@ -424,6 +425,11 @@ static int check_initiator(mvpn_links *links, const mvpn_noise *noise, struct in
                                      &c->network_pub, links_unix(links, now), &m);
         if (err == 0 && memcmp(m.identity.b, in->identity.b, sizeof(m.identity.b)) != 0) {
             err = MVPN_E_AUTH;
+        } else if (err == 0 && c->revocations != NULL &&
+                   mvpn_revocations_has(c->revocations, m.serial)) {
+            err = MVPN_E_POLICY;
+        } else if (err == 0) {
+            in->serial = m.serial;
         }
     }
     if (err == 0 && memcmp(in->identity.b, c->identity.b, sizeof(c->identity.b)) == 0) {
@@ -494,6 +500,7 @@ static int accept_first(mvpn_links *links, mvpn_packet **packet, const mvpn_hand
     s->is_ik = is_ik;
     s->has_peer_identity = in->has_identity;
     s->peer_identity = in->identity;
+    s->peer_serial = in->serial;
     s->peer_key = in->key;
     s->addr = (*packet)->remote;
     s->local_socket = (*packet)->local;

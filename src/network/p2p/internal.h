@@ -171,6 +171,7 @@ struct session {
     /* Who the peer is: with IK, or as initiator. */
     bool has_peer_identity;
     mvpn_ed25519_pub peer_identity;
+    uint64_t peer_serial; /* of the membership certificate it sent; 0: none */
     mvpn_key peer_key;       /* its static key, where there is one */
     mvpn_key handshake_hash; /* of the latest handshake */
 
@@ -222,7 +223,6 @@ struct mvpn_link {
     enum link_state state;
     struct session *session; /* NULL when closed */
     mvpn_link_target target; /* of ours */
-    bool has_target;
     bool has_identity;
     mvpn_ed25519_pub identity;
     mvpn_hash_node by_identity;

@@ -330,6 +330,26 @@ void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now)
     link_fail(link, 0);
 }
 
+void mvpn_links_check_revocations(mvpn_links *links, mvpn_time now)
+{
+    if (links->config.revocations == NULL) {
+        return;
+    }
+    MVPN_LIST_FOREACH_SAFE(node, next, &links->links)
+    {
+        mvpn_link *link = MVPN_CONTAINER_OF(node, mvpn_link, in_links);
+        const struct session *s = link->session;
+        uint64_t serial = link->target.serial;
+        if (serial == 0 && s != NULL) {
+            serial = s->peer_serial;
+        }
+        if (link->state != LINK_CLOSED && serial != 0 &&
+            mvpn_revocations_has(links->config.revocations, serial)) {
+            mvpn_link_close(link, CLOSE_FINISHED, now);
+        }
+    }
+}
+
 void mvpn_links_close_all(mvpn_links *links, mvpn_time now)
 {
     MVPN_LIST_FOREACH_SAFE(node, next, &links->links)

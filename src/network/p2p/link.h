@@ -15,6 +15,7 @@
 #include "crypto/keys.h"
 #include "crypto/rng.h"
 #include "wire/message.h"
+#include "wire/record.h"
 
 typedef struct mvpn_links mvpn_links;
 typedef struct mvpn_link mvpn_link;
@@ -24,6 +25,7 @@ typedef struct mvpn_link_target {
     mvpn_ed25519_pub identity;
     mvpn_key link_key;
     mvpn_addr addr;
+    uint64_t serial; /* of its membership certificate, if known; else 0 */
 } mvpn_link_target;
 
 typedef struct mvpn_links_config {
@@ -34,7 +36,8 @@ typedef struct mvpn_links_config {
     bool closed; /* closed network: secret and membership certificates count (§2) */
     mvpn_key network_secret;
     mvpn_ed25519_pub network_pub;
-    int64_t unix_offset_us; /* Unix time = now + offset */
+    const mvpn_revocations *revocations; /* borrowed, may change; NULL: nobody is revoked */
+    int64_t unix_offset_us;              /* Unix time = now + offset */
     /* Nobody vouches for that yet: a peer that answers nothing for 3 s is asked without naming the
      * hour, and then judged by its own time. (§4.2) */
     bool clock_is_unsure;
@@ -110,6 +113,9 @@ void mvpn_link_answer_unknown(mvpn_link *link, mvpn_time now);
 
 /** Close one link (sends LinkClose); its CLOSED event follows. */
 void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now);
+
+/** The revocations have changed: close the links of those revoked. */
+void mvpn_links_check_revocations(mvpn_links *links, mvpn_time now);
 
 /** Close all links: each peer is told once. */
 void mvpn_links_close_all(mvpn_links *links, mvpn_time now);

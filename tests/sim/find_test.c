@@ -1,0 +1,115 @@
+/*
+ * Finding each other, with whole engines: relays join by one bootstrap node, publish themselves and
+ * learn of each other; clients begin with an entry, and after their first circuit ask nobody but
+ * hops. (docs/protocol.md §11 to §13)
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "scenario.h"
+#include "sim.h"
+
+static sim *network(uint64_t seed, size_t relays, size_t exits, bool is_closed)
+{
+    sim *w = sim_new(seed);
+    w->is_closed = is_closed;
+    w->finds = true;
+    w->path.delay = MVPN_MS(25);
+    sim_node *bootstrap = sim_add(w, SIM_BOOTSTRAP);
+    sim_add_entry(w, bootstrap);
+    sim_start(bootstrap);
+    for (size_t i = 0; i < relays + exits; i++) {
+        sim_start(sim_add(w, i < relays ? SIM_RELAY : SIM_EXIT));
+    }
+    return w;
+}
+
+static size_t known(sim_node *n)
+{
+    return mvpn_view_count(mvpn_engine_view(n->engine));
+}
+
+/* Relays learn of each other through one bootstrap node, and a client through it too. */
+static void first_start(uint64_t seed)
+{
+    sim *w = network(seed, 8, 3, true);
+    sim_for(w, MVPN_S(60));
+    for (size_t i = 0; i < w->node_count; i++) {
+        CHECK(known(w->node[i]) == 12);
+    }
+    sim_node *client = sim_add(w, SIM_CLIENT);
+    sim_start(client);
+    CHECK(sim_connect(client, MVPN_S(3)));
+    CHECK(known(client) == 12);
+    sim_free(w);
+}
+
+static mvpn_time armed;
+static size_t strangers;
+
+/* After a client is connected it talks to its guards alone. */
+static bool watch_client(sim *w, sim_node *from, sim_node *to, sim_datagram *d)
+{
+    mvpn_client_status status;
+    (void)d;
+    if (from->kind != SIM_CLIENT || armed == 0 || w->now < armed) {
+        return true;
+    }
+    sim_status(from, &status);
+    bool is_guard = to != NULL && to->kind != SIM_BOOTSTRAP;
+    strangers += !is_guard || sim_links(from) > 3;
+    return true;
+}
+
+static void only_guards_after_ready(uint64_t seed)
+{
+    sim *w = network(seed, 10, 3, true);
+    sim_for(w, MVPN_S(60));
+    sim_node *client = sim_add(w, SIM_CLIENT);
+    w->tap = watch_client;
+    strangers = 0;
+    armed = 0;
+    sim_start(client);
+    CHECK(sim_connect(client, MVPN_S(5)));
+    armed = w->now;
+    sim_stop(w->node[0], false); /* the bootstrap node is not needed any more */
+    sim_node *late = sim_add(w, SIM_RELAY);
+    w->entry_count = 0;
+    sim_add_entry(w, w->node[1]);
+    sim_start(late);
+    sim_for(w, MVPN_S(600));
+    CHECK(strangers == 0);
+    CHECK(mvpn_view_find(mvpn_engine_view(client->engine), &late->config.identity) != NULL);
+    armed = 0;
+    sim_free(w);
+}
+
+/* A clean shutdown withdraws: nobody draws the relay any more. */
+static void shutdown_withdraws(uint64_t seed)
+{
+    sim *w = network(seed, 6, 2, true);
+    sim_for(w, MVPN_S(60));
+    sim_node *leaving = w->node[3];
+    CHECK(mvpn_engine_withdraw(leaving->engine, w->now));
+    sim_touch(leaving);
+    sim_for(w, MVPN_S(3));
+    sim_stop(leaving, true);
+    sim_node *client = sim_add(w, SIM_CLIENT);
+    sim_start(client);
+    CHECK(sim_connect(client, MVPN_S(5)));
+    const mvpn_descriptor *d =
+        mvpn_view_find(mvpn_engine_view(client->engine), &leaving->config.identity);
+    CHECK(d == NULL || d->roles == 0);
+    sim_free(w);
+}
+
+static const scenario scenarios[] = {
+    {"first-start", first_start},
+    {"only-guards", only_guards_after_ready},
+    {"withdraw", shutdown_withdraws},
+};
+
+int main(int argc, char **argv)
+{
+    return scenario_main(argc, argv, scenarios, MVPN_ARRAY_LEN(scenarios));
+}
