@@ -561,6 +561,25 @@ static void directory_request(const test_network *net, const char *name, mvpn_dh
     seed("directory", name, b, 4 + mvpn_dht_request_encode(b + 4, MVPN_BODY_MAX, q));
 }
 
+/* A cache as it is, and the same as pieces that the target frames. */
+static void cache_seed(const char *name, const uint8_t *saved, size_t n)
+{
+    enum { HEADER = 65, FRAME = 9, CHECK = 8 };
+    static struct script s;
+    char pieces[64];
+    seed_of("view_cache", name, 0, saved, n);
+    script_start(&s);
+    mvpn_write8(&s.w, 1);
+    for (size_t at = HEADER; at < n;) {
+        size_t len = mvpn_load32(saved + at + 1);
+        mvpn_write8(&s.w, saved[at]);
+        script_chunk(&s, saved + at + FRAME, len);
+        at += FRAME + len + CHECK;
+    }
+    (void)snprintf(pieces, sizeof(pieces), "%s-pieces", name);
+    script_end(&s, "view_cache", pieces);
+}
+
 static void view_and_directory(void)
 {
     static test_network net;
@@ -571,7 +590,7 @@ static void view_and_directory(void)
     FUZZ_CHECK(mvpn_view_new(&config, &view) == 0);
     uint8_t *saved = malloc(mvpn_view_save_size(view) + 65536);
     FUZZ_CHECK(saved != NULL);
-    seed("view_cache", "empty", saved, mvpn_view_save(view, saved, 65536));
+    cache_seed("empty", saved, mvpn_view_save(view, saved, 65536));
     for (unsigned i = 0; i < 3; i++) {
         mvpn_descriptor d = test_relay(&net, i, 1);
         mvpn_addr a = {4, 443, {9, (uint8_t)i}};
@@ -586,14 +605,14 @@ static void view_and_directory(void)
     const mvpn_revocations list = test_revocations(&net, 2, test_serial(9));
     FUZZ_CHECK(mvpn_view_put(view, MVPN_RECORD_REVOCATIONS,
                              mvpn_bytes_of(list.encoded, list.encoded_len), 0, TEST_NOW) == 0);
-    seed("view_cache", "some", saved, mvpn_view_save(view, saved, 65536));
+    cache_seed("some", saved, mvpn_view_save(view, saved, 65536));
     free(snapshot.bytes);
     /* Two lists for one hour: the cache keeps the proof. */
     snapshot.count = 1;
     test_snapshot_sign(&net, &snapshot, 200, TEST_HOUR);
     FUZZ_CHECK(mvpn_view_put(view, MVPN_RECORD_SNAPSHOT_HEAD, test_head_record(&snapshot), 0,
                              TEST_NOW) == MVPN_E_POLICY);
-    seed("view_cache", "caught", saved, mvpn_view_save(view, saved, 65536));
+    cache_seed("caught", saved, mvpn_view_save(view, saved, 65536));
     free(snapshot.bytes);
     free(saved);
     mvpn_view_free(view);

@@ -83,6 +83,19 @@ static void save_proof(mvpn_writer *w, const view_discovery *node)
     }
 }
 
+/* A snapshot is taken only while its head is the latest: that one goes before, a later one after.
+ */
+static void save_head(mvpn_writer *w, const view_discovery *node, bool is_before)
+{
+    const mvpn_snapshot_head *head = &node->head;
+    if (node->snapshot != NULL && is_before) {
+        head = &node->snapshot_head;
+    } else if (!is_before && (node->snapshot == NULL || node->snapshot_head.hour == head->hour)) {
+        return; /* it is there */
+    }
+    save_bytes(w, PIECE_HEAD, head->encoded, node->is_caught ? 0 : head->encoded_len);
+}
+
 static void save_relay(mvpn_writer *w, const view_relay *relay)
 {
     size_t n = 17 + 8 * (size_t)relay->source_count + relay->d.encoded_len;
@@ -104,7 +117,7 @@ size_t mvpn_view_save_size(const mvpn_view *view)
     size_t n = HEADER_LEN + PIECE_OVERHEAD + MVPN_REVOCATIONS_LEN_MAX;
     n += view->count * (PIECE_OVERHEAD + RELAY_FIXED_MAX + MVPN_DESCRIPTOR_MAX);
     for (size_t i = 0; i < view->discovery_count; i++) {
-        n += 3 * PIECE_OVERHEAD + 3 * MVPN_SNAPSHOT_HEAD_MAX + 2 + view->discovery[i]->snapshot_len;
+        n += 4 * PIECE_OVERHEAD + 4 * MVPN_SNAPSHOT_HEAD_MAX + 2 + view->discovery[i]->snapshot_len;
     }
     return n;
 }
@@ -127,9 +140,7 @@ size_t mvpn_view_save(const mvpn_view *view, uint8_t *out, size_t size)
         save_proof(&w, view->discovery[i]);
     }
     for (size_t i = 0; i < view->discovery_count; i++) {
-        const view_discovery *node = view->discovery[i];
-        save_bytes(&w, PIECE_HEAD, node->head.encoded,
-                   node->is_caught ? 0 : node->head.encoded_len);
+        save_head(&w, view->discovery[i], true);
     }
     for (size_t i = 0; i < view->count; i++) {
         save_relay(&w, view->relays[i]);
@@ -137,6 +148,9 @@ size_t mvpn_view_save(const mvpn_view *view, uint8_t *out, size_t size)
     for (size_t i = 0; i < view->discovery_count; i++) {
         const view_discovery *node = view->discovery[i];
         save_bytes(&w, PIECE_SNAPSHOT, node->snapshot, node->snapshot_len);
+    }
+    for (size_t i = 0; i < view->discovery_count; i++) {
+        save_head(&w, view->discovery[i], false);
     }
     return mvpn_writer_len(&w);
 }

@@ -60,9 +60,7 @@ typedef struct view_discovery {
     uint16_t proof_len[2];
     uint8_t *snapshot; /* NULL: none */
     size_t snapshot_len;
-    uint64_t snapshot_hour;
-    uint32_t snapshot_entries;
-    mvpn_key snapshot_digest;
+    mvpn_snapshot_head snapshot_head; /* its own, kept for the cache */
 } view_discovery;
 
 struct mvpn_view {

@@ -283,8 +283,8 @@ static view_discovery *displaced_by(const mvpn_view *view, uint64_t hour)
     for (size_t i = 0; i < view->discovery_count; i++) {
         view_discovery *node = view->discovery[i];
         /* An hour's difference is how the clock runs; two say that its node has stopped. */
-        if (node->snapshot != NULL && node->snapshot_hour + 2 <= hour &&
-            (oldest == NULL || node->snapshot_hour < oldest->snapshot_hour)) {
+        if (node->snapshot != NULL && node->snapshot_head.hour + 2 <= hour &&
+            (oldest == NULL || node->snapshot_head.hour < oldest->snapshot_head.hour)) {
             oldest = node;
         }
     }
@@ -293,7 +293,8 @@ static view_discovery *displaced_by(const mvpn_view *view, uint64_t hour)
 
 static bool is_wanted(const mvpn_view *view, const view_discovery *node)
 {
-    if (node->is_caught || (node->snapshot != NULL && node->snapshot_hour == node->head.hour)) {
+    if (node->is_caught ||
+        (node->snapshot != NULL && node->snapshot_head.hour == node->head.hour)) {
         return false;
     }
     return node->snapshot != NULL || held_count(view) < MVPN_VIEW_SNAPSHOTS_MAX ||
@@ -342,9 +343,7 @@ int mvpn_view_put_snapshot(mvpn_view *view, mvpn_bytes snapshot, uint64_t unix_n
     drop_snapshot(node);
     node->snapshot = copy;
     node->snapshot_len = snapshot.n;
-    node->snapshot_hour = node->head.hour;
-    node->snapshot_entries = node->head.entries;
-    node->snapshot_digest = node->head.digest;
+    node->snapshot_head = node->head;
     view->now = MVPN_MAX(view->now, unix_now);
     view_measure_all(view);
     return 0;
@@ -359,7 +358,7 @@ mvpn_bytes mvpn_view_snapshot(const mvpn_view *view, const mvpn_key *digest)
 {
     for (size_t i = 0; i < view->discovery_count; i++) {
         const view_discovery *node = view->discovery[i];
-        if (node->snapshot != NULL && mvpn_key_eq(&node->snapshot_digest, digest)) {
+        if (node->snapshot != NULL && mvpn_key_eq(&node->snapshot_head.digest, digest)) {
             return snapshot_of(node);
         }
     }
@@ -377,7 +376,7 @@ typedef struct findings {
 
 static bool is_news(const mvpn_view *view, const view_discovery *node)
 {
-    return (node->snapshot_hour + ALIVE_HOURS) * S_PER_HOUR > view->now;
+    return (node->snapshot_head.hour + ALIVE_HOURS) * S_PER_HOUR > view->now;
 }
 
 /* Lower median; sorts `v`. */
@@ -440,7 +439,7 @@ static mvpn_view_source source_of_node(const mvpn_view *view, const view_discove
 static bool advance_to(const view_discovery *node, const mvpn_dht_id *key, uint32_t *index,
                        mvpn_snapshot_entry *ret)
 {
-    while (*index < node->snapshot_entries) {
+    while (*index < node->snapshot_head.entries) {
         mvpn_snapshot_at(snapshot_of(node), *index, ret);
         int order = memcmp(ret->key.b, key->b, sizeof(key->b));
         if (order >= 0) {
@@ -454,7 +453,7 @@ static bool advance_to(const view_discovery *node, const mvpn_dht_id *key, uint3
 /* Index of the first entry that is not below `key`. */
 static uint32_t entry_from(const view_discovery *node, const mvpn_dht_id *key)
 {
-    uint32_t low = 0, high = node->snapshot_entries;
+    uint32_t low = 0, high = node->snapshot_head.entries;
     mvpn_snapshot_entry e;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -538,7 +537,7 @@ size_t mvpn_view_snapshot_misses(const mvpn_view *view, const mvpn_ed25519_pub *
     if (node == NULL || node->snapshot == NULL) {
         return 0;
     }
-    uint64_t settled = node->snapshot_hour * S_PER_HOUR - SETTLED_S;
+    uint64_t settled = node->snapshot_head.hour * S_PER_HOUR - SETTLED_S;
     for (size_t i = 0; i < view->count; i++) {
         const view_relay *relay = view->relays[i];
         /* On a first run everything is new to us; other discovery nodes know how old it is. */
@@ -566,7 +565,7 @@ void view_expire_discovery(mvpn_view *view, uint64_t unix_now)
     for (size_t i = view->discovery_count; i-- > 0;) {
         view_discovery *node = view->discovery[i];
         if (node->snapshot != NULL &&
-            (node->snapshot_hour + SNAPSHOT_HOURS) * S_PER_HOUR <= unix_now) {
+            (node->snapshot_head.hour + SNAPSHOT_HOURS) * S_PER_HOUR <= unix_now) {
             drop_snapshot(node);
         }
         if (!node->is_caught && node->snapshot == NULL &&

@@ -948,6 +948,33 @@ static void test_cache_round_trip(void **state)
     saved_done(&saved);
 }
 
+/* The snapshot of the hour before comes back although its head is no longer the latest. */
+static void test_cache_keeps_the_older_snapshot(void **state)
+{
+    (void)state;
+    static test_snapshot next;
+    saved_view saved = save_some(2);
+    size_t size = mvpn_view_save_size(view) + 1000, lost; /* a later head is no more than that */
+    next = (test_snapshot){0};
+    test_snapshot_sign(&net, &next, 200, TEST_HOUR + 1);
+    now += 3600;
+    assert_int_equal(put_head(&next, source(1)), 0);
+    uint8_t *bytes = malloc(size);
+    assert_non_null(bytes);
+    size_t n = mvpn_view_save(view, bytes, mvpn_view_save_size(view));
+    mvpn_view *before = view;
+    view = view_make(0, 1);
+    assert_int_equal(mvpn_view_load(view, mvpn_bytes_of(bytes, n), now, &lost), 6);
+    assert_int_equal(mvpn_view_snapshot(view, &saved.s->head.digest).n, saved.s->len);
+    assert_int_equal(mvpn_view_head_at(view, 0)->hour, TEST_HOUR + 1);
+    assert_non_null(mvpn_view_head_wanted(view, now));
+    assert_int_equal(info_of(&saved.d[0]).cap_log2, 20);
+    mvpn_view_free(before);
+    free(bytes);
+    free(next.bytes);
+    saved_done(&saved);
+}
+
 static void test_cache_is_verified(void **state)
 {
     (void)state;
@@ -1083,6 +1110,7 @@ int main(void)
         TEST(test_partial_on_a_first_run),
         TEST(test_snapshots_are_bounded),
         TEST(test_cache_round_trip),
+        TEST(test_cache_keeps_the_older_snapshot),
         TEST(test_cache_is_verified),
         TEST(test_cache_forged),
         TEST(test_cache_cut_anywhere),
