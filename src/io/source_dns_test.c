@@ -246,7 +246,7 @@ static void ask(struct world *w, enum how how)
     w->how = how;
     w->calls = 0;
     assert_int_equal(mvpn_source_dns_ask(&source, w->resolver, NAME), 0);
-    if (w->calls == 0) {
+    while (w->calls == 0) { /* a stop of before may end it at once */
         assert_int_equal(mvpn_loop_run(w->loop), 0);
     }
     assert_int_equal(w->calls, 1);
@@ -306,7 +306,7 @@ static void test_host(void **state)
 {
     struct world *w = *state;
     assert_int_equal(mvpn_resolver_host(w->resolver, "localhost", host_came, w), 0);
-    if (w->calls == 0) {
+    while (w->calls == 0) { /* a stop of before may end it at once */
         assert_int_equal(mvpn_loop_run(w->loop), 0);
     }
     assert_int_equal(w->err, 0);
@@ -386,7 +386,7 @@ static void test_dnsmasq(void **state)
         (void)usleep(40000);
         w->calls = 0;
         assert_int_equal(mvpn_source_dns_ask(&source, w->resolver, NAME), 0);
-        if (w->calls == 0) {
+        while (w->calls == 0) { /* a stop of before may end it at once */
             assert_int_equal(mvpn_loop_run(w->loop), 0);
         }
     }
