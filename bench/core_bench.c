@@ -36,6 +36,7 @@ enum figure {
     RELAY_CELL,
     RELAY_SMALL,
     EXIT_CELL,
+    PATH_SELECT,
     FIGURES,
 };
 
@@ -45,7 +46,7 @@ static const char *const name[FIGURES] = {
     "link_header_seal_ns",   "noise_nk_us",
     "noise_nk_relay_us",     "client_cell_3_layers_ns",
     "relay_cell_ns",         "relay_small_cell_ns",
-    "exit_cell_ns",
+    "exit_cell_ns",          "path_select_5000_us",
 };
 
 static double runs[FIGURES][RUNS];
@@ -140,6 +141,47 @@ static void bench_handshake(unsigned run)
     runs[HANDSHAKE][run] = (now_ns() - from) / COUNT / 1000;
     runs[HANDSHAKE_RELAY][run] = relay / COUNT / 1000;
     mvpn_aead_free(aead);
+}
+
+/* ---- paths ---- */
+
+/* A path of three among 5,000 relays, with an exit's country wished for. */
+static void bench_path(unsigned run)
+{
+    enum { COUNT = 50 };
+    static mvpn_view *view;
+    static const mvpn_trust trust;
+    const mvpn_view_config config = {.trust = &trust};
+    mvpn_rng rng;
+    mvpn_path path;
+    mvpn_path_constraints wish = {.hops = 3, .unix_now = 1500};
+    if (view == NULL) {
+        need(mvpn_view_new(&config, &view) == 0, "no view");
+        for (unsigned i = 0; i < MVPN_VIEW_MAX; i++) {
+            mvpn_descriptor d = {.sequence = 1, .published = 1000, .expires = 9000};
+            d.identity = (mvpn_ed25519_pub){{0xd0, (uint8_t)(i >> 8), (uint8_t)i}};
+            d.roles = MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE | MVPN_ROLE_EXIT;
+            memcpy(d.country, i % 10 == 0 ? "CH" : "SE", 3);
+            d.has_bandwidth = true;
+            d.bandwidth_kbit = 10000 * (1 + i % 100);
+            d.address_count = 1;
+            d.addresses[0] = (mvpn_descriptor_address){
+                MVPN_CARRIER_PLAIN,
+                {.family = 4, .port = 443, .ip = {(uint8_t)(11 + i / 256), (uint8_t)i, 1, 1}}};
+            need(mvpn_view_add(view, &d) == 0, "the view takes no relay");
+        }
+    }
+    need(mvpn_path_countries_parse("CH", &wish.exit_countries) == 0, "no country");
+    mvpn_rng_init_test(&rng, run);
+    double from = now_ns();
+    for (unsigned i = 0; i < COUNT; i++) {
+        need(mvpn_path_select(view, &wish, &rng, &path) == MVPN_PATH_OK, "no path");
+    }
+    runs[PATH_SELECT][run] = (now_ns() - from) / COUNT / 1000;
+    if (run + 1 == RUNS) {
+        mvpn_view_free(view);
+        view = NULL;
+    }
 }
 
 /* ---- engines ---- */
@@ -277,6 +319,7 @@ int main(int argc, char **argv)
         bench_aead(MVPN_AEAD_AUTO, 32, HEADER_MB, FIGURES, run);
         bench_handshake(run);
         bench_engines(w, run);
+        bench_path(run);
     }
     sim_free(w);
 

@@ -17,7 +17,7 @@
 #define RANK_BITS 16
 
 #define SAVE_VERSION 1
-#define SAVE_HEADER_LEN 64
+#define SAVE_HEADER_LEN 72
 #define SAVE_GUARD_LEN 65
 #define SAVE_CHECK_LEN 4
 static const char save_magic[7] = {'M', 'V', 'P', 'N', 'G', 'R', 'D'};
@@ -256,6 +256,7 @@ static void add(mvpn_guards *guards, const mvpn_descriptor *d, bool is_provision
         .is_provisional = is_provisional,
         .is_usable = true,
     };
+    guards->born = guards->born == 0 ? now : guards->born;
     guards->generation++;
 }
 
@@ -319,6 +320,7 @@ int mvpn_guards_draw(mvpn_guards *guards, const mvpn_view *view, const mvpn_path
 /* A clock that ran ahead left dates in the future: they count from today. */
 static void clamp_dates(mvpn_guards *guards, uint64_t now)
 {
+    guards->born = MVPN_MIN(guards->born, now);
     guards->left = MVPN_MIN(guards->left, now);
     guards->answered = MVPN_MIN(guards->answered, now);
     for (size_t i = 0; i < guards->count; i++) {
@@ -380,17 +382,30 @@ static void retire(mvpn_guards *guards, mvpn_rng *rng, uint64_t now)
     }
 }
 
-/* The view is confirmed now: what was drawn before goes, and stays only if it is drawn again. The
- * limits do not count here: this happens once, and they would leave an attacker's choice. */
+/* Is the view so much larger than when guards were settled that it has to be done anew? */
+static bool has_outgrown(mvpn_guards *guards, const mvpn_view *view, uint64_t now)
+{
+    size_t count = mvpn_view_count(view);
+    bool is_young = guards->born == 0 || now - guards->born < MVPN_GUARDS_YOUNG_S;
+    return is_young && count / 2 >= guards->settled;
+}
+
+/* The view is confirmed now, or has outgrown itself: what was drawn before goes, and stays only if
+ * it is drawn again. The limits do not count here: this happens a few times at the beginning, and
+ * they would leave an attacker's choice. */
 static void settle(mvpn_guards *guards, const mvpn_view *view, const mvpn_path_constraints *wish,
                    mvpn_rng *rng)
 {
     mvpn_guards before = *guards;
     size_t kept = 0;
+    bool all = has_outgrown(guards, view, wish->unix_now);
     for (size_t i = 0; i < guards->count; i++) {
-        if (!guards->guard[i].is_provisional) {
+        if (!all && !guards->guard[i].is_provisional) {
             guards->guard[kept++] = guards->guard[i];
         }
+    }
+    if (all || kept < before.count) {
+        guards->settled = (uint32_t)mvpn_view_count(view);
     }
     if (kept == before.count) {
         return;
@@ -517,7 +532,8 @@ size_t mvpn_guards_save(const mvpn_guards *guards, uint8_t *out, size_t size)
     mvpn_write64(&w, guards->day);
     mvpn_write16(&w, guards->hour_draws);
     mvpn_write16(&w, guards->day_draws);
-    mvpn_write_zero(&w, SAVE_HEADER_LEN - SAVE_CHECK_LEN - mvpn_writer_len(&w));
+    mvpn_write64(&w, guards->born);
+    mvpn_write32(&w, guards->settled);
     write_check(&w, out, SAVE_HEADER_LEN - SAVE_CHECK_LEN);
     for (size_t i = 0; i < guards->count; i++) {
         const mvpn_guard *g = &guards->guard[i];
@@ -542,6 +558,8 @@ static void load_header(mvpn_guards *guards, mvpn_reader *r)
     guards->day = mvpn_read64(r);
     guards->hour_draws = mvpn_read16(r);
     guards->day_draws = mvpn_read16(r);
+    guards->born = mvpn_read64(r);
+    guards->settled = mvpn_read32(r);
 }
 
 static void load_guard(mvpn_guards *guards, mvpn_bytes record)

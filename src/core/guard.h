@@ -10,9 +10,10 @@
  * happens while no guard answers at all is held against any.
  *
  * Why provisional: whoever answers a first run first could show hostile relays only. Guards drawn
- * from a view that is not confirmed last until it is; then all are drawn anew. The draw follows
- * from a secret key and the relay alone (not from the order in which relays became known), so that
- * an honest early view leads to the same guards again, and a hostile one gains nothing.
+ * from a view that is not confirmed last until it is; then all are drawn anew, and on the first day
+ * again whenever the view has doubled (two liars can confirm each other). The draw follows from a
+ * secret key and the relay alone (not from the order in which relays became known), so that an
+ * honest early view leads to the same guards again, and a hostile one gains nothing.
  */
 #ifndef MVPN_CORE_GUARD_H
 #define MVPN_CORE_GUARD_H
@@ -33,8 +34,10 @@
 #define MVPN_GUARD_CONFIRMED_LIFETIME_S (60u * 86400)
 /* How long a guard may be missing from a confirmed view. */
 #define MVPN_GUARD_UNLISTED_S (20u * 86400)
+/* So long after the first draw a view that has doubled settles anew who is a guard. */
+#define MVPN_GUARDS_YOUNG_S 86400u
 /* The most that mvpn_guards_save writes. */
-#define MVPN_GUARDS_SAVED_MAX (64 + MVPN_GUARDS_MAX * 65)
+#define MVPN_GUARDS_SAVED_MAX (72 + MVPN_GUARDS_MAX * 65)
 
 enum mvpn_guard_reach {
     MVPN_GUARD_MAYBE, /* not tried, or to be tried again */
@@ -64,6 +67,8 @@ typedef struct mvpn_guards {
     mvpn_guard guard[MVPN_GUARDS_MAX]; /* in the order of the draw */
     size_t count;
     mvpn_siphash_key key; /* of the draw; renewed when a guard leaves by age */
+    uint64_t born;        /* first draw; 0: none yet */
+    uint32_t settled;     /* relays in the view when guards were last settled */
     uint32_t rank_last;
     uint64_t hour, day; /* when they began */
     uint16_t hour_draws, day_draws;

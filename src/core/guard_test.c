@@ -588,6 +588,44 @@ static void test_hostile_first_run(void **state)
     assert_true(total <= 18); /* their share and no more: of 150, 1 in 21 on average */
 }
 
+/* Two liars confirm each other's relays: a view of those alone settles nothing for long. */
+static void test_liars_who_confirm_each_other(void **state)
+{
+    unsigned same = 0;
+    (void)state;
+    for (unsigned run = 0; run < 50; run++) {
+        empty_view();
+        mvpn_guards_init(&guards, &rng);
+        now = NOW;
+        for (unsigned i = 500; i < 520; i++) {
+            add(i);
+        }
+        update();
+        assert_false(guards.guard[0].is_provisional);
+        mvpn_guards hostile = guards;
+        now += 10;
+        for (unsigned i = 0; i < 400; i++) {
+            add(i);
+        }
+        update();
+        assert_int_equal(guards.count, 3);
+        for (unsigned i = 0; i < 3; i++) {
+            same += mvpn_guards_find(&hostile, &guards.guard[i].identity) != NULL ? 1 : 0;
+        }
+    }
+    assert_true(same <= 18); /* by chance: of 150, 1 in 21 on average */
+    /* On the second day it is over: nobody changes guards by showing many relays. */
+    mvpn_guards old = guards;
+    now += DAY;
+    for (unsigned i = 1000; i < 2000; i++) {
+        add(i);
+    }
+    update();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_non_null(mvpn_guards_find(&old, &guards.guard[i].identity));
+    }
+}
+
 /* An honest early view leads to the same guards, in the same order, with what is known of them. */
 static void test_honest_first_run(void **state)
 {
@@ -673,7 +711,7 @@ static void test_save_and_load(void **state)
     make_state();
     assert_int_equal(mvpn_guards_save(&guards, saved, sizeof(saved) - 1), 0);
     size_t n = mvpn_guards_save(&guards, saved, sizeof(saved));
-    assert_int_equal(n, 64 + 5 * 65);
+    assert_int_equal(n, 72 + 5 * 65);
     mvpn_guards_init(&back, &rng);
     assert_int_equal(mvpn_guards_load(&back, (mvpn_bytes){saved, n}), 0);
     assert_int_equal(back.count, 5);
@@ -686,6 +724,8 @@ static void test_save_and_load(void **state)
     assert_int_equal(back.day, guards.day);
     assert_int_equal(back.hour_draws, guards.hour_draws);
     assert_int_equal(back.day_draws, guards.day_draws);
+    assert_int_equal(back.born, guards.born);
+    assert_int_equal(back.settled, guards.settled);
     int first = to_try(0, false);
     guards = back;
     update();
@@ -706,8 +746,8 @@ static void test_truncated_and_damaged_state(void **state)
         mvpn_guards back;
         mvpn_guards_init(&back, &rng);
         int r = mvpn_guards_load(&back, (mvpn_bytes){saved, len});
-        assert_int_equal(r, len < 64 ? MVPN_E_FORMAT : 0);
-        assert_int_equal(back.count, len < 64 ? 0 : (len - 64) / 65);
+        assert_int_equal(r, len < 72 ? MVPN_E_FORMAT : 0);
+        assert_int_equal(back.count, len < 72 ? 0 : (len - 72) / 65);
     }
     for (size_t at = 0; at < n; at++) {
         for (unsigned bit = 0; bit < 8; bit++) {
@@ -722,7 +762,7 @@ static void test_truncated_and_damaged_state(void **state)
                 continue;
             }
             assert_int_equal(r, 0);
-            assert_int_equal(back.count, at < 64 ? 5 : 4); /* the one it hit */
+            assert_int_equal(back.count, at < 72 ? 5 : 4); /* the one it hit */
             for (size_t i = 0; i < back.count; i++) {
                 expect_same(&back.guard[i], mvpn_guards_find(&guards, &back.guard[i].identity));
             }
@@ -733,7 +773,7 @@ static void test_truncated_and_damaged_state(void **state)
 static void test_hostile_state(void **state)
 {
     (void)state;
-    uint8_t saved[64 + 100 * 65];
+    uint8_t saved[72 + 100 * 65];
     make_state();
     size_t n = mvpn_guards_save(&guards, saved, sizeof(saved));
     for (size_t i = 5; i < 100; i++) { /* the same again and again, and more than fit */
@@ -859,6 +899,7 @@ int main(void)
         TEST(test_a_wrong_clock_costs_one_guard),
         TEST(test_unlisted_guards_leave),
         TEST(test_hostile_first_run),
+        TEST(test_liars_who_confirm_each_other),
         TEST(test_honest_first_run),
         TEST(test_provisional_guards_beyond_the_limit),
         TEST(test_save_and_load),

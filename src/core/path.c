@@ -9,6 +9,9 @@
 /* Relays that a draw may reject one by one before the whole list is sifted. */
 #define REJECTS 16
 
+/* Relays between the one looked at and the one fetched from memory. */
+#define AHEAD 8
+
 #define PLACE_GUARD 0x01
 #define PLACE_MIDDLE 0x02
 #define PLACE_EXIT 0x04
@@ -301,8 +304,7 @@ static enum mvpn_path_block judge_exit(const mvpn_descriptor *d, const mvpn_view
 {
     uint16_t roles = wish->hops == 1 ? MVPN_ROLE_EXIT | MVPN_ROLE_GUARD : MVPN_ROLE_EXIT;
     if ((d->roles & roles) != roles ||
-        (wish->exit != NULL && !same_identity(&d->identity, wish->exit)) ||
-        (wish->hops == 1 && !has_family(d, wish->family))) {
+        (wish->exit != NULL && !same_identity(&d->identity, wish->exit))) {
         return MVPN_PATH_NO_EXIT;
     }
     if (!suits_country(d, info, &wish->exit_countries)) {
@@ -348,7 +350,7 @@ static uint8_t places_of(const mvpn_descriptor *d, const mvpn_view_info *info,
     if (wish->hops == 1) {
         return places;
     }
-    if ((d->roles & MVPN_ROLE_GUARD) && has_family(d, wish->family) &&
+    if ((d->roles & MVPN_ROLE_GUARD) &&
         (wish->guard == NULL || same_identity(&d->identity, wish->guard))) {
         places |= PLACE_GUARD;
     }
@@ -369,6 +371,12 @@ static size_t collect(const mvpn_view *view, const mvpn_path_constraints *wish, 
     for (size_t i = 0; i < size; i++) {
         const mvpn_descriptor *d = mvpn_view_at(view, i);
         mvpn_view_info info;
+        if (i + AHEAD < size) { /* descriptors are large: the pass waits for memory alone */
+            const mvpn_descriptor *later = mvpn_view_at(view, i + AHEAD);
+            __builtin_prefetch(&later->identity);
+            __builtin_prefetch(&later->roles);
+            __builtin_prefetch(&later->country);
+        }
         mvpn_view_get_info(view, i, &info);
         histogram_add(&declared, d);
         if (!is_usable(d, &info, wish) || is_excluded(d, wish)) {
@@ -402,7 +410,8 @@ static bool may_join(draft *path, const candidate *c, uint8_t place)
 {
     const mvpn_descriptor *d = mvpn_view_at(path->view, c->index);
     const mvpn_path_constraints *wish = path->wish;
-    if (!is_reachable(d, wish)) {
+    bool is_first = place == PLACE_GUARD || wish->hops == 1;
+    if (!is_reachable(d, wish) || (is_first && !has_family(d, wish->family))) {
         return false;
     }
     for (unsigned i = 0; i < path->count; i++) {
