@@ -357,8 +357,7 @@ static void configure(sim_node *n)
 
 sim_node *sim_add(sim *w, enum sim_kind kind)
 {
-    static const char *const names[] = {"relay", "exit", "client", "puppet",
-                                        "bootstrap"};
+    static const char *const names[] = {"relay", "exit", "client", "puppet", "bootstrap"};
     MVPN_ASSERT(w->node_count < SIM_NODES);
     sim_node *n = calloc(1, sizeof(*n));
     MVPN_ASSERT(n != NULL);
@@ -507,7 +506,8 @@ static void note_event(sim_node *n, const mvpn_client_event *e)
 static void collect(sim_node *n)
 {
     mvpn_packet *p;
-    mvpn_packet_queue *out = mvpn_links_out(node_links(n));
+    mvpn_packet_queue *out =
+        n->engine != NULL ? mvpn_engine_datagrams_out(n->engine) : mvpn_links_out(n->links);
     while ((p = mvpn_packet_queue_pop(out)) != NULL) {
         send_datagram(n, p);
         mvpn_packet_free(node_pool(n), p);

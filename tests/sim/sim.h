@@ -28,7 +28,7 @@ enum sim_kind {
     SIM_RELAY,
     SIM_EXIT,
     SIM_CLIENT,
-    SIM_PUPPET, /* links without an engine, as a client's */
+    SIM_PUPPET,    /* links without an engine, as a client's */
     SIM_BOOTSTRAP, /* a relay without circuits: DHT server and directory */
 };
 
