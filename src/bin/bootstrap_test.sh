@@ -206,7 +206,8 @@ refused 1 "the invitation expired on $(date -u -d '-10 hours' +%Y)" "$meshvpn" j
 refused 1 "altered" "$meshvpn" join "$(remade entry)" --config-dir "$none"
 [ ! -e "$none" ] || fail "a refused join left a directory"
 
-# Revocation: its certificates, in everybody's file, once.
+# Revocation: its certificates, in everybody's file, once. Nodes made in one second have serials of their own.
+[ "$(cut -d ' ' -f 1 "$net/keys/issued" | sort | uniq -d)" = "" ] || fail "two certificates have one serial"
 "$bootstrap" add-node "$net" bad-1 --listed --address 11.5.0.1:443 >/dev/null
 "$bootstrap" renew "$net" bad-1 >/dev/null
 serials=$(awk '$3 == "bad-1" {print $1}' "$net/keys/issued")

@@ -243,6 +243,11 @@ deploy alder --program "$dir/meshvpn-relay"
 check "a program that does not run there" says 1 "meshvpn-relay --check failed here; nothing was changed"
 deploy alder --installed
 check "a program that is not there" says 1 "meshvpn-relay is not installed here"
+cp "$net/nodes/alder/relay.conf" "$dir/relay.conf"
+echo 'hosp = 3' >>"$net/nodes/alder/relay.conf"
+deploy alder
+check "a configuration that is refused there" says 1 "unknown key 'hosp'"
+cp "$dir/relay.conf" "$net/nodes/alder/relay.conf"
 check "after what failed the server is as before" same_as_before
 
 deploy alder
