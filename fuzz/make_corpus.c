@@ -18,6 +18,7 @@
 #include "network/tun/offload.h"
 #include "wire/bundle.h"
 #include "wire/handshake.h"
+#include "wire/invitation.h"
 #include "wire/lan.h"
 #include "wire/linkmsg.h"
 
@@ -639,6 +640,203 @@ static void view_and_directory(void)
     free(snapshot.bytes);
 }
 
+/* [which 1] [command 1] [body] */
+static void dht_seed(const char *name, unsigned which, unsigned command, const uint8_t *body,
+                     size_t n)
+{
+    uint8_t b[2048] = {(uint8_t)which, (uint8_t)command};
+    memcpy(b + 2, body, n);
+    seed("dht_wire", name, b, n + 2);
+}
+
+static mvpn_dht_contact contact_of(unsigned i)
+{
+    const mvpn_ed25519_pub identity = {{(uint8_t)i}};
+    mvpn_dht_contact c = {.link_key = {{9}}, .addr = {4, 443, {11, (uint8_t)i, 1, 1}}};
+    if (i % 2 == 1) {
+        c.addr = (mvpn_addr){6, 443, {0x2a, (uint8_t)i, [15] = 1}};
+    }
+    mvpn_dht_node_id(&c.id, &identity, &c.addr);
+    return c;
+}
+
+static void dht_requests(void)
+{
+    static const uint8_t record[1000] = {1, 2, 3};
+    uint8_t b[1500];
+    for (unsigned command = MVPN_CMD_DHT_PING; command <= MVPN_CMD_DHT_BLOB; command++) {
+        const mvpn_dht_request q = {.command = (uint16_t)command,
+                                    .target = {{1, 2}},
+                                    .bits = 12,
+                                    .type = 1,
+                                    .record = {record, 300},
+                                    .key_count = 3,
+                                    .digest = {{4}},
+                                    .offset = 77};
+        char name[32];
+        (void)snprintf(name, sizeof(name), "request-%x", command);
+        dht_seed(name, 2, command, b, mvpn_dht_request_encode(b, sizeof(b), &q));
+    }
+}
+
+static void dht_replies(void)
+{
+    static const uint8_t record[1000] = {1, 2, 3};
+    static mvpn_dht_reply m;
+    uint8_t b[1500], items[1200];
+    size_t len = 0;
+    for (unsigned i = 1; i < 4; i++) {
+        FUZZ_CHECK(mvpn_dht_fetched_append(items, sizeof(items), &len, i,
+                                           mvpn_bytes_of(record, 100 * i)) == 0);
+    }
+    dht_seed("items", 4, 0, items, len);
+    for (unsigned command = MVPN_CMD_DHT_PONG; command <= MVPN_CMD_DHT_ERROR; command++) {
+        m = (mvpn_dht_reply){.command = (uint16_t)command,
+                             .time = 1700000000,
+                             .observed = contact_of(command).addr,
+                             .contact_count = 3,
+                             .status = 1,
+                             .type = 1,
+                             .record = {record, 500},
+                             .more = true,
+                             .total = 100,
+                             .listed_count = 2,
+                             .offset = 10,
+                             .bytes = {record, 90}};
+        for (unsigned i = 0; i < 3; i++) {
+            m.contacts[i] = contact_of(i);
+            m.listed[i].key.b[0] = (uint8_t)i;
+        }
+        if (command == MVPN_CMD_DHT_FETCHED) {
+            m.record = mvpn_bytes_of(items, len);
+        }
+        char name[32];
+        (void)snprintf(name, sizeof(name), "reply-%x", command);
+        dht_seed(name, 3, command, b, mvpn_dht_reply_encode(b, sizeof(b), &m));
+    }
+}
+
+static void dht_datagrams(void)
+{
+    uint8_t b[1500];
+    for (unsigned i = 0; i < 2; i++) {
+        const mvpn_dht_contact c = contact_of(i), both[2] = {contact_of(0), contact_of(1)};
+        dht_seed(i ? "contact-v6" : "contact-v4", 0, 0, b,
+                 mvpn_dht_contact_encode(b, sizeof(b), &c));
+        dht_seed(i ? "contacts-1" : "contacts-2", 1, 0, b,
+                 mvpn_dht_contacts_encode(b, sizeof(b), both, 2 - i));
+        const mvpn_dht_ask ask = {.command = MVPN_CMD_DHT_PING,
+                                  .wants_certificate = i,
+                                  .has_claim = i,
+                                  .claim_id = c.id,
+                                  .body = {b, 20 * i}};
+        uint8_t out[500];
+        dht_seed(i ? "ask-claim" : "ask", 6, 0, out, mvpn_dht_ask_encode(out, sizeof(out), &ask));
+        const mvpn_dht_answer answer = {.command = MVPN_CMD_DHT_PONG,
+                                        .has_certificate = i,
+                                        .has_membership = i,
+                                        .body = {b, 20}};
+        dht_seed(i ? "answer-certificate" : "answer", 7, 0, out,
+                 mvpn_dht_answer_encode(out, sizeof(out), &answer));
+    }
+    memset(b, 0, sizeof(b));
+    b[0] = 0xc0;
+    mvpn_store32(b + 1, MVPN_DHT_VERSION_REQUEST);
+    b[30] = 51; /* length of the Noise message */
+    dht_seed("datagram", 5, 0, b, 300);
+}
+
+/* Signed by the target: bit 3. */
+static void records(void)
+{
+    static mvpn_revocations r = {
+        .sequence = 5, .published = TIME_FROM, .count = 3, .serials = {1, 3, 99}};
+    static const uint8_t key[32] = {5};
+    uint8_t b[1 + MVPN_SNAPSHOT_FIXED + 3 * MVPN_SNAPSHOT_ENTRY_LEN] = {0};
+    mvpn_ed25519_pub pub;
+    mvpn_ed25519_secret secret;
+    mvpn_key network_id;
+    mvpn_ed25519_from_seed(&pub, &secret, key);
+    mvpn_network_id(&network_id, &pub);
+    FUZZ_CHECK(mvpn_revocations_sign(&r, &secret, &network_id) == 0);
+    seed_of("record", "revocations", 2, r.encoded, r.encoded_len);
+    seed_of("record", "revocations-signed", 8 | 2, r.encoded, r.encoded_len);
+    mvpn_snapshot_begin(b + 1, &pub, TIME_FROM / 3600, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        const mvpn_snapshot_entry e = {.key = {{(uint8_t)i}}, .bandwidth_log2 = 16, .uptime_h = 9};
+        mvpn_snapshot_entry_encode(b + 1 + MVPN_SNAPSHOT_FIXED + i * MVPN_SNAPSHOT_ENTRY_LEN, &e);
+    }
+    seed("record", "snapshot", b, sizeof(b));
+    for (unsigned closed = 0; closed < 2; closed++) {
+        mvpn_snapshot_head h = {.identity = pub,
+                                .hour = 1500000 / 3600,
+                                .entries = 3,
+                                .size = sizeof(b) - 1,
+                                .has_membership = closed};
+        mvpn_membership_make(h.membership, &secret, &pub, MVPN_ROLE_DISCOVERY, TIME_FROM, TIME_TO,
+                             4, &network_id);
+        mvpn_snapshot_digest(&h.digest, mvpn_bytes_of(b + 1, sizeof(b) - 1));
+        FUZZ_CHECK(mvpn_snapshot_head_sign(&h, &secret, &network_id) == 0);
+        seed_of("record", closed ? "head-closed" : "head-open", closed ? 8 | 3 : 8 | 4 | 3,
+                h.encoded, h.encoded_len);
+    }
+    mvpn_descriptor d = {.identity = pub,
+                         .sequence = 1,
+                         .published = TIME_FROM,
+                         .expires = TIME_TO,
+                         .onion_key_count = 1,
+                         .address_count = 1,
+                         .has_membership = true};
+    const mvpn_key link_key = {{3}};
+    d.addresses[0] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, {4, 443, {11, 1, 1, 1}}};
+    mvpn_link_certificate_make(d.link_certificate, &secret, &pub, &link_key, TIME_FROM, TIME_TO,
+                               &network_id);
+    mvpn_membership_make(d.membership, &secret, &pub, 0, TIME_FROM, TIME_TO, 4, &network_id);
+    FUZZ_CHECK(mvpn_descriptor_sign(&d, &secret, &network_id) == 0);
+    seed_of("record", "withdrawal-closed", 8 | 1, d.encoded, d.encoded_len);
+    seed_of("record", "withdrawal-open", 8 | 4 | 1, d.encoded, d.encoded_len);
+}
+
+/* [which 1: 0 text, 1 the bytes inside without the check] */
+static void invitations(void)
+{
+    for (unsigned closed = 0; closed < 2; closed++) {
+        const mvpn_invitation inv = {.closed = closed,
+                                     .expires = 1800000000,
+                                     .network_pub = {{1}},
+                                     .network_secret = {{(uint8_t)(closed * 2)}},
+                                     .entry = contact_of(closed)};
+        char text[MVPN_INVITATION_MAX + 1];
+        uint8_t b[200] = {1, (uint8_t)closed, 1, 2, 3, 4, 5};
+        mvpn_invitation_format(text, &inv);
+        seed_of("invitation", closed ? "closed" : "open", 0, text, strlen(text));
+        size_t n = closed ? 70 : 38;
+        n += mvpn_dht_contact_encode(b + n, sizeof(b) - n, &inv.entry);
+        seed_of("invitation", closed ? "bytes-closed" : "bytes-open", 1, b, n);
+    }
+    seed_of("invitation", "spaces", 0, " \tmeshvpn:AQAB \r\n", 18);
+}
+
+static void exchanges(void)
+{
+    /* Contacts, lookups and asks whose datagrams arrive; time; a changed byte; a new address. */
+    static const uint8_t talk[] = {1, 6, 0, 1, 2, 2, 6,  1, 7, 2,  11, 2,   6, 2, 9, 2,
+                                   8, 6, 0, 3, 1, 0, 40, 9, 2, 15, 2,  136, 6, 1, 9, 2};
+    seed("exchange", "servers", talk, sizeof(talk));
+    static const uint8_t client[] = {2, 7, 0, 2, 7, 1, 2, 15, 2, 7, 0, 1, 0, 20, 4, 15};
+    seed("exchange", "client", client, sizeof(client));
+    static const uint8_t forged[] = {
+        1, 4, 1, 0, 200, 0,  3,    0,    0x10, 1,            /* a Ping for the certificate */
+        4, 1, 4, 0, 0,   4,  0,    0x10, 0,    9,            /* with a body */
+        4, 1, 0, 0, 0,   2,  0,    0x17,                     /* half a command */
+        7, 0, 5, 0, 25,  0,  0x18, 0,    1,    2,  3,  4, 5, /* B's answer, of its own making */
+        6, 7, 8, 9, 10,  11, 12,   13,   14,   15, 16, 0, 0, 0,  0,  1,
+        1, 3, 0, 0, 9,   1,  2,    3,    4,    5,  6,  7, 8, 9, /* bytes */
+        3, 3, 0, 9, 1,   2,  3,    4,    5,    6,  7,  8, 9, 15, 15, 2,
+    };
+    seed("exchange", "forged", forged, sizeof(forged));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -663,5 +861,11 @@ int main(int argc, char **argv)
     circuit_scripts();
     sources();
     view_and_directory();
+    dht_requests();
+    dht_replies();
+    dht_datagrams();
+    records();
+    invitations();
+    exchanges();
     return 0;
 }
