@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "bin/cli.h"
+#include "bin/client_state.h"
 #include "io/clock.h"
 #include "io/geoip.h"
 #include "io/host_client.h"
@@ -18,8 +19,10 @@ typedef struct client_program {
     mvpn_loop *loop;
     mvpn_node *node;
     mvpn_host_client host;
+    client_state state;
     mvpn_client_config client;
     mvpn_engine_config engine;
+    bool told_clock;
     mvpn_geoip *geoip;
 } client_program;
 
@@ -34,11 +37,45 @@ static void log_failure(client_program *p, const mvpn_client_event *e)
               d != NULL ? d->name : "");
 }
 
+static void on_learned(client_program *p, const mvpn_learner_event *e)
+{
+    client_state_learned(&p->state, e);
+    if (e->type == MVPN_LEARNER_ENTRY_FAILED) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "an entry of the network did not work: %s",
+                  mvpn_strerror(e->error));
+    } else if (e->type == MVPN_LEARNER_SWEPT) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_DEBUG, "learned %zu records from %s", e->records,
+                  e->over_circuit ? "a hop" : "an entry");
+    }
+}
+
+/* Whatever is worth keeping, and a word about a wrong clock. */
+static void every_second(void *ctx)
+{
+    client_program *p = ctx;
+    mvpn_engine *engine = mvpn_node_engine(p->node);
+    mvpn_clock_reading clock;
+    client_state_save(&p->state, engine, false);
+    mvpn_engine_clock(engine, &clock);
+    if (clock.should_tell && !p->told_clock) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "this host's clock is %lld seconds %s; MeshVPN corrects that for itself, other "
+                  "programs will fail: set the clock",
+                  (long long)(clock.measured_s < 0 ? -clock.measured_s : clock.measured_s),
+                  clock.measured_s < 0 ? "fast" : "slow");
+        p->told_clock = true;
+    }
+}
+
 static void on_event(void *ctx, const mvpn_engine_event *event)
 {
     client_program *p = ctx;
     const mvpn_log *log = &p->cli.log;
     const mvpn_client_event *e = &event->client;
+    if (event->type == MVPN_ENGINE_LEARNED) {
+        on_learned(p, &event->learned);
+        return;
+    }
     if (event->type != MVPN_ENGINE_CLIENT) {
         return;
     }
@@ -101,11 +138,12 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     bool has_source = n->entry_count > 0 || n->discovery_count > 0 || n->dns[0] != '\0' ||
                       n->lan_discovery || n->relay_count > 0;
     if (!has_source) {
-        return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "%s names nobody to begin with: it needs an entry, a relay, a "
-                              "discovery URL or a DNS name (meshvpn-bootstrap add-node --bootstrap, "
-                              "or meshvpn join LINK)",
-                              p->cli.config.network_file);
+        return mvpn_fault_set(
+            fault, MVPN_E_CONFIG,
+            "%s names nobody to begin with: it needs an entry, a relay, a "
+            "discovery URL or a DNS name (meshvpn-bootstrap add-node --bootstrap, "
+            "or meshvpn join LINK)",
+            p->cli.config.network_file);
     }
     return fill_path(p, fault);
 }
@@ -152,6 +190,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
     p->client.tun_v4 = p->host.tun_v4;
     p->client.tun_v6 = p->host.tun_v6;
     p->client.gateway_v4 = p->host.gateway_v4;
+    client_state_load(&p->state, p->cli.config.state_dir, &p->cli.log, &p->engine, &p->client);
     mvpn_node_options options = {
         .loop = p->loop,
         .engine = &p->engine,
@@ -163,7 +202,16 @@ static int client_start(client_program *p, mvpn_fault *fault)
         .on_event = on_event,
         .ctx = p,
     };
-    return mvpn_node_new(&options, &p->node, fault);
+    r = mvpn_node_new(&options, &p->node, fault);
+    if (r == 0) {
+        mvpn_engine *engine = mvpn_node_engine(p->node);
+        if (p->cli.network.relay_count > 0) {
+            mvpn_learner_set_ready(mvpn_engine_learner(engine));
+        }
+        client_state_fill(&p->state, engine);
+        r = mvpn_loop_every(p->loop, 1000, every_second, p);
+    }
+    return r;
 }
 
 int main(int argc, char **argv)
@@ -185,6 +233,8 @@ int main(int argc, char **argv)
             code = cli_run(&p->cli, p->loop, NULL, on_control, p);
         }
     }
+    client_state_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);
+    client_state_done(&p->state);
     mvpn_node_free(p->node);
     mvpn_host_client_remove(&p->host);
     mvpn_loop_free(p->loop);

@@ -19,12 +19,14 @@ struct mvpn_engine {
     mvpn_exit *exit;             /* NULL unless an exit */
     mvpn_client *client;         /* NULL for a relay */
     mvpn_finder *finder;         /* a relay that finds the others */
+    mvpn_survey *survey;         /* a discovery node */
     mvpn_dht_exchange *exchange; /* a client's: asks entries who they are */
     mvpn_learner *learner;       /* a client that learns the network */
     bool told_withdrawn;
     mvpn_time next_exit_relays;
     mvpn_clock clock;
     int64_t unix_offset_us; /* of our own clock, uncorrected */
+    int64_t corrected_us;   /* the one in use */
     uint8_t link_certificate[MVPN_LINK_CERTIFICATE_LEN];
     uint8_t membership[MVPN_MEMBERSHIP_LEN];
     mvpn_addr own_addresses[8];
@@ -178,6 +180,34 @@ static int client_create(mvpn_engine *e, const mvpn_engine_config *config, const
     return mvpn_client_new(&cc, now, &e->client);
 }
 
+static int survey_create(mvpn_engine *e, const mvpn_engine_config *config, const mvpn_realm *realm,
+                         mvpn_time now)
+{
+    mvpn_survey_config sc = *config->survey;
+    bool has_both = config->has_ipv4 && config->has_ipv6;
+    sc.env = (mvpn_circuit_env){
+        .aead = e->aead,
+        .rng = &e->rng,
+        .pool = &e->pool,
+        .links = e->links,
+        .view = e->view,
+        .realm = *realm,
+        .size_policy = MVPN_SIZE_CLASSES,
+        .suite = MVPN_SUITE_X25519,
+        .family = has_both           ? 0
+                  : config->has_ipv6 ? 6
+                                     : 4,
+    };
+    sc.identity = config->identity;
+    sc.secret = config->identity_secret;
+    sc.has_membership = config->has_membership;
+    memcpy(sc.membership, config->membership, sizeof(sc.membership));
+    sc.unix_offset_us = config->unix_offset_us;
+    int r = mvpn_survey_new(&sc, now, &e->survey);
+    mvpn_wipe(&sc, sizeof(sc));
+    return r;
+}
+
 static void make_realm(const mvpn_engine_config *config, mvpn_realm *ret)
 {
     *ret = (mvpn_realm){
@@ -196,6 +226,7 @@ static int view_create(mvpn_engine *e, const mvpn_engine_config *config, const m
     mvpn_view_config vc = {
         .trust = &e->trust,
         .relax = config->relax,
+        .max = config->survey != NULL ? MVPN_SURVEY_MAX : 0,
     };
     e->trust.network_id = realm->network_id;
     e->trust.network_pub = config->network_pub;
@@ -205,10 +236,37 @@ static int view_create(mvpn_engine *e, const mvpn_engine_config *config, const m
     if (config->revocations != NULL) {
         e->trust.revocations = *config->revocations;
     }
-    const mvpn_bytes seed = MVPN_BYTES_ARRAY(config->seed);
-    mvpn_blake3_derive(vc.sample_key, sizeof(vc.sample_key), "meshvpn engine view sample", &seed,
-                       1);
+    memcpy(vc.sample_key, config->sample_key, sizeof(vc.sample_key));
+    if (mvpn_ct_is_zero(vc.sample_key, sizeof(vc.sample_key))) {
+        const mvpn_bytes seed = MVPN_BYTES_ARRAY(config->seed);
+        mvpn_blake3_derive(vc.sample_key, sizeof(vc.sample_key), "meshvpn engine view sample",
+                           &seed, 1);
+    }
     return mvpn_view_new(&vc, &e->view);
+}
+
+static void set_unix_offset(mvpn_engine *e, int64_t unix_offset_us)
+{
+    e->corrected_us = unix_offset_us;
+    mvpn_links_set_unix_offset(e->links, unix_offset_us);
+    if (e->relay != NULL) {
+        mvpn_relay_set_unix_offset(e->relay, unix_offset_us);
+    }
+    if (e->survey != NULL) {
+        mvpn_survey_set_unix_offset(e->survey, unix_offset_us);
+    }
+    if (e->client != NULL) {
+        mvpn_client_set_unix_offset(e->client, unix_offset_us);
+    }
+    if (e->finder != NULL) {
+        mvpn_finder_set_unix_offset(e->finder, unix_offset_us);
+    }
+    if (e->exchange != NULL) {
+        mvpn_dht_exchange_set_unix_offset(e->exchange, unix_offset_us);
+    }
+    if (e->learner != NULL) {
+        mvpn_learner_set_unix_offset(e->learner, unix_offset_us);
+    }
 }
 
 int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine **ret,
@@ -238,6 +296,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
         r = r != 0 || config->exit == NULL ? r : exit_create(e, config->exit, ret_error);
         r = r != 0 ? r : relay_create(e, config, &realm, now);
         r = r != 0 || !config->finds ? r : finder_create(e, config, now);
+        r = r != 0 || config->survey == NULL ? r : survey_create(e, config, &realm, now);
     } else {
         r = r != 0 || !config->finds ? r : learner_create(e, config, now);
         r = r != 0 ? r : client_create(e, config, &realm, now);
@@ -247,6 +306,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
         mvpn_engine_free(e);
         return r;
     }
+    set_unix_offset(e, config->unix_offset_us + config->clock_guess_s * (int64_t)MVPN_US_PER_S);
     *ret = e;
     return 0;
 }
@@ -275,6 +335,8 @@ void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
 {
     mvpn_client_free(e->client, now);
     e->client = NULL;
+    mvpn_survey_free(e->survey, now);
+    e->survey = NULL;
     mvpn_relay_free(e->relay, now);
     e->relay = NULL;
     mvpn_links_close_all(e->links, now);
@@ -286,6 +348,7 @@ void mvpn_engine_free(mvpn_engine *e)
         return;
     }
     mvpn_client_free(e->client, 0);
+    mvpn_survey_free(e->survey, 0);
     mvpn_relay_free(e->relay, 0);
     mvpn_finder_free(e->finder);
     mvpn_learner_free(e->learner, 0);
@@ -333,6 +396,9 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
         if (mvpn_links_recv(e->links, p, now, &link, &header) != 1) {
             continue; /* counted there */
         }
+        if (e->survey != NULL && mvpn_survey_message(e->survey, link, &header, p, now)) {
+            continue;
+        }
         if (e->relay != NULL) {
             mvpn_relay_message(e->relay, link, &header, p, now);
         } else if (e->learner != NULL && is_directory_reply(header.command)) {
@@ -354,26 +420,6 @@ void mvpn_engine_tun_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time now)
         } else {
             mvpn_packet_free(&e->pool, p);
         }
-    }
-}
-
-static void set_unix_offset(mvpn_engine *e, int64_t unix_offset_us)
-{
-    mvpn_links_set_unix_offset(e->links, unix_offset_us);
-    if (e->relay != NULL) {
-        mvpn_relay_set_unix_offset(e->relay, unix_offset_us);
-    }
-    if (e->client != NULL) {
-        mvpn_client_set_unix_offset(e->client, unix_offset_us);
-    }
-    if (e->finder != NULL) {
-        mvpn_finder_set_unix_offset(e->finder, unix_offset_us);
-    }
-    if (e->exchange != NULL) {
-        mvpn_dht_exchange_set_unix_offset(e->exchange, unix_offset_us);
-    }
-    if (e->learner != NULL) {
-        mvpn_learner_set_unix_offset(e->learner, unix_offset_us);
     }
 }
 
@@ -439,6 +485,21 @@ static void tell_exit(mvpn_engine *e, mvpn_time now)
     free(list);
 }
 
+/* A snapshot of ours is new: whoever asks us for it gets it, and its head goes into the DHT. */
+static void spread_snapshot(mvpn_engine *e, mvpn_time now)
+{
+    const mvpn_snapshot_head *head = mvpn_survey_head(e->survey, 0);
+    mvpn_bytes record = mvpn_bytes_of(head->encoded, head->encoded_len);
+    uint64_t unix_now = (uint64_t)(((int64_t)now + e->unix_offset_us) / (int64_t)MVPN_US_PER_S);
+    /* After a restart the view may have it already. */
+    MVPN_IGNORE(
+        mvpn_view_put(e->view, MVPN_RECORD_SNAPSHOT_HEAD, record, MVPN_VIEW_LOCAL, unix_now));
+    MVPN_IGNORE(mvpn_view_put_snapshot(e->view, mvpn_survey_snapshot(e->survey, 0), unix_now));
+    if (e->finder != NULL) {
+        MVPN_IGNORE(mvpn_finder_publish(e->finder, MVPN_RECORD_SNAPSHOT_HEAD, record, now));
+    }
+}
+
 /* What has to be known before circuits can be built; and of whom, links have to be closed. */
 static void find_turn(mvpn_engine *e, mvpn_time now)
 {
@@ -473,6 +534,9 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
         if (e->learner != NULL) {
             mvpn_learner_link_closed(e->learner, event.link, now);
         }
+        if (e->survey != NULL) {
+            mvpn_survey_link_closed(e->survey, event.link, now);
+        }
         if (e->relay != NULL) {
             mvpn_relay_link_closed(e->relay, event.link, now);
         } else if (e->client != NULL) {
@@ -491,6 +555,12 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
     if (e->relay != NULL) {
         mvpn_relay_tick(e->relay, now);
         mvpn_relay_flush(e->relay, now);
+    }
+    if (e->survey != NULL) {
+        mvpn_survey_tick(e->survey, now);
+        if (mvpn_survey_take_new(e->survey)) {
+            spread_snapshot(e, now);
+        }
     }
     if (e->client != NULL) {
         mvpn_client_tick(e->client, now);
@@ -514,6 +584,9 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     }
     if (e->finder != NULL) {
         t = mvpn_time_min(t, mvpn_finder_deadline(e->finder));
+    }
+    if (e->survey != NULL) {
+        t = mvpn_time_min(t, mvpn_survey_deadline(e->survey));
     }
     if (e->learner != NULL) {
         t = mvpn_time_min(t, mvpn_learner_deadline(e->learner));
@@ -604,6 +677,11 @@ mvpn_finder *mvpn_engine_finder(mvpn_engine *e)
     return e->finder;
 }
 
+mvpn_survey *mvpn_engine_survey(mvpn_engine *e)
+{
+    return e->survey;
+}
+
 mvpn_learner *mvpn_engine_learner(mvpn_engine *e)
 {
     return e->learner;
@@ -612,6 +690,11 @@ mvpn_learner *mvpn_engine_learner(mvpn_engine *e)
 const mvpn_trust *mvpn_engine_trust(const mvpn_engine *e)
 {
     return &e->trust;
+}
+
+uint64_t mvpn_engine_unix(const mvpn_engine *e, mvpn_time now)
+{
+    return (uint64_t)(((int64_t)now + e->corrected_us) / (int64_t)MVPN_US_PER_S);
 }
 
 void mvpn_engine_clock(const mvpn_engine *e, mvpn_clock_reading *ret)

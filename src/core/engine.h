@@ -14,6 +14,7 @@
 #include "core/finder.h"
 #include "core/learner.h"
 #include "core/relay.h"
+#include "core/survey.h"
 #include "core/view.h"
 #include "exit/exit.h"
 #include "network/p2p/link.h"
@@ -29,6 +30,8 @@ typedef struct mvpn_engine_config {
     enum mvpn_aead_backend backend;
     size_t packet_count; /* 0 = MVPN_ENGINE_PACKETS */
     int64_t unix_offset_us;
+    int64_t clock_guess_s;  /* how far that clock was off at the last run */
+    uint8_t sample_key[16]; /* of the view; zeros: drawn */
 
     /* The network. */
     mvpn_ed25519_pub network_pub;
@@ -64,6 +67,8 @@ typedef struct mvpn_engine_config {
     const mvpn_descriptor *publish; /* template of the descriptor; NULL: none is published */
     mvpn_ed25519_secret identity_secret; /* with `publish` */
     const mvpn_exit_config *exit; /* an exit's settings (packets and rng are filled in), or NULL */
+    /* A discovery node's (env, identity and membership are filled in), or NULL; needs `finds`. */
+    const mvpn_survey_config *survey;
 
     /* Client role: its settings (the pointers in env and the realm are filled in), or NULL. */
     const mvpn_client_config *client;
@@ -87,8 +92,8 @@ void mvpn_engine_free(mvpn_engine *engine);
 bool mvpn_engine_withdraw(mvpn_engine *engine, mvpn_time now);
 
 /** A relay's onion keys changed (the current one first): they count at once, and are published. */
-void mvpn_engine_set_onion_keys(mvpn_engine *engine, const mvpn_relay_onion_key *keys,
-                                size_t count, mvpn_time now);
+void mvpn_engine_set_onion_keys(mvpn_engine *engine, const mvpn_relay_onion_key *keys, size_t count,
+                                mvpn_time now);
 
 /** The relays known; add to it before the first turn, and whenever some become known. */
 mvpn_view *mvpn_engine_view(mvpn_engine *engine);
@@ -130,8 +135,11 @@ const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
 mvpn_finder *mvpn_engine_finder(mvpn_engine *engine);   /* NULL: a client, or finds nobody */
+mvpn_survey *mvpn_engine_survey(mvpn_engine *engine);   /* NULL: no discovery node */
 mvpn_learner *mvpn_engine_learner(mvpn_engine *engine); /* NULL: a relay, or learns nothing */
 const mvpn_trust *mvpn_engine_trust(const mvpn_engine *engine);
+/** Unix seconds, corrected. */
+uint64_t mvpn_engine_unix(const mvpn_engine *engine, mvpn_time now);
 /** How far the host's clock is off, by what peers say; inside, that is corrected already. */
 void mvpn_engine_clock(const mvpn_engine *engine, mvpn_clock_reading *ret);
 /** The host's clock was set: Unix time = now + this offset. */

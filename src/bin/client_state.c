@@ -1,0 +1,163 @@
+#include "bin/client_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "core/guard.h"
+#include "io/clock.h"
+#include "io/file.h"
+
+/* The view changes with every relay that renews its descriptor: no need to write each. */
+#define VIEW_SAVE_S 60
+/* An offset that differs less from the one on disk is not worth writing. */
+#define CLOCK_STEP_S 10
+
+static void tell(const client_state *s, const char *what, const mvpn_fault *fault)
+{
+    mvpn_logf(s->log, MVPN_LOG_WARN, "%s: %s", what, fault->text);
+}
+
+void client_state_load(client_state *s, const char *dir, const mvpn_log *log,
+                       mvpn_engine_config *engine, mvpn_client_config *client)
+{
+    mvpn_fault fault = {.text = ""};
+    mvpn_state_clock clock;
+    bool is_whole;
+    *s = (client_state){.dir = dir, .log = log};
+    s->is_there = mvpn_statefile_prepare(dir, &fault) == 0;
+    if (!s->is_there) {
+        tell(s, "nothing is remembered for the next start", &fault);
+        return;
+    }
+    if (mvpn_statefile_load(dir, MVPN_STATE_GUARDS, &s->guards, &s->guards_size, &is_whole,
+                            &fault) == 0) {
+        client->guards = mvpn_bytes_of(s->guards, s->guards_size);
+    } else {
+        s->guards = NULL;
+    }
+    if (mvpn_state_sample_key(dir, engine->sample_key, &fault) != 0) {
+        memset(engine->sample_key, 0, sizeof(engine->sample_key)); /* the engine draws one */
+    }
+    mvpn_state_entries_load(dir, &s->entries);
+    if (mvpn_state_clock_load(dir, &clock)) {
+        engine->clock_guess_s = clock.offset_s;
+        s->clock_saved_s = clock.offset_s;
+    }
+}
+
+void client_state_fill(client_state *s, mvpn_engine *engine)
+{
+    mvpn_fault fault = {.text = ""};
+    mvpn_learner *learner = mvpn_engine_learner(engine);
+    uint8_t *saved;
+    size_t size, lost = 0;
+    bool is_whole;
+    if (!s->is_there) {
+        return;
+    }
+    for (size_t i = 0; learner != NULL && i < s->entries.count; i++) {
+        mvpn_learner_add_entry(learner, &s->entries.at[i].contact, mvpn_clock_now());
+    }
+    int r = mvpn_statefile_load(s->dir, MVPN_STATE_VIEW, &saved, &size, &is_whole, &fault);
+    if (r == MVPN_E_UNKNOWN) {
+        return; /* the first start */
+    }
+    if (r != 0) {
+        tell(s, "the relays of the last run are not known any more", &fault);
+        return;
+    }
+    size_t taken = mvpn_view_load(mvpn_engine_view(engine), mvpn_bytes_of(saved, size),
+                                  mvpn_engine_unix(engine, mvpn_clock_now()), &lost);
+    mvpn_logf(s->log, MVPN_LOG_INFO, "%zu records of the last run are known%s", taken,
+              is_whole ? "" : " (the file was damaged)");
+    mvpn_file_free(saved, size);
+    if (learner != NULL && mvpn_view_count(mvpn_engine_view(engine)) > 0) {
+        mvpn_learner_set_ready(learner);
+    }
+}
+
+void client_state_learned(client_state *s, const mvpn_learner_event *event)
+{
+    if (event->type == MVPN_LEARNER_ENTRY_WORKED) {
+        mvpn_state_entries_put(&s->entries, &event->contact, mvpn_clock_unix());
+        s->entries_changed = true;
+    }
+    s->view_changed |= event->type == MVPN_LEARNER_SWEPT;
+}
+
+static void save_view(client_state *s, const mvpn_engine *engine)
+{
+    mvpn_fault fault = {.text = ""};
+    const mvpn_view *view = mvpn_engine_view((mvpn_engine *)engine);
+    size_t size = mvpn_view_save_size(view);
+    uint8_t *bytes = malloc(size);
+    if (bytes == NULL) {
+        return;
+    }
+    size_t n = mvpn_view_save(view, bytes, size);
+    if (mvpn_statefile_save(s->dir, MVPN_STATE_VIEW, mvpn_bytes_of(bytes, n), &fault) != 0) {
+        tell(s, "the relays known cannot be saved", &fault);
+    }
+    s->view_changed = false;
+    s->view_saved = mvpn_clock_unix();
+    free(bytes);
+}
+
+static void save_guards(client_state *s, const mvpn_client *client)
+{
+    mvpn_fault fault = {.text = ""};
+    uint8_t bytes[MVPN_GUARDS_SAVED_MAX];
+    const mvpn_guards *guards = mvpn_client_guards(client);
+    if (guards == NULL || guards->generation == s->guards_saved) {
+        return;
+    }
+    size_t n = mvpn_client_guards_save(client, bytes, sizeof(bytes));
+    if (n > 0 &&
+        mvpn_statefile_save(s->dir, MVPN_STATE_GUARDS, mvpn_bytes_of(bytes, n), &fault) != 0) {
+        tell(s, "the guards cannot be saved: the next start chooses others", &fault);
+    }
+    s->guards_saved = guards->generation;
+}
+
+static void save_clock(client_state *s, const mvpn_engine *engine)
+{
+    mvpn_fault fault = {.text = ""};
+    mvpn_clock_reading reading;
+    mvpn_engine_clock(engine, &reading);
+    int64_t step = reading.offset_s - s->clock_saved_s;
+    if (reading.trust == MVPN_CLOCK_ALONE || (step < CLOCK_STEP_S && step > -CLOCK_STEP_S)) {
+        return;
+    }
+    mvpn_state_clock clock = {reading.offset_s, mvpn_clock_unix()};
+    if (mvpn_state_clock_save(s->dir, &clock, &fault) != 0) {
+        tell(s, "the clock's offset cannot be saved", &fault);
+    }
+    s->clock_saved_s = reading.offset_s;
+}
+
+void client_state_save(client_state *s, mvpn_engine *engine, bool is_end)
+{
+    mvpn_fault fault = {.text = ""};
+    uint64_t now = mvpn_clock_unix();
+    if (!s->is_there || engine == NULL) {
+        return;
+    }
+    if (s->view_changed && (is_end || now - s->view_saved >= VIEW_SAVE_S)) {
+        save_view(s, engine);
+    }
+    save_guards(s, mvpn_engine_client(engine));
+    save_clock(s, engine);
+    if (s->entries_changed) {
+        if (mvpn_state_entries_save(s->dir, &s->entries, &fault) != 0) {
+            tell(s, "entries cannot be saved", &fault);
+        }
+        s->entries_changed = false;
+    }
+}
+
+void client_state_done(client_state *s)
+{
+    mvpn_file_free(s->guards, s->guards_size);
+    s->guards = NULL;
+}
