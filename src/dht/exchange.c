@@ -50,6 +50,7 @@ struct ask {
     struct pending pending;
     unsigned resends;
     int error;
+    bool is_unsure, is_by_its_clock;
     mvpn_ed25519_pub identity;
     uint16_t reply_command;
     size_t len;
@@ -131,6 +132,11 @@ void mvpn_dht_exchange_free(mvpn_dht_exchange *x)
 void mvpn_dht_exchange_set_unix_offset(mvpn_dht_exchange *x, int64_t unix_offset_us)
 {
     x->config.unix_offset_us = unix_offset_us;
+}
+
+void mvpn_dht_exchange_set_clock_unsure(mvpn_dht_exchange *x, bool is_unsure)
+{
+    x->config.clock_is_unsure = is_unsure;
 }
 
 void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self, mvpn_time now)
@@ -354,11 +360,10 @@ static bool is_answer_to(unsigned request, unsigned reply)
  * vouches for the identity. (§11.2)
  */
 static int check_certificate(const mvpn_dht_exchange *x, const struct pending *p,
-                             const mvpn_dht_answer *answer, mvpn_time now,
+                             const mvpn_dht_answer *answer, uint64_t unix_now,
                              mvpn_ed25519_pub *ret_identity)
 {
     const mvpn_trust *trust = x->config.trust;
-    uint64_t unix_now = mvpn_dht_unix_now(now, x->config.unix_offset_us);
     mvpn_link_certificate c;
     if (!answer->has_certificate) {
         return MVPN_E_AUTH;
@@ -389,12 +394,26 @@ static void finish_ask(mvpn_dht_exchange *x, struct ask *ask, int error)
     ask->state = ASK_DONE;
 }
 
+/* By our clock; or, if that says it is too late or too early and we do not trust it, by the clock
+ * of the one that holds the key we asked for. (§11.2) */
+static int check_ask(const mvpn_dht_exchange *x, struct ask *ask, const mvpn_dht_answer *answer,
+                     const mvpn_dht_reply *reply, mvpn_time now)
+{
+    uint64_t unix_now = mvpn_dht_unix_now(now, x->config.unix_offset_us);
+    int rc = check_certificate(x, &ask->pending, answer, unix_now, &ask->identity);
+    if (rc == MVPN_E_EXPIRED && ask->is_unsure && reply->command == MVPN_CMD_DHT_PONG) {
+        rc = check_certificate(x, &ask->pending, answer, MVPN_MAX(reply->time, 1u), &ask->identity);
+        ask->is_by_its_clock = rc == 0;
+    }
+    return rc;
+}
+
 /* The reply of an ask: kept until it is pulled. */
-static void answer_ask(mvpn_dht_exchange *x, struct ask *ask, const mvpn_dht_answer *answer, int rc,
-                       mvpn_time now)
+static void answer_ask(mvpn_dht_exchange *x, struct ask *ask, const mvpn_dht_answer *answer,
+                       const mvpn_dht_reply *reply, int rc, mvpn_time now)
 {
     if (rc == 0) {
-        rc = check_certificate(x, &ask->pending, answer, now, &ask->identity);
+        rc = check_ask(x, ask, answer, reply, now);
         x->counters.uncertified += rc != 0;
     }
     if (rc == 0) {
@@ -412,7 +431,8 @@ static void answer_core(mvpn_dht_exchange *x, struct pending *p, const mvpn_dht_
     uint64_t transaction = p->transaction;
     bool is_certified = false;
     if (rc == 0 && p->wants_certificate && answer->has_certificate) {
-        rc = check_certificate(x, p, answer, now, &identity);
+        rc = check_certificate(x, p, answer, mvpn_dht_unix_now(now, x->config.unix_offset_us),
+                               &identity);
         x->counters.uncertified += rc != 0;
         is_certified = rc == 0;
     }
@@ -443,7 +463,7 @@ static int handle_reply(mvpn_dht_exchange *x, struct pending *p, mvpn_bytes plai
         rc = MVPN_E_FORMAT;
     }
     if (p->ask != NULL) {
-        answer_ask(x, p->ask, &answer, rc, now);
+        answer_ask(x, p->ask, &answer, &reply, rc, now);
     } else {
         answer_core(x, p, &answer, &reply, rc, now);
     }
@@ -525,6 +545,7 @@ int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
     }
     ask->state = ASK_WAITING;
     ask->resends = 0;
+    ask->is_unsure = ask->is_by_its_clock = false;
     pending_start(x, p, now);
     (void)send_bytes(x, &contact->addr, ask->bytes, ask->len); /* else the resends are left */
     *ret_transaction = p->transaction;
@@ -540,6 +561,21 @@ static mvpn_time ask_deadline(const struct ask *ask)
            (ask->resends < MVPN_ARRAY_LEN(ask_resend_at) ? ask_resend_at[ask->resends] : ASK_LIFE);
 }
 
+/* Nobody answered: perhaps because our hour is not theirs. mac1 is not part of the handshake, so
+ * that the answer to either sending is welcome. */
+static void make_unsure(mvpn_dht_exchange *x, struct ask *ask)
+{
+    mvpn_dht_request_packet p;
+    mvpn_key key;
+    int rc = mvpn_dht_request_packet_decode(&p, mvpn_bytes_of(ask->bytes, ask->len));
+    MVPN_ASSERT(rc == 0); /* our own */
+    mvpn_mac1_key(&key, &ask->pending.to.link_key, &x->keys.token, MVPN_PATTERN_DHT,
+                  MVPN_HOUR_UNSURE);
+    mvpn_mac1_make(ask->bytes + p.before.n, &key, p.before);
+    mvpn_wipe(&key, sizeof(key));
+    ask->is_unsure = true;
+}
+
 static void ask_tick(mvpn_dht_exchange *x, struct ask *ask, mvpn_time now)
 {
     if (ask->state != ASK_WAITING) {
@@ -549,6 +585,10 @@ static void ask_tick(mvpn_dht_exchange *x, struct ask *ask, mvpn_time now)
         finish_ask(x, ask, MVPN_E_TIMEOUT);
     } else if (ask_deadline(ask) <= now) {
         ask->resends++;
+        if (x->config.clock_is_unsure && ask->resends == MVPN_ARRAY_LEN(ask_resend_at) &&
+            ask->pending.command == MVPN_CMD_DHT_PING) {
+            make_unsure(x, ask);
+        }
         (void)send_bytes(x, &ask->pending.to.addr, ask->bytes, ask->len);
     }
 }
@@ -565,6 +605,7 @@ bool mvpn_dht_exchange_pull_answer(mvpn_dht_exchange *x, mvpn_dht_exchange_answe
                                           .contact = ask->pending.to};
         if (ask->error == 0) {
             ret->identity = ask->identity;
+            ret->is_by_its_clock = ask->is_by_its_clock;
             int rc = mvpn_dht_reply_decode(&ret->reply, ask->reply_command,
                                            mvpn_bytes_of(ask->bytes, ask->len));
             MVPN_ASSERT(rc == 0); /* it was decoded when it came */

@@ -26,6 +26,9 @@ typedef struct mvpn_dht_exchange_config {
     const mvpn_trust *trust; /* network id, keys, anchors, revocations */
     mvpn_key network_secret; /* closed networks */
     int64_t unix_offset_us;
+    /* The clock may be wrong: the last sending of a Ping that is asked says so (§11.2), and its
+     * answer is judged by the time in it. */
+    bool clock_is_unsure;
     /* A server's own. */
     bool is_server;
     mvpn_dht_contact self;
@@ -39,6 +42,7 @@ typedef struct mvpn_dht_exchange_config {
 MVPN_WUR int mvpn_dht_exchange_new(const mvpn_dht_exchange_config *config, mvpn_time now,
                                    mvpn_dht_exchange **ret);
 void mvpn_dht_exchange_free(mvpn_dht_exchange *x);
+void mvpn_dht_exchange_set_clock_unsure(mvpn_dht_exchange *x, bool is_unsure);
 void mvpn_dht_exchange_set_unix_offset(mvpn_dht_exchange *x, int64_t unix_offset_us);
 /** Our address changed (and with it the node id that others ask us by; the old one is still
  * answered for 10 min). */
@@ -73,7 +77,9 @@ typedef struct mvpn_dht_exchange_answer {
     int error;
     mvpn_dht_contact contact;
     mvpn_ed25519_pub identity; /* proven, and vouched for as a DHT server (an anchor, if open) */
-    mvpn_dht_reply reply;      /* what it borrows lives until the next call */
+    /* It holds only by the time in the Pong: our clock is wrong, or an old key was used. */
+    bool is_by_its_clock;
+    mvpn_dht_reply reply; /* what it borrows lives until the next call */
 } mvpn_dht_exchange_answer;
 bool mvpn_dht_exchange_pull_answer(mvpn_dht_exchange *x, mvpn_dht_exchange_answer *ret);
 

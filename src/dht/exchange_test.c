@@ -999,6 +999,98 @@ static void test_ask_resends(void **state)
     net_free(net);
 }
 
+/* A clock that is wrong by days: the last sending says so, and the Pong tells the time. */
+static void test_unsure_clock(void **state)
+{
+    (void)state;
+    static const struct {
+        bool is_unsure;
+        int64_t off_s; /* A's clock */
+        int error;
+        bool by_its_clock;
+    } rows[] = {
+        {true, 7200, 0, false}, /* certificates hold by both clocks */
+        {true, -365 * 86400, 0, true},
+        {true, 365 * 86400, 0, true},
+        {false, 365 * 86400, MVPN_E_TIMEOUT, false},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        struct net *net = net_new((struct shape){.closed = true, .client = true});
+        mvpn_time start = net->now;
+        struct datagram d, reply;
+        uint64_t transaction;
+        mvpn_dht_exchange_answer answer;
+        net->b.core.reply.time = UNIX_START;
+        mvpn_dht_exchange_set_clock_unsure(net->a.x, rows[i].is_unsure);
+        mvpn_dht_exchange_set_unix_offset(net->a.x,
+                                          OFFSET + rows[i].off_s * (int64_t)MVPN_US_PER_S);
+        assert_int_equal(
+            mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction), 0);
+        assert_true(take(net, &net->a, &d));
+        assert_int_equal(give(net, &net->b, &net->a, &d), MVPN_E_AUTH);
+        net->now = start + MVPN_MS(500);
+        mvpn_dht_exchange_tick(net->a.x, net->now);
+        assert_true(take(net, &net->a, &d));
+        assert_int_equal(give(net, &net->b, &net->a, &d), MVPN_E_AUTH);
+        net->now = start + MVPN_MS(1500);
+        mvpn_dht_exchange_tick(net->a.x, net->now);
+        assert_true(take(net, &net->a, &d));
+        assert_int_equal(give(net, &net->b, &net->a, &d), rows[i].is_unsure ? 0 : MVPN_E_AUTH);
+        if (take(net, &net->b, &reply)) {
+            assert_int_equal(give(net, &net->b, &net->a, &d), MVPN_E_LIMIT); /* not twice */
+            assert_int_equal(give(net, &net->a, &net->b, &reply), 0);
+        }
+        mvpn_dht_exchange_tick(net->a.x, start + MVPN_S(3));
+        assert_true(mvpn_dht_exchange_pull_answer(net->a.x, &answer));
+        assert_int_equal(answer.error, rows[i].error);
+        assert_int_equal(answer.is_by_its_clock, rows[i].by_its_clock);
+        if (answer.error == 0) {
+            assert_int_equal(answer.reply.time, UNIX_START);
+        }
+        net_free(net);
+    }
+    /* Who has an old key cannot show it to a client that trusts its clock. */
+    struct net *net = net_with(LINK_EXPIRED, true);
+    struct datagram d;
+    uint64_t transaction;
+    mvpn_dht_exchange_answer answer;
+    net->b.core.reply.time = UNIX_START - 86400;
+    assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction),
+                     0);
+    assert_true(take(net, &net->a, &d));
+    assert_int_equal(give(net, &net->b, &net->a, &d), 0);
+    assert_true(take(net, &net->b, &d));
+    assert_int_equal(give(net, &net->a, &net->b, &d), 0);
+    assert_true(mvpn_dht_exchange_pull_answer(net->a.x, &answer));
+    assert_int_equal(answer.error, MVPN_E_EXPIRED);
+    net_free(net);
+}
+
+/* One a second of unsure clocks, and Pings alone. */
+static void test_unsure_limits(void **state)
+{
+    (void)state;
+    struct net *net = net_new(closed_v4);
+    unsigned answered = 0;
+    static const uint8_t a_ping[] = {0, MVPN_CMD_DHT_PING, 0}, blob[39] = {0, MVPN_CMD_DHT_BLOB};
+    for (unsigned i = 0; i < 40; i++) {
+        struct datagram d;
+        mvpn_noise hs;
+        mvpn_key key;
+        forge(net, i == 0 ? MVPN_BYTES_ARRAY(blob) : MVPN_BYTES_ARRAY(a_ping), &hs, &d);
+        mvpn_noise_done(&hs);
+        mvpn_mac1_key(&key, &net->b.self.link_key, &net->secret, MVPN_PATTERN_DHT,
+                      MVPN_HOUR_UNSURE);
+        mvpn_mac1_make(d.bytes + d.n - 16, &key, mvpn_bytes_of(d.bytes, d.n - 16));
+        int rc = give(net, &net->b, &net->a, &d);
+        assert_true(rc == (i == 0 ? MVPN_E_FORMAT : answered < 15 ? 0 : MVPN_E_LIMIT));
+        answered += rc == 0;
+        (void)take(net, &net->b, &d);
+    }
+    assert_int_equal(answered, 15);
+    net_free(net);
+}
+
 static void test_ask_limit(void **state)
 {
     (void)state;
@@ -1101,6 +1193,8 @@ int main(void)
         cmocka_unit_test(test_pending_ends),
         cmocka_unit_test(test_pending_full),
         cmocka_unit_test(test_ask_resends),
+        cmocka_unit_test(test_unsure_clock),
+        cmocka_unit_test(test_unsure_limits),
         cmocka_unit_test(test_ask_limit),
         cmocka_unit_test(test_client_is_silent),
         cmocka_unit_test(test_cannot_send),

@@ -5,12 +5,18 @@
 #include "base/assert.h"
 #include "base/bucket.h"
 #include "base/cursor.h"
+#include "crypto/hash.h"
 #include "dht/token.h"
 #include "wire/handshake.h"
 #include "wire/message.h"
 
 #define HOURS 3 /* before, this, next */
 #define S_PER_HOUR 3600
+/* Requests of unsure clocks could be repeated for ever: few a second, and none twice while we
+ * remember it. (§4.2) */
+#define UNSURE_PER_S 1
+#define UNSURE_BURST 16
+#define UNSURE_REMEMBERED 4096
 #define KEY_LEN 32
 /* What Noise adds to either message: an ephemeral key and a tag. */
 #define NOISE_LEN (KEY_LEN + MVPN_AEAD_TAG)
@@ -27,6 +33,11 @@ struct mvpn_dht_responder {
     mvpn_key secret; /* of the address tokens; lives as long as we do */
     mvpn_bucket proven, unproven;
     struct mac_key mac_keys[HOURS]; /* by hour mod 3 */
+    mvpn_key unsure_key;
+    mvpn_bucket unsure;
+    mvpn_siphash_key sip;
+    uint64_t unsure_seen[UNSURE_REMEMBERED]; /* hashes of ephemeral keys, a ring; 0 = empty */
+    size_t unsure_next;
     mvpn_dht_contact self, old_self;
     mvpn_time old_until;
 };
@@ -83,6 +94,10 @@ int mvpn_dht_responder_new(const mvpn_dht_exchange_config *config, const mvpn_dh
     r->keys = *keys;
     r->self = config->self;
     mvpn_rng_bytes(config->rng, r->secret.b, sizeof(r->secret.b));
+    mvpn_rng_bytes(config->rng, r->sip.b, sizeof(r->sip.b));
+    mvpn_mac1_key(&r->unsure_key, &config->link_key.pub, &keys->token, MVPN_PATTERN_DHT,
+                  MVPN_HOUR_UNSURE);
+    mvpn_bucket_init(&r->unsure, UNSURE_PER_S, UNSURE_BURST, now);
     mvpn_bucket_init(&r->proven, MVPN_DHT_PROVEN_PER_S, MVPN_DHT_PROVEN_PER_S, now);
     mvpn_bucket_init(&r->unproven, MVPN_DHT_UNPROVEN_PER_S, MVPN_DHT_UNPROVEN_PER_S, now);
     *ret = r;
@@ -117,19 +132,47 @@ static const mvpn_key *mac_key_of(mvpn_dht_responder *r, uint64_t hour)
     return &k->key;
 }
 
+static bool mac_is_of(const mvpn_dht_request_packet *p, const mvpn_key *key)
+{
+    uint8_t mac[MVPN_DHT_MAC_LEN];
+    mvpn_mac1_make(mac, key, p->before);
+    return mvpn_ct_equal(mac, p->mac1.p, sizeof(mac));
+}
+
 static bool has_right_mac(mvpn_dht_responder *r, const mvpn_dht_request_packet *p,
-                          uint64_t unix_now)
+                          uint64_t unix_now, bool *ret_is_unsure)
 {
     const uint64_t hour = unix_now / S_PER_HOUR;
     const uint64_t hours[HOURS] = {hour, hour - 1, hour + 1};
+    *ret_is_unsure = false;
     for (size_t i = 0; i < HOURS; i++) {
-        uint8_t mac[MVPN_DHT_MAC_LEN];
-        mvpn_mac1_make(mac, mac_key_of(r, hours[i]), p->before);
-        if (mvpn_ct_equal(mac, p->mac1.p, sizeof(mac))) {
+        if (mac_is_of(p, mac_key_of(r, hours[i]))) {
             return true;
         }
     }
-    return false;
+    *ret_is_unsure = mac_is_of(p, &r->unsure_key);
+    return *ret_is_unsure;
+}
+
+/* Take a request of an unsure clock, once. The first bytes of its Noise message are a key that no
+ * honest initiator uses twice. */
+static bool take_unsure(mvpn_dht_responder *r, const mvpn_dht_request_packet *p, mvpn_time now)
+{
+    if (p->noise.n < NOISE_LEN) {
+        return false;
+    }
+    uint64_t hash = mvpn_siphash(&r->sip, p->noise.p, KEY_LEN);
+    for (size_t i = 0; i < UNSURE_REMEMBERED; i++) {
+        if (r->unsure_seen[i] == hash) {
+            return false;
+        }
+    }
+    if (!mvpn_bucket_take(&r->unsure, 1, now)) {
+        return false;
+    }
+    r->unsure_seen[r->unsure_next] = hash != 0 ? hash : 1;
+    r->unsure_next = (r->unsure_next + 1) % UNSURE_REMEMBERED;
+    return true;
 }
 
 /* Open message 1, for the id that we have or the one that we had a moment ago. */
@@ -256,6 +299,7 @@ int mvpn_dht_responder_answer(mvpn_dht_responder *r, mvpn_packet *packet, int64_
     mvpn_dht_ask ask;
     mvpn_dht_reply reply;
     mvpn_noise hs;
+    bool is_unsure;
     uint8_t plain[MVPN_DHT_DATAGRAM4_MAX];
     size_t len, max = mvpn_dht_datagram_max(&packet->remote);
     int rc = mvpn_dht_request_packet_decode(&p, mvpn_bytes_of(packet->data, packet->len));
@@ -263,12 +307,13 @@ int mvpn_dht_responder_answer(mvpn_dht_responder *r, mvpn_packet *packet, int64_
         counters->dropped_format++;
         return rc;
     }
-    if (!has_right_mac(r, &p, mvpn_dht_unix_now(now, unix_offset_us))) {
+    if (!has_right_mac(r, &p, mvpn_dht_unix_now(now, unix_offset_us), &is_unsure)) {
         counters->dropped_mac++;
         return MVPN_E_AUTH;
     }
     bool is_proven = mvpn_dht_token_is_valid(p.token, &r->secret, &packet->remote, now);
-    if (!mvpn_bucket_take(is_proven ? &r->proven : &r->unproven, 1, now)) {
+    if (!mvpn_bucket_take(is_proven ? &r->proven : &r->unproven, 1, now) ||
+        (is_unsure && !take_unsure(r, &p, now))) {
         counters->dropped_limit++;
         return MVPN_E_LIMIT;
     }
@@ -278,6 +323,9 @@ int mvpn_dht_responder_answer(mvpn_dht_responder *r, mvpn_packet *packet, int64_
         goto out;
     }
     rc = mvpn_dht_ask_decode(&ask, mvpn_bytes_of(plain, len));
+    if (rc == 0 && is_unsure && ask.command != MVPN_CMD_DHT_PING) {
+        rc = MVPN_E_FORMAT; /* who has learned the time asks by it */
+    }
     if (rc != 0) {
         counters->dropped_format++;
         goto out;

@@ -40,6 +40,8 @@ enum mvpn_handshake_pattern {
     MVPN_PATTERN_DHT = 3,
 };
 #define MVPN_HANDSHAKE_MAC_LEN 16
+/* Stands for the hour in mac1 of an initiator that cannot trust its clock. (§4.2) */
+#define MVPN_HOUR_UNSURE UINT64_MAX
 
 /** Key of mac1 for one pattern and hour. (§3.3) */
 void mvpn_mac1_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token,

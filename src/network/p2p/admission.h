@@ -20,9 +20,6 @@ typedef struct mvpn_admission mvpn_admission;
 /* What one first packet, sent again and again by whomever, is answered with at most. */
 #define MVPN_REPLIES_MAX 3
 
-/* Stands for the hour in mac1 of an initiator that cannot trust its clock. (§4.2) */
-#define MVPN_HOUR_UNSURE UINT64_MAX
-
 /** Key of cookie replies. */
 void mvpn_cookie_key(mvpn_key *ret, const mvpn_key *link_key, const mvpn_key *token);
 /** mac1 of a first packet; mac2 if `cookie` is not NULL. */
