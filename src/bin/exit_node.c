@@ -2,5 +2,5 @@
 
 int main(int argc, char **argv)
 {
-    return relay_main(argc, argv, MVPN_CONFIG_EXIT, "an exit relay of a MeshVPN network");
+    return relay_main(argc, argv, MVPN_CONFIG_EXIT, "an exit relay of a MeshVPN network", NULL);
 }

@@ -3,5 +3,5 @@
 int main(int argc, char **argv)
 {
     return relay_main(argc, argv, MVPN_CONFIG_RELAY,
-                      "a guard and middle relay of a MeshVPN network");
+                      "a guard and middle relay of a MeshVPN network", NULL);
 }

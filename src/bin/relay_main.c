@@ -30,6 +30,7 @@ typedef struct relay_program {
     mvpn_exit_config exit;
     mvpn_descriptor descriptor; /* template of what is published */
     mvpn_time started;
+    const relay_extra *extra; /* NULL: none */
 } relay_program;
 
 /* Once a week; the previous key is kept for another week. (docs/protocol.md §1) */
@@ -78,6 +79,9 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
         return MVPN_E_UNKNOWN;
     }
     mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
+    if (p->extra != NULL) {
+        p->extra->status(p->extra->ctx, reply);
+    }
     return 0;
 }
 
@@ -122,7 +126,8 @@ static void fill_engine(relay_program *p)
     mvpn_engine_config *e = &p->engine;
     cli_fill_network(&p->cli, e);
     e->is_relay = true;
-    e->no_circuits = p->cli.config.kind == MVPN_CONFIG_BOOTSTRAP;
+    e->no_circuits =
+        p->cli.config.kind == MVPN_CONFIG_BOOTSTRAP || p->cli.config.kind == MVPN_CONFIG_DISCOVERY;
     e->identity = p->keys.identity;
     e->link_key = p->keys.link;
     memcpy(e->link_certificate, p->keys.link_certificate, sizeof(e->link_certificate));
@@ -208,9 +213,13 @@ static int fill_descriptor(relay_program *p, mvpn_fault *fault)
 static int relay_start(relay_program *p, mvpn_fault *fault)
 {
     bool is_exit = p->cli.config.kind == MVPN_CONFIG_EXIT;
+    mvpn_engine_config *e = &p->engine;
     fill_engine(p);
     int r = is_exit ? fill_exit(p, fault) : 0;
     r = r != 0 ? r : fill_descriptor(p, fault);
+    if (r == 0 && p->extra != NULL) {
+        r = p->extra->prepare(p->extra->ctx, &p->cli, e, fault);
+    }
     if (r != 0 || p->cli.check) {
         return r;
     }
@@ -223,7 +232,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
     }
     mvpn_node_options options = {
         .loop = p->loop,
-        .engine = &p->engine,
+        .engine = e,
         .network = &p->cli.network,
         .listen = p->cli.config.listen,
         .listen_count = p->cli.config.listen_count,
@@ -237,11 +246,17 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         rotate_onion_key(p);
         r = mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
     }
+    if (r == 0 && p->extra != NULL) {
+        r = p->extra->start(p->extra->ctx, p->loop, p->node, fault);
+    }
     return r;
 }
 
 static void relay_stop(relay_program *p)
 {
+    if (p->extra != NULL) {
+        p->extra->stop(p->extra->ctx, p->node);
+    }
     mvpn_node_free(p->node);
     mvpn_host_exit_remove(&p->host);
     mvpn_loop_free(p->loop);
@@ -250,13 +265,15 @@ static void relay_stop(relay_program *p)
     mvpn_wipe(&p->engine, sizeof(p->engine));
 }
 
-int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary)
+int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary,
+               const relay_extra *extra)
 {
     mvpn_fault fault = {.text = ""};
     relay_program *p = calloc(1, sizeof(*p));
     if (p == NULL) {
         return CLI_FAILED;
     }
+    p->extra = extra;
     int code = cli_start(&p->cli, argc, argv, kind, summary);
     if (code == -1 && p->cli.cleanup) {
         const mvpn_config *c = &p->cli.config;

@@ -1,11 +1,27 @@
 /*
- * The body of meshvpn-relay and meshvpn-exit-node: an exit is a relay with a door.
+ * The body of the programs that are nodes of the network: an exit is a relay with a door, an entry
+ * node one without traffic, and a discovery node one that looks around.
  */
 #ifndef MVPN_BIN_RELAY_MAIN_H
 #define MVPN_BIN_RELAY_MAIN_H
 
-#include "io/config.h"
+#include "bin/cli.h"
 
-int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary);
+/** What a program adds to the node. Functions return 0, or a code with `fault`. */
+typedef struct relay_extra {
+    void *ctx;
+    /** Before the node is made: alter its configuration (also with --check). */
+    int (*prepare)(void *ctx, cli *cli, mvpn_engine_config *engine, mvpn_fault *fault);
+    /** The node is there, the loop does not run yet. */
+    int (*start)(void *ctx, mvpn_loop *loop, mvpn_node *node, mvpn_fault *fault);
+    /** The loop has ended; the node (NULL: it was not made) is still there. Always called. */
+    void (*stop)(void *ctx, mvpn_node *node);
+    /** Add to `meshvpn status`. */
+    void (*status)(void *ctx, json_t *reply);
+} relay_extra;
+
+/** `extra` may be NULL. Returns the program's exit code. */
+int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary,
+               const relay_extra *extra);
 
 #endif

@@ -260,6 +260,26 @@ static int set_http_listen(void *target, const mvpn_setting_value *v, mvpn_fault
     return 0;
 }
 
+/* As a Host header has it: without port; an IPv6 address in brackets. */
+static int set_http_name(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_discovery *d = &((mvpn_config *)target)->discovery;
+    size_t n = strlen(v->text);
+    if (n == 0 || n > MVPN_CONFIG_HTTP_NAME_MAX ||
+        strspn(v->text, "abcdefghijklmnopqrstuvwxyz0123456789.-[:]") != n) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is no lower-case name without a port, such as "
+                              "relays.example.net",
+                              v->text);
+    }
+    if (d->http_name_count == MVPN_CONFIG_HTTP_NAMES_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d names are allowed",
+                              MVPN_CONFIG_HTTP_NAMES_MAX);
+    }
+    memcpy(d->http_names[d->http_name_count++], v->text, n + 1);
+    return 0;
+}
+
 static int set_measure(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     (void)why;
@@ -547,6 +567,9 @@ static const mvpn_setting settings[] = {
 
     {"http_listen", TEXT, DISCOVERY, set_http_listen, "127.0.0.1:8080",
      "Where the HTTP interface listens (TCP); put a web server with HTTPS before it."},
+    {"http_names", LIST, DISCOVERY, set_http_name, "{}",
+     "Names under which browsers may ask, beside localhost and the address of http_listen; at most "
+     "8."},
     {"measure", BOOL, DISCOVERY, set_measure, "true", "Measure the bandwidth of relays."},
 
     {"tun_name", TEXT, EXIT | CLIENT, set_tun_name, "exit: mvpnexit0; client: mvpn0",

@@ -35,6 +35,9 @@
 #define MVPN_CONFIG_RELAY_REF_MAX 44
 #define MVPN_CONFIG_SIZE_MAX (256u << 10)
 
+#define MVPN_CONFIG_HTTP_NAMES_MAX 8
+#define MVPN_CONFIG_HTTP_NAME_MAX 253 /* of a DNS name */
+
 enum mvpn_config_kind {
     MVPN_CONFIG_RELAY = 1 << 0,
     MVPN_CONFIG_EXIT = 1 << 1,
@@ -64,6 +67,8 @@ typedef struct mvpn_config_relay {
 
 typedef struct mvpn_config_discovery {
     mvpn_addr http_listen;
+    unsigned http_name_count; /* names that browsers may ask by, lower-case */
+    char http_names[MVPN_CONFIG_HTTP_NAMES_MAX][MVPN_CONFIG_HTTP_NAME_MAX + 1];
     bool measure; /* bandwidth of relays */
 } mvpn_config_discovery;
 

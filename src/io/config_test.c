@@ -178,6 +178,9 @@ static void test_faults(void **state)
          "F:1: family: an identity is named twice. Remove one of the two"},
         {MVPN_CONFIG_RELAY, "provider = \"\"\n",
          "F:1: provider: 1 to 32 printable ASCII characters are expected"},
+        {MVPN_CONFIG_DISCOVERY, "http_names = {\"a.example\", \"B.example\"}\n",
+         "F:1: http_names: 'B.example' is no lower-case name without a port, such as "
+         "relays.example.net"},
         {MVPN_CONFIG_DISCOVERY, "http_listen = \"8080\"\n",
          "F:1: http_listen: '8080' is not an address with a port. Write it as 127.0.0.1:8080 or "
          "[::1]:8080"},
