@@ -277,7 +277,8 @@ static void ask(mvpn_reader *in)
     uint64_t transaction;
     const mvpn_dht_request request = {.command =
                                           (uint16_t)(MVPN_CMD_DHT_PING + (mvpn_read8(in) & 1))};
-    MVPN_IGNORE(mvpn_dht_exchange_ask(node[0].x, &node[1].self, &request, now, &transaction));
+    MVPN_IGNORE(
+        mvpn_dht_exchange_ask(node[0].x, &node[1].self, false, &request, now, &transaction));
 }
 
 static void step(mvpn_reader *in, const mvpn_dht_noise_keys *keys)

@@ -57,7 +57,7 @@ void client_state_fill(client_state *s, mvpn_engine *engine)
         return;
     }
     for (size_t i = 0; learner != NULL && i < s->entries.count; i++) {
-        mvpn_learner_add_entry(learner, &s->entries.at[i].contact, mvpn_clock_now());
+        mvpn_learner_add_entry(learner, &s->entries.at[i].contact, false, mvpn_clock_now());
     }
     int r = mvpn_statefile_load(s->dir, MVPN_STATE_VIEW, &saved, &size, &is_whole, &fault);
     if (r == MVPN_E_UNKNOWN) {

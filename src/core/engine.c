@@ -139,6 +139,7 @@ static int learner_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn
 {
     mvpn_dht_exchange_config xc;
     exchange_config(e, config, &xc);
+    xc.clock_is_unsure = true;
     int r = mvpn_dht_exchange_new(&xc, now, &e->exchange);
     mvpn_wipe(&xc, sizeof(xc));
     if (r != 0) {
@@ -156,7 +157,7 @@ static int learner_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn
     };
     r = mvpn_learner_new(&lc, now, &e->learner);
     for (size_t i = 0; r == 0 && i < config->entry_count; i++) {
-        mvpn_learner_add_entry(e->learner, &config->entries[i], now);
+        mvpn_learner_add_entry(e->learner, &config->entries[i], true, now);
     }
     return r;
 }
@@ -433,25 +434,33 @@ static bool is_anchor(const mvpn_trust *trust, const mvpn_ed25519_pub *identity)
     return false;
 }
 
+static void put_time(mvpn_engine *e, const mvpn_ed25519_pub *peer, int64_t unix_offset_us)
+{
+    mvpn_clock_reading reading;
+    int64_t offset_us = unix_offset_us - e->unix_offset_us;
+    if (!(e->trust.closed || is_anchor(&e->trust, peer)) ||
+        !mvpn_clock_put(&e->clock, peer, offset_us / (int64_t)MVPN_US_PER_S)) {
+        return;
+    }
+    mvpn_clock_read(&e->clock, &reading);
+    set_unix_offset(e, e->unix_offset_us + reading.offset_s * (int64_t)MVPN_US_PER_S);
+    bool is_unsure = reading.trust == MVPN_CLOCK_ALONE;
+    mvpn_links_set_clock_unsure(e->links, is_unsure);
+    if (e->exchange != NULL) {
+        mvpn_dht_exchange_set_clock_unsure(e->exchange, is_unsure);
+    }
+}
+
 /*
  * A peer told its time. A client believes those that the network vouches for: a relay of an open
  * network could turn back the clock until expired records hold again. Relays keep to their own.
  */
 static void hear_time(mvpn_engine *e, const mvpn_link *link)
 {
-    mvpn_clock_reading reading;
     const mvpn_ed25519_pub *peer = mvpn_link_peer_identity(link);
-    if (e->client == NULL || !mvpn_link_is_initiator(link) || peer == NULL ||
-        !(e->trust.closed || is_anchor(&e->trust, peer))) {
-        return;
+    if (e->client != NULL && mvpn_link_is_initiator(link) && peer != NULL) {
+        put_time(e, peer, mvpn_link_unix_offset_us(link));
     }
-    int64_t us = mvpn_link_unix_offset_us(link) - e->unix_offset_us;
-    if (!mvpn_clock_put(&e->clock, peer, us / (int64_t)MVPN_US_PER_S)) {
-        return;
-    }
-    mvpn_clock_read(&e->clock, &reading);
-    set_unix_offset(e, e->unix_offset_us + reading.offset_s * (int64_t)MVPN_US_PER_S);
-    mvpn_links_set_clock_unsure(e->links, e->client != NULL && reading.trust == MVPN_CLOCK_ALONE);
 }
 
 static void link_opened(mvpn_engine *e, mvpn_link *link, mvpn_time now)
@@ -503,6 +512,8 @@ static void spread_snapshot(mvpn_engine *e, mvpn_time now)
 /* What has to be known before circuits can be built; and of whom, links have to be closed. */
 static void find_turn(mvpn_engine *e, mvpn_time now)
 {
+    mvpn_ed25519_pub peer;
+    int64_t unix_offset_us;
     if (e->finder != NULL) {
         mvpn_finder_tick(e->finder, now);
         tell_exit(e, now);
@@ -515,6 +526,9 @@ static void find_turn(mvpn_engine *e, mvpn_time now)
     }
     if (e->learner != NULL) {
         mvpn_learner_tick(e->learner, now);
+        if (mvpn_learner_take_time(e->learner, &peer, &unix_offset_us)) {
+            put_time(e, &peer, unix_offset_us);
+        }
         const mvpn_revocations *list = mvpn_view_revocations(e->view);
         if (list->sequence > e->trust.revocations.sequence) {
             e->trust.revocations = *list;

@@ -28,6 +28,7 @@
 enum entry_state {
     ENTRY_NEW,
     ENTRY_ASKING,
+    ENTRY_VOUCHED, /* a turn later, so that what it said of the time holds for its link */
     ENTRY_LINKING,
     ENTRY_SWEEPING,
     ENTRY_DONE,
@@ -36,10 +37,12 @@ enum entry_state {
 
 typedef struct entry {
     mvpn_dht_contact contact;
+    bool is_pinned; /* the network file's own */
     enum entry_state state;
-    uint64_t transaction; /* ASKING */
-    mvpn_link *link;      /* LINKING, SWEEPING; held */
-    sweep *sweep;         /* SWEEPING */
+    mvpn_ed25519_pub identity; /* VOUCHED and later */
+    uint64_t transaction;      /* ASKING */
+    mvpn_link *link;           /* LINKING, SWEEPING; held */
+    sweep *sweep;              /* SWEEPING */
     mvpn_time since, next_try;
     unsigned failures; /* in a row */
 } entry;
@@ -55,6 +58,9 @@ struct mvpn_learner {
     size_t recent_next;
     unsigned early; /* sweeps over circuits since we are connected */
     bool is_ready, is_connected;
+    bool has_time; /* told by the latest entry that proved itself */
+    mvpn_ed25519_pub time_peer;
+    int64_t time_offset_us;
     mvpn_time lost_since, next_sweep, next_check, next_renewal;
     mvpn_learner_event events[EVENTS_MAX];
     size_t event_first, event_count;
@@ -90,7 +96,8 @@ bool mvpn_learner_pull_event(mvpn_learner *l, mvpn_learner_event *ret)
 
 static bool entry_is_busy(const entry *e)
 {
-    return e->state == ENTRY_ASKING || e->state == ENTRY_LINKING || e->state == ENTRY_SWEEPING;
+    return e->state == ENTRY_ASKING || e->state == ENTRY_VOUCHED || e->state == ENTRY_LINKING ||
+           e->state == ENTRY_SWEEPING;
 }
 
 /* Let go of what the entry holds. */
@@ -136,7 +143,8 @@ static entry *entry_place(mvpn_learner *l)
     return oldest;
 }
 
-void mvpn_learner_add_entry(mvpn_learner *l, const mvpn_dht_contact *contact, mvpn_time now)
+void mvpn_learner_add_entry(mvpn_learner *l, const mvpn_dht_contact *contact, bool is_pinned,
+                            mvpn_time now)
 {
     bool reachable = l->cfg.family == 0 || contact->addr.family == l->cfg.family;
     if (!reachable || (!l->cfg.allow_private && !mvpn_addr_is_public(&contact->addr))) {
@@ -152,7 +160,11 @@ void mvpn_learner_add_entry(mvpn_learner *l, const mvpn_dht_contact *contact, mv
     }
     entry *e = entry_place(l);
     if (e != NULL) {
-        *e = (entry){.contact = *contact, .state = ENTRY_NEW, .since = now, .next_try = now};
+        *e = (entry){.contact = *contact,
+                     .is_pinned = is_pinned,
+                     .state = ENTRY_NEW,
+                     .since = now,
+                     .next_try = now};
         l->next_check = now;
     }
 }
@@ -162,17 +174,17 @@ static void entry_ask(mvpn_learner *l, entry *e, mvpn_time now)
     mvpn_dht_request ping = {.command = MVPN_CMD_DHT_PING};
     e->state = ENTRY_ASKING;
     e->since = now;
-    int r = mvpn_dht_exchange_ask(l->cfg.exchange, &e->contact, &ping, now, &e->transaction);
+    int r = mvpn_dht_exchange_ask(l->cfg.exchange, &e->contact, e->is_pinned, &ping, now,
+                                  &e->transaction);
     if (r != 0) {
         entry_fail(l, e, r, now);
     }
 }
 
-/* It has proven who it is: open a link. */
-static void entry_vouched(mvpn_learner *l, entry *e, const mvpn_ed25519_pub *identity,
-                          mvpn_time now)
+/* It has proven who it is. */
+static void entry_open(mvpn_learner *l, entry *e, mvpn_time now)
 {
-    mvpn_link_target target = {*identity, e->contact.link_key, e->contact.addr, 0};
+    mvpn_link_target target = {e->identity, e->contact.link_key, e->contact.addr, 0};
     mvpn_link *link;
     int r = mvpn_links_open(l->cfg.links, &target, now, &link);
     if (r != 0) {
@@ -200,7 +212,12 @@ static void take_answers(mvpn_learner *l, mvpn_time now)
             if (a.error != 0) {
                 entry_fail(l, e, a.error, now);
             } else {
-                entry_vouched(l, e, &a.identity, now);
+                l->has_time = a.reply.command == MVPN_CMD_DHT_PONG;
+                l->time_peer = a.identity;
+                l->time_offset_us = (int64_t)(a.reply.time * MVPN_US_PER_S) - (int64_t)now;
+                e->identity = a.identity;
+                e->state = ENTRY_VOUCHED;
+                l->next_check = now;
             }
             break;
         }
@@ -279,7 +296,9 @@ static void entry_send(mvpn_learner *l, entry *e, mvpn_time now)
 
 static void entry_check(mvpn_learner *l, entry *e, mvpn_time now)
 {
-    if (e->state == ENTRY_LINKING && now - e->since > LINK_TIME) {
+    if (e->state == ENTRY_VOUCHED) {
+        entry_open(l, e, now);
+    } else if (e->state == ENTRY_LINKING && now - e->since > LINK_TIME) {
         entry_fail(l, e, MVPN_E_TIMEOUT, now);
     } else if (e->state == ENTRY_SWEEPING) {
         entry_send(l, e, now);
@@ -483,11 +502,27 @@ static void circuit_check(mvpn_learner *l, mvpn_time now)
     }
 }
 
+bool mvpn_learner_take_time(mvpn_learner *l, mvpn_ed25519_pub *ret_peer,
+                            int64_t *ret_unix_offset_us)
+{
+    if (!l->has_time) {
+        return false;
+    }
+    l->has_time = false;
+    *ret_peer = l->time_peer;
+    *ret_unix_offset_us = l->time_offset_us;
+    return true;
+}
+
 /* ---- the whole ---- */
 
 void mvpn_learner_tick(mvpn_learner *l, mvpn_time now)
 {
     take_answers(l, now);
+    if (l->has_time) {
+        l->next_check = now; /* go on when the owner has taken it */
+        return;
+    }
     if (now < l->next_check) {
         return;
     }

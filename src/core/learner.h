@@ -3,9 +3,9 @@
  * link for what they know; once circuits stand, their hops are asked instead, and nobody else ever.
  * Fills the view. Sans-IO; owned by the engine. (docs/protocol.md §12, §13)
  *
- *   entry:    NEW -> ASKING (who are you?) -> LINKING -> SWEEPING -> DONE | FAILED (back-off,
- * again) sweep:    LIST (four parts of the key space at once) -> FETCH what is new -> BLOB
- * (snapshot)
+ *   entry:    NEW -> ASKING (who are you?) -> VOUCHED -> LINKING -> SWEEPING -> DONE | FAILED
+ * (back-off, again) sweep:    LIST (four parts of the key space at once) -> FETCH what is new ->
+ * BLOB (snapshot)
  */
 #ifndef MVPN_CORE_LEARNER_H
 #define MVPN_CORE_LEARNER_H
@@ -35,8 +35,12 @@ MVPN_WUR int mvpn_learner_new(const mvpn_learner_config *config, mvpn_time now, 
 void mvpn_learner_free(mvpn_learner *learner, mvpn_time now);
 void mvpn_learner_set_unix_offset(mvpn_learner *learner, int64_t unix_offset_us);
 
-/** Somebody who might be a bootstrap node, from whatever source. */
-void mvpn_learner_add_entry(mvpn_learner *learner, const mvpn_dht_contact *contact, mvpn_time now);
+/**
+ * Somebody who might be a bootstrap node, from whatever source. `is_pinned`: the user's network
+ * file says so; others must be vouched for by the network key or be an anchor.
+ */
+void mvpn_learner_add_entry(mvpn_learner *learner, const mvpn_dht_contact *contact, bool is_pinned,
+                            mvpn_time now);
 
 /** The view was filled from elsewhere (cache, bundle, network file): paths may be drawn. */
 void mvpn_learner_set_ready(mvpn_learner *learner);
@@ -48,6 +52,13 @@ bool mvpn_learner_wants_entries(const mvpn_learner *learner, mvpn_time now);
 void mvpn_learner_need_more(mvpn_learner *learner, mvpn_time now);
 /** The client has a session, or lost it. While it has one, no entry is spoken to. */
 void mvpn_learner_set_connected(mvpn_learner *learner, bool is_connected, mvpn_time now);
+
+/**
+ * An entry that is vouched for told its time: `*ret_unix_offset_us` is what would have to be added
+ * to `now` for our clock to equal its. False: nothing new.
+ */
+bool mvpn_learner_take_time(mvpn_learner *learner, mvpn_ed25519_pub *ret_peer,
+                            int64_t *ret_unix_offset_us);
 
 /* Links to entries. */
 /** A DHT reply on a link (packet taken). */

@@ -50,7 +50,7 @@ struct ask {
     struct pending pending;
     unsigned resends;
     int error;
-    bool is_unsure, is_by_its_clock;
+    bool is_unsure, is_by_its_clock, is_pinned;
     mvpn_ed25519_pub identity;
     uint16_t reply_command;
     size_t len;
@@ -379,8 +379,8 @@ static int check_certificate(const mvpn_dht_exchange *x, const struct pending *p
     }
     mvpn_bytes membership =
         answer->has_membership ? MVPN_BYTES_ARRAY(answer->membership) : MVPN_BYTES_NONE;
-    rc = mvpn_trust_vouches(trust, &c.identity, membership, MVPN_ROLE_DHT_SERVER, p->ask != NULL,
-                            unix_now);
+    rc = mvpn_trust_vouches(trust, &c.identity, membership, MVPN_ROLE_DHT_SERVER,
+                            p->ask != NULL && !p->ask->is_pinned, unix_now);
     if (rc == 0) {
         *ret_identity = c.identity;
     }
@@ -401,7 +401,8 @@ static int check_ask(const mvpn_dht_exchange *x, struct ask *ask, const mvpn_dht
 {
     uint64_t unix_now = mvpn_dht_unix_now(now, x->config.unix_offset_us);
     int rc = check_certificate(x, &ask->pending, answer, unix_now, &ask->identity);
-    if (rc == MVPN_E_EXPIRED && ask->is_unsure && reply->command == MVPN_CMD_DHT_PONG) {
+    bool is_unsure = ask->is_unsure || x->config.clock_is_unsure;
+    if (rc == MVPN_E_EXPIRED && is_unsure && reply->command == MVPN_CMD_DHT_PONG) {
         rc = check_certificate(x, &ask->pending, answer, MVPN_MAX(reply->time, 1u), &ask->identity);
         ask->is_by_its_clock = rc == 0;
     }
@@ -523,7 +524,7 @@ int mvpn_dht_exchange_recv(mvpn_dht_exchange *x, mvpn_packet *packet, mvpn_time 
 
 /* --- asks --- */
 
-int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
+int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact, bool is_pinned,
                           const mvpn_dht_request *request, mvpn_time now, uint64_t *ret_transaction)
 {
     struct ask *ask = NULL;
@@ -546,6 +547,7 @@ int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
     ask->state = ASK_WAITING;
     ask->resends = 0;
     ask->is_unsure = ask->is_by_its_clock = false;
+    ask->is_pinned = is_pinned;
     pending_start(x, p, now);
     (void)send_bytes(x, &contact->addr, ask->bytes, ask->len); /* else the resends are left */
     *ret_transaction = p->transaction;

@@ -62,12 +62,13 @@ mvpn_time mvpn_dht_exchange_deadline(const mvpn_dht_exchange *x);
 mvpn_packet_queue *mvpn_dht_exchange_out(mvpn_dht_exchange *x);
 
 /**
- * Ask one contact without a core, certificate wanted. One answer (or failure after 3 s, resent at
- * 0.5 and 1.5 s) comes from mvpn_dht_exchange_pull_answer. MVPN_E_LIMIT (MVPN_DHT_ASKS_MAX, pulled
- * answers not counted), MVPN_E_AUTH (its link key is no key).
+ * Ask one contact without a core, certificate wanted. `is_pinned`: the user's own network file or
+ * invitation names it, so that in an open network it need not be an anchor. One answer (or failure
+ * after 3 s, resent at 0.5 and 1.5 s) comes from mvpn_dht_exchange_pull_answer. MVPN_E_LIMIT
+ * (MVPN_DHT_ASKS_MAX, pulled answers not counted), MVPN_E_AUTH (its link key is no key).
  */
 MVPN_WUR int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
-                                   const mvpn_dht_request *request, mvpn_time now,
+                                   bool is_pinned, const mvpn_dht_request *request, mvpn_time now,
                                    uint64_t *ret_transaction);
 
 typedef struct mvpn_dht_exchange_answer {

@@ -856,7 +856,7 @@ static void test_proofs(void **state)
         uint64_t transaction;
         mvpn_dht_exchange_answer answer;
         assert_int_equal(
-            mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction), 0);
+            mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction), 0);
         assert_false(mvpn_dht_exchange_pull_answer(net->a.x, &answer));
         assert_true(take(net, &net->a, &d));
         assert_int_equal(give(net, &net->b, &net->a, &d), 0);
@@ -890,7 +890,8 @@ static void test_ask_without_certificate(void **state)
     net->b.core.reply = (mvpn_dht_reply){
         .command = MVPN_CMD_DHT_VALUE, .type = 1, .record = MVPN_BYTES_ARRAY(record)};
     assert_int_equal(
-        mvpn_dht_exchange_ask(net->a.x, &net->b.self, &find_value, net->now, &transaction), 0);
+        mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &find_value, net->now, &transaction),
+        0);
     assert_true(take(net, &net->a, &d));
     assert_int_equal(give(net, &net->b, &net->a, &d), 0);
     assert_true(take(net, &net->b, &d));
@@ -972,7 +973,8 @@ static void test_ask_resends(void **state)
     uint64_t transaction;
     mvpn_dht_exchange_answer answer;
     mvpn_time start = net->now;
-    assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, start, &transaction), 0);
+    assert_int_equal(
+        mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, start, &transaction), 0);
     assert_true(take(net, &net->a, &first));
     static const unsigned at_ms[] = {500, 1500};
     for (size_t i = 0; i < 2; i++) {
@@ -1025,7 +1027,7 @@ static void test_unsure_clock(void **state)
         mvpn_dht_exchange_set_unix_offset(net->a.x,
                                           OFFSET + rows[i].off_s * (int64_t)MVPN_US_PER_S);
         assert_int_equal(
-            mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction), 0);
+            mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction), 0);
         assert_true(take(net, &net->a, &d));
         assert_int_equal(give(net, &net->b, &net->a, &d), MVPN_E_AUTH);
         net->now = start + MVPN_MS(500);
@@ -1055,8 +1057,8 @@ static void test_unsure_clock(void **state)
     uint64_t transaction;
     mvpn_dht_exchange_answer answer;
     net->b.core.reply.time = UNIX_START - 86400;
-    assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction),
-                     0);
+    assert_int_equal(
+        mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction), 0);
     assert_true(take(net, &net->a, &d));
     assert_int_equal(give(net, &net->b, &net->a, &d), 0);
     assert_true(take(net, &net->b, &d));
@@ -1100,11 +1102,12 @@ static void test_ask_limit(void **state)
     mvpn_dht_exchange_answer answer;
     for (unsigned i = 0; i < MVPN_DHT_ASKS_MAX; i++) {
         assert_int_equal(
-            mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction), 0);
+            mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction), 0);
         assert_true(take(net, &net->a, &d));
     }
-    assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction),
-                     MVPN_E_LIMIT);
+    assert_int_equal(
+        mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction),
+        MVPN_E_LIMIT);
     net->now += MVPN_S(3);
     mvpn_dht_exchange_tick(net->a.x, net->now);
     for (unsigned i = 0; i < MVPN_DHT_ASKS_MAX; i++) {
@@ -1114,11 +1117,12 @@ static void test_ask_limit(void **state)
     mvpn_dht_contact zero = net->b.self;
     memset(&zero.link_key, 0, sizeof(zero.link_key));
     for (unsigned i = 0; i <= MVPN_DHT_ASKS_MAX; i++) {
-        assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &zero, &ping, net->now, &transaction),
-                         MVPN_E_AUTH);
+        assert_int_equal(
+            mvpn_dht_exchange_ask(net->a.x, &zero, false, &ping, net->now, &transaction),
+            MVPN_E_AUTH);
     }
-    assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->b.self, &ping, net->now, &transaction),
-                     0);
+    assert_int_equal(
+        mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction), 0);
     net_free(net);
 }
 
@@ -1129,8 +1133,8 @@ static void test_client_is_silent(void **state)
     struct net *net = net_new((struct shape){.closed = true, .client = true});
     struct datagram d;
     uint64_t transaction;
-    assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->a.self, &ping, net->now, &transaction),
-                     0);
+    assert_int_equal(
+        mvpn_dht_exchange_ask(net->a.x, &net->a.self, false, &ping, net->now, &transaction), 0);
     assert_true(take(net, &net->a, &d));
     assert_int_equal(give(net, &net->a, &net->b, &d), MVPN_E_UNKNOWN);
     assert_false(take(net, &net->a, &d));

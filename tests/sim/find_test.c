@@ -103,7 +103,33 @@ static void shutdown_withdraws(uint64_t seed)
     sim_free(w);
 }
 
+/* A clock that is wrong by an hour, a day, a year, either way: found out, corrected inside, told.
+ */
+static void wrong_clock(uint64_t seed)
+{
+    static const int64_t wrong_s[] = {3600, -3600, 4 * 3600, 86400, -86400, 31536000, -31536000};
+    sim *w = network(seed, 6, 2, true);
+    sim_for(w, MVPN_S(60));
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(wrong_s); i++) {
+        mvpn_clock_reading clock;
+        sim_node *client = sim_add(w, SIM_CLIENT);
+        check_context("%lld s", (long long)wrong_s[i]);
+        mvpn_time start = w->now;
+        client->config.unix_offset_us += wrong_s[i] * (int64_t)MVPN_US_PER_S;
+        sim_start(client);
+        CHECK(sim_connect(client, MVPN_S(10)));
+        mvpn_engine_clock(client->engine, &clock);
+        say("%+lld s: connected after %.1f s, told %+lld s", (long long)wrong_s[i],
+            (double)(client->connected_at - start) / 1e6, (long long)clock.measured_s);
+        CHECK(clock.measured_s > -wrong_s[i] - 5 && clock.measured_s < -wrong_s[i] + 5);
+        CHECK(clock.should_tell);
+        sim_stop(client, true);
+    }
+    sim_free(w);
+}
+
 static const scenario scenarios[] = {
+    {"wrong-clock", wrong_clock},
     {"first-start", first_start},
     {"only-guards", only_guards_after_ready},
     {"withdraw", shutdown_withdraws},
