@@ -86,6 +86,7 @@ void mvpn_dht_free(mvpn_dht *dht)
     mvpn_dht_walk_done(&dht->walk);
     free(dht->seeds);
     free(dht->answer);
+    free(dht->shunned);
     free(dht);
 }
 
@@ -110,19 +111,6 @@ int mvpn_dht_set_self(mvpn_dht *dht, const mvpn_dht_contact *self, mvpn_time now
         mvpn_dht_start_join(dht, now);
     }
     return 0;
-}
-
-void mvpn_dht_forget(mvpn_dht *dht, const mvpn_dht_id *id)
-{
-    mvpn_dht_routing_forget(&dht->routing, id);
-    mvpn_dht_walk_forget(&dht->walk, id);
-    for (size_t i = 0; i < dht->seed_count;) {
-        if (mvpn_dht_id_eq(&dht->seeds[i].id, id)) {
-            dht->seeds[i] = dht->seeds[--dht->seed_count];
-        } else {
-            i++;
-        }
-    }
 }
 
 /* ---- records ---- */
@@ -313,9 +301,9 @@ void mvpn_dht_add_contact(mvpn_dht *dht, const mvpn_dht_contact *contact, mvpn_t
     }
     dht->seeds[at] = *contact;
     if (dht->routing.count < MVPN_DHT_K) {
-        mvpn_dht_ask_proof(dht, contact, now);
+        mvpn_dht_ask_proof(dht, contact, true, now);
     } else {
-        mvpn_dht_consider(dht, contact, false, now);
+        (void)mvpn_dht_consider(dht, contact, false, now);
     }
 }
 
@@ -449,7 +437,7 @@ static void take_claim(mvpn_dht *dht, const mvpn_dht_asker *asker, mvpn_time now
         }
         return;
     }
-    mvpn_dht_consider(dht, c, true, now);
+    (void)mvpn_dht_consider(dht, c, true, now);
 }
 
 int mvpn_dht_request_in(mvpn_dht *dht, const mvpn_dht_asker *asker, const mvpn_dht_request *request,
@@ -482,26 +470,36 @@ int mvpn_dht_request_in(mvpn_dht *dht, const mvpn_dht_asker *asker, const mvpn_d
 
 /* ---- requests of ours ---- */
 
-static mvpn_time timeout_of(const mvpn_dht *dht, const mvpn_dht_contact *to, unsigned tries)
+/* How long an answer usually takes. */
+static mvpn_time usual_time(const mvpn_dht *dht, const mvpn_dht_contact *to)
 {
     const mvpn_dht_peer *peer = mvpn_dht_routing_find(&dht->routing, &to->id);
-    mvpn_time t = dht->rtt == 0 ? MVPN_DHT_TIMEOUT_FIRST : 2 * dht->rtt + 4 * dht->rtt_deviation;
     if (peer != NULL && peer->rtt_ms > 0) {
-        t = MVPN_MS(peer->rtt_ms + 4u * peer->deviation_ms);
+        return MVPN_MS(peer->rtt_ms + 4u * peer->deviation_ms);
     }
-    t = MVPN_MIN(MVPN_MAX(t, MVPN_DHT_TIMEOUT_MIN), MVPN_DHT_TIMEOUT_MAX);
+    return dht->rtt == 0 ? MVPN_DHT_TIMEOUT_FIRST : dht->rtt + 4 * dht->rtt_deviation;
+}
+
+static mvpn_time timeout_of(mvpn_time usual, unsigned tries)
+{
+    mvpn_time t = MVPN_MIN(MVPN_MAX(usual, MVPN_DHT_TIMEOUT_MIN), MVPN_DHT_TIMEOUT_MAX);
     return tries > 1 ? MVPN_MIN(2 * t, MVPN_DHT_TIMEOUT_MAX) : t;
 }
 
 mvpn_dht_pending *mvpn_dht_send(mvpn_dht *dht, enum mvpn_dht_purpose purpose,
                                 const mvpn_dht_contact *to, mvpn_dht_op *op, mvpn_time now)
 {
-    mvpn_dht_pending *p = mvpn_dht_requests_add(&dht->requests, timeout_of(dht, to, 1), now);
+    mvpn_time usual = usual_time(dht, to);
+    /* A lookup looks elsewhere as soon as an answer is late; for the others it is not urgent. */
+    mvpn_time wait = purpose == MVPN_DHT_FOR_LOOKUP ? MVPN_MIN(usual, MVPN_DHT_TIMEOUT_MAX)
+                                                    : timeout_of(usual, 1);
+    mvpn_dht_pending *p = mvpn_dht_requests_add(&dht->requests, wait, now);
     if (p == NULL) {
         dht->is_starved = true;
         return NULL;
     }
     p->purpose = (uint8_t)purpose;
+    p->is_slow = wait >= MVPN_DHT_TIMEOUT_MIN;
     p->to = *to;
     p->op = op;
     if (op != NULL) {
@@ -525,7 +523,9 @@ static bool send_again(mvpn_dht *dht, mvpn_dht_pending *p, mvpn_time now)
     p->key = first.key;
     p->slot = first.slot;
     p->wants_certificate = first.wants_certificate;
-    mvpn_timer_set(&dht->timers, &p->timer, now + timeout_of(dht, &first.to, p->tries));
+    p->is_named = first.is_named;
+    p->is_slow = true;
+    mvpn_timer_set(&dht->timers, &p->timer, now + timeout_of(usual_time(dht, &first.to), p->tries));
     return true;
 }
 
@@ -681,7 +681,7 @@ void mvpn_dht_reply_in(mvpn_dht *dht, uint64_t transaction, const mvpn_dht_reply
         mvpn_dht_checked(dht, &p.to, true);
     }
     if (p.wants_certificate && is_certified) {
-        mvpn_dht_proven(dht, &p.to, rtt, now);
+        mvpn_dht_proven(dht, &p.to, p.purpose == MVPN_DHT_FOR_LOOKUP || p.is_named, rtt, now);
     }
     if (wants_token_retry(&p, reply)) { /* the exchange has its token now */
         mvpn_dht_pending *again =
@@ -733,6 +733,13 @@ static void overdue(mvpn_dht *dht, mvpn_dht_pending *p, mvpn_time now)
         if (dht->is_starved) {
             mvpn_dht_ops_resume(dht, now);
         }
+        return;
+    }
+    if (!p->is_slow && p->op != NULL) {
+        const mvpn_dht_pending copy = *p;
+        p->is_slow = true;
+        mvpn_timer_set(&dht->timers, &p->timer, p->sent + timeout_of(usual_time(dht, &p->to), 1));
+        mvpn_dht_op_slow(dht, &copy, now);
         return;
     }
     dht->counters.timeouts++;
@@ -807,6 +814,7 @@ static size_t memory_of(const mvpn_dht *dht)
                mvpn_dht_publish_memory(&dht->publish) + mvpn_dht_walk_memory(&dht->walk) +
                dht->timers.size * sizeof(*dht->timers.heap) + mvpn_dht_events_memory(dht);
     n += dht->seeds != NULL ? MVPN_DHT_SEEDS_MAX * sizeof(*dht->seeds) : 0;
+    n += dht->shunned != NULL ? MVPN_DHT_SHUNNED_MAX * sizeof(*dht->shunned) : 0;
     n += dht->answer != NULL ? ANSWER_MAX : 0;
     MVPN_LIST_FOREACH(link, &dht->ops)
     {

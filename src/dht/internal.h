@@ -69,6 +69,15 @@ enum mvpn_dht_target_state {
     MVPN_DHT_TARGET_FAILED,
 };
 
+/* Contacts proved false, or useless again and again: not taken for a while. */
+#define MVPN_DHT_SHUNNED_MAX 64
+#define MVPN_DHT_SHUNNED_FOR MVPN_S(3600)
+
+typedef struct mvpn_dht_shunned {
+    mvpn_dht_id id;
+    mvpn_time until;
+} mvpn_dht_shunned;
+
 struct mvpn_dht_op {
     mvpn_list link;
     enum mvpn_dht_op_type type;
@@ -109,6 +118,8 @@ struct mvpn_dht {
     mvpn_list ops;
     size_t op_count, inner_count;
     uint32_t op_number;
+    mvpn_dht_shunned *shunned; /* SHUNNED_MAX, or NULL */
+    size_t shunned_next;
     bool is_starved; /* an operation could not send for want of a request */
     mvpn_list events;
     size_t event_count, op_event_count;
@@ -121,6 +132,7 @@ struct mvpn_dht {
     mvpn_time rtt, rtt_deviation; /* 0: nothing yet */
     mvpn_time last_reply;
     uint64_t spacing; /* mean distance between servers, first 64 bits; 0: nothing yet */
+    uint8_t spacings; /* lookups in it */
     /* Maintenance. */
     mvpn_timer maintain;
     mvpn_time check_every;
@@ -184,12 +196,18 @@ void mvpn_dht_ops_resume(mvpn_dht *dht, mvpn_time now);
 /* ---- maintain.c ---- */
 
 void mvpn_dht_maintain(mvpn_dht *dht, mvpn_time now);
-/** Somebody was named, or claims to be a server: ask for its proof if there is a place for it. */
-void mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, mvpn_time now);
+/** Somebody was named, or claims to be a server: ask for its proof if there is a place for it.
+ * Returns true if it is asked. */
+bool mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, mvpn_time now);
 /** Ask for its proof now, regardless of the limits per block. */
-void mvpn_dht_ask_proof(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time now);
-/** A contact has proven itself. */
-void mvpn_dht_proven(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time rtt, mvpn_time now);
+void mvpn_dht_ask_proof(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_named, mvpn_time now);
+/** The first few contacts of an answer that we have a place for: no answer shall fill a bucket. */
+void mvpn_dht_consider_named(mvpn_dht *dht, const mvpn_dht_reply *reply, mvpn_time now);
+/** A contact has proven itself; `is_named`: somebody else named it. */
+void mvpn_dht_proven(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_named, mvpn_time rtt,
+                     mvpn_time now);
+/** A lookup asked a contact: was it of use? Those that never are give way. */
+void mvpn_dht_was_useful(mvpn_dht *dht, const mvpn_dht_id *id, bool is_useful, mvpn_time now);
 /** A contact has not answered any try since `first_sent`. */
 void mvpn_dht_silent(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_check, mvpn_time first_sent,
                      mvpn_time now);

@@ -15,11 +15,17 @@
 #define MVPN_DHT_FAILURES_MAX 3
 #define MVPN_DHT_FAILURES_REPLACED 2
 
+/* A contact that answers Pings and is of no use: silent to lookups, knowing nobody, naming nodes
+ * that are not there. */
+#define MVPN_DHT_USELESS_MAX 3
+
 typedef struct mvpn_dht_peer {
     mvpn_dht_contact contact;
     mvpn_time heard;               /* last answer (or request with a claim) */
     uint16_t rtt_ms, deviation_ms; /* 0: not measured yet */
     uint8_t failures;              /* in a row */
+    uint8_t useless;               /* lookups in a row that it led nowhere */
+    bool is_claimed;               /* it came by itself; nobody named it */
     bool is_proven;                /* always in the bucket; in the cache perhaps not */
     bool is_checking;              /* a Ping is under way */
 } mvpn_dht_peer;

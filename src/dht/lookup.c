@@ -12,7 +12,7 @@ void mvpn_dht_shortlist_init(mvpn_dht_shortlist *l, const mvpn_dht_id *target, b
     l->wants_value = wants_value;
     l->paths = (uint8_t)paths;
     l->asks_max = MVPN_DHT_PATH_ASKS_MAX;
-    l->agree = MVPN_DHT_AGREE;
+    memset(l->scout, MVPN_DHT_NOBODY, sizeof(l->scout));
 }
 
 static const mvpn_dht_candidate *at(const mvpn_dht_shortlist *l, size_t i)
@@ -35,34 +35,64 @@ static size_t place_of(const mvpn_dht_shortlist *l, const mvpn_dht_id *id)
     return from;
 }
 
-/* A full shortlist forgets the farthest that was never asked, if it is farther than `place`. */
-static bool make_room(mvpn_dht_shortlist *l, size_t place, uint8_t *ret_slot)
+/* Not asked yet, and named by somebody whose names lead nowhere. */
+static bool is_doubtful(const mvpn_dht_shortlist *l, const mvpn_dht_candidate *c)
 {
+    if (c->state != MVPN_DHT_CANDIDATE_NEW || c->namer == MVPN_DHT_NOBODY) {
+        return false;
+    }
+    const mvpn_dht_candidate *namer = &l->candidates[c->namer];
+    return namer->named_bad >= MVPN_DHT_DOUBT && namer->named_bad > 2 * namer->named_good;
+}
+
+static void forget_at(mvpn_dht_shortlist *l, size_t i)
+{
+    l->count--;
+    memmove(&l->order[i], &l->order[i + 1], l->count - i);
+}
+
+/* A full shortlist forgets one never asked: a doubtful one, or the farthest if it is farther than
+ * `place`. */
+static bool make_room(mvpn_dht_shortlist *l, size_t *place, uint8_t *ret_slot)
+{
+    size_t victim = l->count;
     if (l->count < MVPN_DHT_SHORTLIST_MAX) {
         *ret_slot = l->count;
         return true;
     }
-    for (size_t i = l->count; i-- > place;) {
-        if (at(l, i)->state == MVPN_DHT_CANDIDATE_NEW) {
-            *ret_slot = l->order[i];
-            l->count--;
-            memmove(&l->order[i], &l->order[i + 1], l->count - i);
-            return true;
+    for (size_t i = l->count; i-- > 0;) {
+        if (is_doubtful(l, at(l, i))) {
+            victim = i;
+            break;
+        }
+        if (victim == l->count && i >= *place && at(l, i)->state == MVPN_DHT_CANDIDATE_NEW &&
+            at(l, i)->namer != MVPN_DHT_NOBODY) {
+            victim = i;
         }
     }
-    return false;
+    if (victim == l->count) {
+        return false;
+    }
+    *ret_slot = l->order[victim];
+    *place -= victim < *place;
+    forget_at(l, victim);
+    return true;
 }
 
-static void add(mvpn_dht_shortlist *l, const mvpn_dht_contact *c, unsigned path, unsigned depth)
+static void add(mvpn_dht_shortlist *l, const mvpn_dht_contact *c, unsigned path, unsigned depth,
+                uint8_t namer)
 {
     size_t place = place_of(l, &c->id);
     uint8_t slot;
     if (place < l->count && mvpn_dht_id_eq(&at(l, place)->contact.id, &c->id)) {
         mvpn_dht_candidate *known = &l->candidates[l->order[place]];
         known->known |= (uint8_t)(1u << path);
+        if (is_doubtful(l, known)) {
+            known->namer = namer; /* somebody else vouches for it */
+        }
         return;
     }
-    if (!make_room(l, place, &slot)) {
+    if (!make_room(l, &place, &slot)) {
         return;
     }
     l->candidates[slot] = (mvpn_dht_candidate){
@@ -73,6 +103,7 @@ static void add(mvpn_dht_shortlist *l, const mvpn_dht_contact *c, unsigned path,
         .known = (uint8_t)(1u << path),
         .path = (uint8_t)path,
         .depth = (uint8_t)MVPN_MIN(depth, 255u),
+        .namer = namer,
     };
     memmove(&l->order[place + 1], &l->order[place], l->count - place);
     l->order[place] = slot;
@@ -81,28 +112,39 @@ static void add(mvpn_dht_shortlist *l, const mvpn_dht_contact *c, unsigned path,
 
 void mvpn_dht_shortlist_deal(mvpn_dht_shortlist *l, const mvpn_dht_contact *c)
 {
-    add(l, c, l->dealt, 1);
+    add(l, c, l->dealt, 1, MVPN_DHT_NOBODY);
     l->dealt = (uint8_t)((l->dealt + 1u) % l->paths);
+}
+
+void mvpn_dht_shortlist_scout(mvpn_dht_shortlist *l, unsigned path, const mvpn_dht_contact *c)
+{
+    add(l, c, path, 1, MVPN_DHT_NOBODY);
+    size_t place = place_of(l, &c->id);
+    if (place < l->count && mvpn_dht_id_eq(&at(l, place)->contact.id, &c->id)) {
+        l->scout[path] = l->order[place];
+    }
 }
 
 void mvpn_dht_shortlist_named(mvpn_dht_shortlist *l, const mvpn_dht_candidate *by,
                               const mvpn_dht_contact *c)
 {
-    add(l, c, by->path, by->depth + 1u);
+    add(l, c, by->path, by->depth + 1u, (uint8_t)(by - l->candidates));
 }
 
-/* Overdue ones are passed over, unless all hope for a value lies with them. */
+/* Overdue ones are passed over, unless the value is not sure without them. */
 static bool slow_counts(const mvpn_dht_shortlist *l)
 {
-    if (!l->wants_value) {
-        return false;
-    }
+    uint64_t newest = 0;
+    unsigned holders = 0;
     for (size_t i = 0; i < l->count; i++) {
-        if (at(l, i)->has_value) {
-            return false;
+        const mvpn_dht_candidate *c = at(l, i);
+        if (c->has_value && (holders == 0 || c->sequence > newest)) {
+            newest = c->sequence;
+            holders = 0;
         }
+        holders += c->has_value && c->sequence == newest;
     }
-    return true;
+    return l->wants_value && holders < MVPN_DHT_SURE_HOLDERS;
 }
 
 /* The next of a path: nearest first within its K closest and their quotas. `*ret_ended`: all of
@@ -113,10 +155,17 @@ static mvpn_dht_candidate *path_next(const mvpn_dht_shortlist *l, unsigned path,
     mvpn_dht_quota quota;
     quota.count = 0;
     *ret_ended = true;
+    if (l->scout[path] != MVPN_DHT_NOBODY &&
+        l->candidates[l->scout[path]].state <= MVPN_DHT_CANDIDATE_ASKED) {
+        *ret_ended = false;
+        if (l->candidates[l->scout[path]].state == MVPN_DHT_CANDIDATE_NEW) {
+            return (mvpn_dht_candidate *)&l->candidates[l->scout[path]];
+        }
+    }
     for (size_t i = 0; i < l->count && quota.count < MVPN_DHT_K; i++) {
         const mvpn_dht_candidate *c = at(l, i);
         if (!(c->known & 1u << path) || c->state == MVPN_DHT_CANDIDATE_FAILED ||
-            (c->state == MVPN_DHT_CANDIDATE_SLOW && !slow) ||
+            (c->state == MVPN_DHT_CANDIDATE_SLOW && !slow) || is_doubtful(l, c) ||
             !mvpn_dht_quota_take(&quota, c->block, c->wide)) {
             continue;
         }
@@ -163,6 +212,13 @@ static void landed(mvpn_dht_shortlist *l, mvpn_dht_candidate *c,
     if (c->state == MVPN_DHT_CANDIDATE_ASKED) {
         l->in_flight[c->path]--;
     }
+    if (c->namer != MVPN_DHT_NOBODY) {
+        mvpn_dht_candidate *namer = &l->candidates[c->namer];
+        bool was_bad = c->state == MVPN_DHT_CANDIDATE_SLOW || c->state == MVPN_DHT_CANDIDATE_FAILED;
+        bool is_bad = state == MVPN_DHT_CANDIDATE_SLOW || state == MVPN_DHT_CANDIDATE_FAILED;
+        namer->named_bad = (uint8_t)(namer->named_bad + is_bad - was_bad);
+        namer->named_good += state == MVPN_DHT_CANDIDATE_ANSWERED;
+    }
     c->state = (uint8_t)state;
 }
 
@@ -198,25 +254,29 @@ void mvpn_dht_shortlist_has_value(mvpn_dht_shortlist *l, mvpn_dht_candidate *c, 
     c->sequence = sequence;
 }
 
-/* The `agree` closest known all say the same value: nobody nearer is left who could know a newer
- * one. */
-static bool closest_agree(const mvpn_dht_shortlist *l)
+/* The closest have answered, enough of them with one value, none with a newer one. */
+static bool is_sure(const mvpn_dht_shortlist *l)
 {
     mvpn_dht_quota quota;
-    const mvpn_dht_candidate *first = NULL;
+    uint64_t newest = 0;
+    unsigned holders = 0;
     quota.count = 0;
-    for (size_t i = 0; i < l->count && quota.count < l->agree; i++) {
+    for (size_t i = 0; i < l->count && quota.count < MVPN_DHT_SURE; i++) {
         const mvpn_dht_candidate *c = at(l, i);
         if (c->state == MVPN_DHT_CANDIDATE_FAILED || c->state == MVPN_DHT_CANDIDATE_SLOW ||
-            !mvpn_dht_quota_take(&quota, c->block, c->wide)) {
+            is_doubtful(l, c) || !mvpn_dht_quota_take(&quota, c->block, c->wide)) {
             continue;
         }
-        if (!c->has_value || (first != NULL && c->sequence != first->sequence)) {
+        if (c->state != MVPN_DHT_CANDIDATE_ANSWERED) {
             return false;
         }
-        first = c;
+        if (c->has_value && (holders == 0 || c->sequence > newest)) {
+            newest = c->sequence;
+            holders = 0;
+        }
+        holders += c->has_value && c->sequence == newest;
     }
-    return quota.count >= l->agree;
+    return quota.count == MVPN_DHT_SURE && holders >= MVPN_DHT_SURE_HOLDERS;
 }
 
 static bool all_ended(const mvpn_dht_shortlist *l)
@@ -233,25 +293,33 @@ static bool all_ended(const mvpn_dht_shortlist *l)
 
 bool mvpn_dht_shortlist_is_done(const mvpn_dht_shortlist *l)
 {
-    return (l->wants_value && closest_agree(l)) || all_ended(l);
+    return (l->wants_value && is_sure(l)) || all_ended(l);
 }
 
-/* A value: some of the closest have another, or none. */
+/* Few of the closest hold the newest, yet some hold one. */
 static bool values_differ(const mvpn_dht_candidate *const *near, size_t count)
 {
-    for (size_t i = 1; i < count; i++) {
-        if (near[i]->has_value != near[0]->has_value || near[i]->sequence != near[0]->sequence) {
-            return true;
+    uint64_t newest = 0;
+    size_t holders = 0, values = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!near[i]->has_value) {
+            continue;
         }
+        if (holders == 0 || near[i]->sequence > newest) {
+            newest = near[i]->sequence;
+            holders = 0;
+        }
+        holders += near[i]->sequence == newest;
+        values++;
     }
-    return false;
+    return values > 0 && values < count && holders < MVPN_DHT_SURE_HOLDERS;
 }
 
 /* Nodes: a path that was answered knows not even half of the closest that answered. */
 static bool places_differ(const mvpn_dht_shortlist *l, const mvpn_dht_candidate *const *near,
                           size_t count)
 {
-    size_t first = MVPN_MIN(count, (size_t)MVPN_DHT_AGREE);
+    size_t first = MVPN_MIN(count, (size_t)MVPN_DHT_SURE);
     for (unsigned p = 0; p < l->paths; p++) {
         size_t knows = 0;
         for (size_t i = 0; i < first; i++) {

@@ -11,11 +11,18 @@
 #define CHECK_MAX MVPN_S(15 * 60)
 #define CHECKS_AT_ONCE 16
 
+/* Of one bucket, contacts that nobody named; of one answer, contacts asked for their proof. */
+#define CLAIMED_MAX (MVPN_DHT_K / 2)
+#define NAMED_MAX 4
+
 /* The own neighbourhood is looked up, and a bucket not used is glanced into, so often (§11.5). */
 #define REFRESH_EVERY MVPN_S(15 * 60)
 /* A bucket that lost contacts, where there must be more. */
 #define REFILL_EVERY MVPN_S(30)
 #define REFILL_BELOW (MVPN_DHT_K * 3 / 4)
+
+/* Lookups that the density is averaged over. */
+#define SPACINGS 8
 
 #define SEEDS_WAIT_MAX MVPN_S(60)
 
@@ -32,9 +39,56 @@
  * keep. */
 #define HANDOVER_REACH_BITS 2
 
+/* ---- those not wanted ---- */
+
+static bool is_shunned(const mvpn_dht *dht, const mvpn_dht_id *id, mvpn_time now)
+{
+    for (size_t i = 0; dht->shunned != NULL && i < MVPN_DHT_SHUNNED_MAX; i++) {
+        if (dht->shunned[i].until > now && mvpn_dht_id_eq(&dht->shunned[i].id, id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mvpn_dht_forget(mvpn_dht *dht, const mvpn_dht_id *id)
+{
+    mvpn_dht_routing_forget(&dht->routing, id);
+    mvpn_dht_walk_forget(&dht->walk, id);
+    for (size_t i = 0; i < dht->seed_count;) {
+        if (mvpn_dht_id_eq(&dht->seeds[i].id, id)) {
+            dht->seeds[i] = dht->seeds[--dht->seed_count];
+        } else {
+            i++;
+        }
+    }
+    if (dht->shunned == NULL) {
+        dht->shunned = calloc(MVPN_DHT_SHUNNED_MAX, sizeof(*dht->shunned));
+    }
+    if (dht->shunned != NULL) { /* the oldest is forgiven */
+        dht->shunned[dht->shunned_next++ % MVPN_DHT_SHUNNED_MAX] =
+            (mvpn_dht_shunned){*id, dht->now + MVPN_DHT_SHUNNED_FOR};
+    }
+}
+
+void mvpn_dht_was_useful(mvpn_dht *dht, const mvpn_dht_id *id, bool is_useful, mvpn_time now)
+{
+    mvpn_dht_peer *peer = mvpn_dht_routing_find(&dht->routing, id);
+    if (peer == NULL) {
+        return;
+    }
+    peer->useless = is_useful ? 0 : (uint8_t)(peer->useless + 1);
+    if (peer->useless < MVPN_DHT_USELESS_MAX || dht->routing.count <= MVPN_DHT_K) {
+        return; /* in a small network everybody is needed */
+    }
+    mvpn_dht_id gone = *id;
+    dht->now = now;
+    mvpn_dht_forget(dht, &gone);
+}
+
 /* ---- contacts ---- */
 
-void mvpn_dht_ask_proof(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time now)
+void mvpn_dht_ask_proof(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_named, mvpn_time now)
 {
     if (dht->proofs_under_way >= MVPN_DHT_PROOFS_MAX) {
         return;
@@ -42,26 +96,56 @@ void mvpn_dht_ask_proof(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time now)
     mvpn_dht_pending *p = mvpn_dht_send(dht, MVPN_DHT_FOR_PROOF, c, NULL, now);
     if (p != NULL) {
         p->wants_certificate = true;
+        p->is_named = is_named;
         dht->proofs_under_way++;
     }
 }
 
-void mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, mvpn_time now)
+/* Where the network must have many more nodes than a bucket holds, those that come by themselves
+ * get half of it: else whoever pushes hardest has it all. */
+static bool is_claims_share_taken(const mvpn_dht *dht, const mvpn_dht_id *id)
+{
+    unsigned bits = mvpn_dht_common_bits(&dht->routing.self, id), claimed = 0;
+    const mvpn_dht_kbucket *b = bits < MVPN_DHT_ID_BITS ? dht->routing.buckets[bits] : NULL;
+    if (b == NULL || bits >= 63 || mvpn_dht_nodes(dht) >> (bits + 1) < 2 * MVPN_DHT_K) {
+        return false;
+    }
+    for (size_t i = 0; i < b->count; i++) {
+        claimed += b->peers[i].is_claimed;
+    }
+    return claimed >= CLAIMED_MAX;
+}
+
+bool mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, mvpn_time now)
 {
     enum mvpn_dht_room room = mvpn_dht_routing_room(&dht->routing, c);
-    if (room != MVPN_DHT_ROOM_FREE && !(room == MVPN_DHT_ROOM_FULL && is_claim)) {
-        return;
+    if ((room != MVPN_DHT_ROOM_FREE && !(room == MVPN_DHT_ROOM_FULL && is_claim)) ||
+        is_shunned(dht, &c->id, now)) {
+        return false;
     }
-    if (is_claim && !mvpn_dht_id_fits(&c->id, &c->addr)) {
-        return;
+    if (is_claim && (!mvpn_dht_id_fits(&c->id, &c->addr) || is_claims_share_taken(dht, &c->id))) {
+        return false;
     }
     if (room == MVPN_DHT_ROOM_FULL) {
         mvpn_dht_routing_wait(&dht->routing, c, now);
-        return;
+        return false;
     }
-    if (dht->proofs_under_way < MVPN_DHT_PROOFS_MAX &&
-        mvpn_dht_limits_take(&dht->proofs, mvpn_dht_block_of(&c->addr), now)) {
-        mvpn_dht_ask_proof(dht, c, now);
+    if (dht->proofs_under_way >= MVPN_DHT_PROOFS_MAX ||
+        !mvpn_dht_limits_take(&dht->proofs, mvpn_dht_block_of(&c->addr), now)) {
+        return false;
+    }
+    mvpn_dht_ask_proof(dht, c, !is_claim, now);
+    return true;
+}
+
+void mvpn_dht_consider_named(mvpn_dht *dht, const mvpn_dht_reply *reply, mvpn_time now)
+{
+    unsigned taken = 0;
+    for (size_t i = 0; i < reply->contact_count && i < MVPN_DHT_K && taken < NAMED_MAX; i++) {
+        const mvpn_dht_contact *c = &reply->contacts[i];
+        if (mvpn_dht_contact_is_usable(c, dht->config.family, dht->config.allow_private)) {
+            taken += mvpn_dht_consider(dht, c, false, now);
+        }
     }
 }
 
@@ -142,11 +226,13 @@ static void publish_to(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time now)
     }
 }
 
-void mvpn_dht_proven(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time rtt, mvpn_time now)
+void mvpn_dht_proven(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_named, mvpn_time rtt,
+                     mvpn_time now)
 {
-    if (!mvpn_dht_routing_prove(&dht->routing, c, rtt, now)) {
+    if (is_shunned(dht, &c->id, now) || !mvpn_dht_routing_prove(&dht->routing, c, rtt, now)) {
         return;
     }
+    mvpn_dht_routing_find(&dht->routing, &c->id)->is_claimed = !is_named;
     if (!dht->is_joined) {
         mvpn_dht_start_join(dht, now);
         return;
@@ -186,7 +272,7 @@ void mvpn_dht_silent(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_check, mv
             dht->check_every = MVPN_MAX(dht->check_every - dht->check_every / 6, CHECK_MIN);
         }
         if (has_next) {
-            mvpn_dht_ask_proof(dht, &next, now);
+            mvpn_dht_ask_proof(dht, &next, false, now);
         }
     }
 }
@@ -197,7 +283,9 @@ void mvpn_dht_measure(mvpn_dht *dht, const mvpn_dht_id *target, const mvpn_dht_i
                       size_t count)
 {
     uint64_t spacing = mvpn_dht_distance64(target, farthest) / count;
-    dht->spacing = dht->spacing == 0 ? spacing : dht->spacing - dht->spacing / 16 + spacing / 16;
+    unsigned weight = MVPN_MIN(++dht->spacings, (unsigned)SPACINGS);
+    dht->spacings = (uint8_t)weight;
+    dht->spacing = dht->spacing - dht->spacing / weight + spacing / weight;
 }
 
 uint64_t mvpn_dht_nodes(const mvpn_dht *dht)
@@ -206,7 +294,9 @@ uint64_t mvpn_dht_nodes(const mvpn_dht *dht)
     if (here <= MVPN_DHT_K || dht->spacing == 0) {
         return here;
     }
-    return MVPN_MAX(UINT64_MAX / dht->spacing, dht->routing.count + 1);
+    /* Around us we see changes first; elsewhere chance is averaged out. */
+    uint64_t spacing = UINT64_MAX / here / 2 + dht->spacing / 2;
+    return MVPN_MAX(UINT64_MAX / spacing, dht->routing.count + 1);
 }
 
 /* ---- what is due ---- */
@@ -296,7 +386,7 @@ static void ask_seeds(mvpn_dht *dht, mvpn_time now)
         return;
     }
     for (size_t i = 0; i < dht->seed_count; i++) {
-        mvpn_dht_ask_proof(dht, &dht->seeds[i], now);
+        mvpn_dht_ask_proof(dht, &dht->seeds[i], true, now);
     }
     dht->seeds_wait = mvpn_time_min(MVPN_MAX(dht->seeds_wait * 2, MVPN_S(5)), SEEDS_WAIT_MAX);
     dht->seeds_due = now + dht->seeds_wait;

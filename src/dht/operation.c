@@ -73,16 +73,29 @@ int mvpn_dht_op_set_record(mvpn_dht_op *op, unsigned type, mvpn_bytes record)
 
 /* ---- lookups ---- */
 
+/* Each path begins with somebody anywhere, too. */
+static void send_scouts(mvpn_dht *dht, mvpn_dht_op *op)
+{
+    mvpn_dht_contact scouts[MVPN_DHT_PATHS];
+    size_t n = mvpn_dht_sample_contacts(dht, scouts, MVPN_DHT_PATHS);
+    for (size_t i = 0; i < n; i++) {
+        mvpn_dht_shortlist_scout(op->lookup, (unsigned)i, &scouts[i]);
+    }
+}
+
 /* Deal the closest that we know; those that failed last count when there are few others. */
 static void deal(mvpn_dht *dht, mvpn_dht_op *op)
 {
     const mvpn_dht_peer *near[MVPN_DHT_K];
     size_t n = mvpn_dht_routing_closest(&dht->routing, &op->target, NULL, true, MVPN_DHT_K, near);
-    if (n < MVPN_DHT_AGREE) {
+    if (n < MVPN_DHT_SURE) {
         n = mvpn_dht_routing_closest(&dht->routing, &op->target, NULL, false, MVPN_DHT_K, near);
     }
     for (size_t i = 0; i < n; i++) {
         mvpn_dht_shortlist_deal(op->lookup, &near[i]->contact);
+    }
+    if (op->type != MVPN_DHT_OP_REFRESH && dht->routing.count > MVPN_DHT_K) {
+        send_scouts(dht, op);
     }
 }
 
@@ -169,10 +182,24 @@ static void choose_targets(mvpn_dht *dht, mvpn_dht_op *op, const mvpn_dht_candid
     }
 }
 
+/* Whose names led nowhere, again and again, is of no use; nor is who does not answer lookups. */
+static void blame_namers(mvpn_dht *dht, const mvpn_dht_shortlist *l, mvpn_time now)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const mvpn_dht_candidate *c = &l->candidates[i];
+        if ((c->state == MVPN_DHT_CANDIDATE_ANSWERED && c->named_bad > MVPN_DHT_DOUBT &&
+             c->named_good == 0) ||
+            c->state == MVPN_DHT_CANDIDATE_FAILED) {
+            mvpn_dht_was_useful(dht, &c->contact.id, false, now);
+        }
+    }
+}
+
 static void lookup_over(mvpn_dht *dht, mvpn_dht_op *op, mvpn_time now)
 {
     const mvpn_dht_candidate *near[MVPN_DHT_K];
     size_t count = mvpn_dht_shortlist_closest(op->lookup, near);
+    blame_namers(dht, op->lookup, now);
     if (count == MVPN_DHT_K && op->type != MVPN_DHT_OP_REFRESH && op->type != MVPN_DHT_OP_VALUE) {
         mvpn_dht_measure(dht, &op->target, &near[count - 1]->contact.id, count);
     }
@@ -251,9 +278,10 @@ static void take_nodes(mvpn_dht *dht, mvpn_dht_op *op, mvpn_dht_candidate *by,
         const mvpn_dht_contact *c = &reply->contacts[i];
         if (is_candidate(dht, c)) {
             mvpn_dht_shortlist_named(op->lookup, by, c);
-            mvpn_dht_consider(dht, c, false, now);
         }
     }
+    mvpn_dht_was_useful(dht, &by->contact.id, reply->contact_count > 0, now);
+    mvpn_dht_consider_named(dht, reply, now);
 }
 
 /* A verified record that is better than what the operation has. */

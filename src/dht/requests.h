@@ -47,6 +47,8 @@ typedef struct mvpn_dht_pending {
     uint8_t purpose, state, tries, slot;
     bool wants_certificate;
     bool is_token_retry;
+    bool is_named; /* PROOF: of somebody that others named */
+    bool is_slow;  /* later than usual; not yet overdue */
 } mvpn_dht_pending;
 
 typedef struct mvpn_dht_requests {

@@ -122,9 +122,9 @@ static void take_nodes(mvpn_dht *dht, const mvpn_dht_reply *reply, mvpn_time now
         if (!mvpn_dht_id_eq(&c->id, &dht->routing.self) &&
             mvpn_dht_contact_is_usable(c, dht->config.family, dht->config.allow_private)) {
             mvpn_dht_walk_learn(&dht->walk, c);
-            mvpn_dht_consider(dht, c, false, now);
         }
     }
+    mvpn_dht_consider_named(dht, reply, now);
     try_prefix(dht, now);
 }
 
