@@ -8,13 +8,16 @@
 /* [total 4] [offset 4] before the bytes of a BlobPart (§11.3). */
 #define BLOB_PART_FIXED 8
 
+/* A Fetch has one reply a record at most, and one more to say that it was the last. */
+_Static_assert(MVPN_DHT_FETCH_MAX + 1 <= MVPN_DIRECTORY_REPLIES_MAX, "answers stay bounded");
+
 typedef struct answer {
     const mvpn_view *view;
     size_t room;
     mvpn_directory_emit *emit;
     void *ctx;
     unsigned count;
-    bool is_over; /* the receiver takes no more, or it has had enough */
+    bool is_over; /* the receiver takes no more */
 } answer;
 
 static void emit(answer *a, unsigned command, mvpn_bytes body)
@@ -24,7 +27,6 @@ static void emit(answer *a, unsigned command, mvpn_bytes body)
     }
     a->is_over = !a->emit(a->ctx, command, body);
     a->count += !a->is_over;
-    a->is_over |= a->count == MVPN_DIRECTORY_REPLIES_MAX;
 }
 
 static void emit_reply(answer *a, const mvpn_dht_reply *m)

@@ -348,6 +348,29 @@ static void test_sample(void **state)
     view = whole;
 }
 
+/* What the network file lists has a place in a full view, whatever its hash. */
+static void test_sample_keeps_the_network_file(void **state)
+{
+    (void)state;
+    mvpn_view *whole = view;
+    view = view_make(4, 3);
+    for (unsigned i = 0; i < 20; i++) {
+        mvpn_descriptor d = test_relay(&net, i, 1);
+        int r = put(&d, source(1));
+        assert_true(r == 0 || r == MVPN_E_LIMIT);
+    }
+    for (unsigned i = 100; i < 104; i++) {
+        mvpn_descriptor d = test_relay(&net, i, 1);
+        assert_int_equal(mvpn_view_add(view, &d), 0);
+    }
+    for (unsigned i = 100; i < 104; i++) {
+        mvpn_descriptor d = test_relay(&net, i, 1);
+        assert_non_null(mvpn_view_find(view, &d.identity));
+    }
+    mvpn_view_free(view);
+    view = whole;
+}
+
 static void test_five_thousand(void **state)
 {
     (void)state;
@@ -580,9 +603,7 @@ static void test_measurements(void **state)
     assert_int_equal(put(&back, source(1)), 0);
     assert_false(info_of(&d[3]).is_dead);
     assert_int_equal(info_of(&d[3]).cap_log2, 14);
-    /* News of yesterday: caps stay for a day, deaths do not. */
-    mvpn_descriptor dead = test_relay(&net, 2, 1);
-    (void)dead;
+    /* Measurements stay for a day. */
     mvpn_view_expire(view, TEST_NOW + 4 * 3600);
     assert_int_equal(info_of(&d[5]).cap_log2, 16);
     for (unsigned n = 0; n < NODES; n++) {
@@ -1096,6 +1117,7 @@ int main(void)
         TEST(test_relaxed_rules),
         TEST(test_whole_view_confirmed),
         TEST(test_sample),
+        TEST(test_sample_keeps_the_network_file),
         TEST(test_five_thousand),
         TEST(test_expiry_and_withdrawal),
         TEST(test_revocation),
