@@ -231,7 +231,7 @@ size_t mvpn_dht_request_encode(uint8_t *out, size_t size, const mvpn_dht_request
         mvpn_write32(&w, m->offset);
         break;
     default:
-        MVPN_ASSERT(!"a DHT request");
+        MVPN_ASSERT(false); /* no DHT request */
     }
     return written(&w);
 }
@@ -348,7 +348,7 @@ size_t mvpn_dht_reply_encode(uint8_t *out, size_t size, const mvpn_dht_reply *m)
         mvpn_write_bytes(&w, m->bytes.p, m->bytes.n);
         break;
     default:
-        MVPN_ASSERT(!"a DHT reply");
+        MVPN_ASSERT(false); /* no DHT reply */
     }
     return written(&w);
 }
