@@ -18,6 +18,7 @@ struct mvpn_engine {
     mvpn_relay *relay;           /* NULL for a client */
     mvpn_exit *exit;             /* NULL unless an exit */
     mvpn_client *client;         /* NULL for a relay */
+    mvpn_follower *follower;     /* with the finder: keeps up with discovery nodes */
     mvpn_finder *finder;         /* a relay that finds the others */
     mvpn_survey *survey;         /* a discovery node */
     mvpn_dht_exchange *exchange; /* a client's: asks entries who they are */
@@ -131,6 +132,18 @@ static int finder_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_
     };
     exchange_config(e, config, &fc.exchange);
     int r = mvpn_finder_new(&fc, now, &e->finder);
+    mvpn_follower_config wc = {
+        .rng = &e->rng,
+        .pool = &e->pool,
+        .links = e->links,
+        .view = e->view,
+        .own = config->identity,
+        .has_ipv4 = config->has_ipv4,
+        .has_ipv6 = config->has_ipv6,
+        .allow_private = config->allow_private,
+        .unix_offset_us = config->unix_offset_us,
+    };
+    r = r != 0 ? r : mvpn_follower_new(&wc, now, &e->follower);
     mvpn_wipe(&fc, sizeof(fc));
     return r;
 }
@@ -261,6 +274,9 @@ static void set_unix_offset(mvpn_engine *e, int64_t unix_offset_us)
     }
     if (e->finder != NULL) {
         mvpn_finder_set_unix_offset(e->finder, unix_offset_us);
+        if (e->follower != NULL) {
+            mvpn_follower_set_unix_offset(e->follower, unix_offset_us);
+        }
     }
     if (e->exchange != NULL) {
         mvpn_dht_exchange_set_unix_offset(e->exchange, unix_offset_us);
@@ -340,6 +356,8 @@ void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
     e->survey = NULL;
     mvpn_relay_free(e->relay, now);
     e->relay = NULL;
+    mvpn_follower_free(e->follower, now);
+    e->follower = NULL;
     mvpn_links_close_all(e->links, now);
 }
 
@@ -351,6 +369,7 @@ void mvpn_engine_free(mvpn_engine *e)
     mvpn_client_free(e->client, 0);
     mvpn_survey_free(e->survey, 0);
     mvpn_relay_free(e->relay, 0);
+    mvpn_follower_free(e->follower, 0);
     mvpn_finder_free(e->finder);
     mvpn_learner_free(e->learner, 0);
     mvpn_dht_exchange_free(e->exchange);
@@ -400,9 +419,12 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
         if (e->survey != NULL && mvpn_survey_message(e->survey, link, &header, p, now)) {
             continue;
         }
-        if (e->relay != NULL) {
+        bool is_reply = is_directory_reply(header.command);
+        if (e->follower != NULL && is_reply) {
+            mvpn_follower_message(e->follower, link, &header, p, now);
+        } else if (e->relay != NULL) {
             mvpn_relay_message(e->relay, link, &header, p, now);
-        } else if (e->learner != NULL && is_directory_reply(header.command)) {
+        } else if (e->learner != NULL && is_reply) {
             mvpn_learner_message(e->learner, link, &header, p, now);
         } else {
             mvpn_client_message(e->client, link, &header, p, now);
@@ -516,6 +538,9 @@ static void find_turn(mvpn_engine *e, mvpn_time now)
     int64_t unix_offset_us;
     if (e->finder != NULL) {
         mvpn_finder_tick(e->finder, now);
+        if (e->follower != NULL) {
+            mvpn_follower_tick(e->follower, now);
+        }
         tell_exit(e, now);
         if (mvpn_finder_pull_revocations(e->finder)) {
             mvpn_links_check_revocations(e->links, now);
@@ -547,6 +572,9 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
         }
         if (e->learner != NULL) {
             mvpn_learner_link_closed(e->learner, event.link, now);
+        }
+        if (e->follower != NULL) {
+            mvpn_follower_link_closed(e->follower, event.link, now);
         }
         if (e->survey != NULL) {
             mvpn_survey_link_closed(e->survey, event.link, now);
@@ -598,6 +626,7 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     }
     if (e->finder != NULL) {
         t = mvpn_time_min(t, mvpn_finder_deadline(e->finder));
+        t = e->follower == NULL ? t : mvpn_time_min(t, mvpn_follower_deadline(e->follower));
     }
     if (e->survey != NULL) {
         t = mvpn_time_min(t, mvpn_survey_deadline(e->survey));
@@ -694,6 +723,11 @@ mvpn_finder *mvpn_engine_finder(mvpn_engine *e)
 mvpn_survey *mvpn_engine_survey(mvpn_engine *e)
 {
     return e->survey;
+}
+
+const mvpn_follower *mvpn_engine_follower(const mvpn_engine *e)
+{
+    return e->follower;
 }
 
 mvpn_learner *mvpn_engine_learner(mvpn_engine *e)

@@ -12,6 +12,7 @@
 #include "core/client.h"
 #include "core/clock.h"
 #include "core/finder.h"
+#include "core/follower.h"
 #include "core/learner.h"
 #include "core/relay.h"
 #include "core/survey.h"
@@ -134,8 +135,9 @@ mvpn_links *mvpn_engine_links(mvpn_engine *engine);
 const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
-mvpn_finder *mvpn_engine_finder(mvpn_engine *engine);   /* NULL: a client, or finds nobody */
-mvpn_survey *mvpn_engine_survey(mvpn_engine *engine);   /* NULL: no discovery node */
+mvpn_finder *mvpn_engine_finder(mvpn_engine *engine); /* NULL: a client, or finds nobody */
+mvpn_survey *mvpn_engine_survey(mvpn_engine *engine); /* NULL: no discovery node */
+const mvpn_follower *mvpn_engine_follower(const mvpn_engine *engine); /* as the finder */
 mvpn_learner *mvpn_engine_learner(mvpn_engine *engine); /* NULL: a relay, or learns nothing */
 const mvpn_trust *mvpn_engine_trust(const mvpn_engine *engine);
 /** Unix seconds, corrected. */

@@ -234,8 +234,11 @@ void mvpn_learner_link_opened(mvpn_learner *l, mvpn_link *link, mvpn_time now)
     for (size_t i = 0; i < l->entry_count; i++) {
         entry *e = &l->entries[i];
         if (e->state == ENTRY_LINKING && e->link == link) {
-            e->sweep =
-                sweep_begin(l, mvpn_view_source_of(l->cfg.view, NULL, &e->contact.addr), now);
+            e->sweep = sweep_begin(l,
+                                   mvpn_view_source_of(l->cfg.view,
+                                                       mvpn_view_find(l->cfg.view, &e->identity),
+                                                       &e->contact.addr),
+                                   now);
             e->state = ENTRY_SWEEPING;
             if (e->sweep == NULL) {
                 entry_fail(l, e, MVPN_E_NOMEM, now);

@@ -1,0 +1,193 @@
+#include "core/follower.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "core/sweep.h"
+#include "wire/circuit.h"
+
+/* Between two sweeps, for up to SWEEP_RECORDS records; more take proportionally longer. */
+#define SWEEP_TIME MVPN_S(300)
+#define SWEEP_RECORDS 1500
+/* While no discovery node is known, or one did not answer. */
+#define RETRY_TIME MVPN_S(20)
+#define LINK_TIME MVPN_S(10)
+#define TICK_STEP MVPN_MS(100)
+
+struct mvpn_follower {
+    mvpn_follower_config cfg;
+    mvpn_link *link; /* held; NULL: at rest */
+    sweep *sweep;    /* NULL while the link opens */
+    mvpn_view_source source;
+    mvpn_time since, next;
+    mvpn_follower_status stats;
+};
+
+static uint64_t unix_now(const mvpn_follower *f, mvpn_time now)
+{
+    return (uint64_t)(((int64_t)now + f->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
+}
+
+static const mvpn_addr *address_of(const mvpn_follower *f, const mvpn_descriptor *d)
+{
+    uint8_t family = f->cfg.has_ipv4 && f->cfg.has_ipv6 ? 0 : f->cfg.has_ipv4 ? 4 : 6;
+    const mvpn_addr *addr = mvpn_descriptor_find_address(d, family);
+    return addr != NULL && (f->cfg.allow_private || mvpn_addr_is_public(addr)) ? addr : NULL;
+}
+
+/* A discovery node at random; NULL if none is known. */
+static const mvpn_descriptor *choose(const mvpn_follower *f)
+{
+    const mvpn_descriptor *chosen = NULL;
+    uint32_t seen = 0;
+    for (size_t i = 0; i < mvpn_view_count(f->cfg.view); i++) {
+        const mvpn_descriptor *d = mvpn_view_at(f->cfg.view, i);
+        if ((d->roles & MVPN_ROLE_DISCOVERY) != 0 && address_of(f, d) != NULL &&
+            memcmp(d->identity.b, f->cfg.own.b, sizeof(f->cfg.own.b)) != 0 &&
+            mvpn_rng_below(f->cfg.rng, ++seen) == 0) {
+            chosen = d;
+        }
+    }
+    return chosen;
+}
+
+/* The link is let go of, not closed: it may carry circuits, and idles away otherwise. */
+static void rest(mvpn_follower *f, mvpn_time pause, mvpn_time now)
+{
+    sweep_free(f->sweep);
+    f->sweep = NULL;
+    if (f->link != NULL) {
+        mvpn_link_release(f->link, now);
+        f->link = NULL;
+    }
+    f->next = now + mvpn_rng_jitter(f->cfg.rng, pause, 25);
+}
+
+static void begin(mvpn_follower *f, mvpn_time now)
+{
+    const mvpn_descriptor *d = choose(f);
+    mvpn_link *link;
+    f->next = now + mvpn_rng_jitter(f->cfg.rng, RETRY_TIME, 25);
+    if (d == NULL) {
+        return;
+    }
+    mvpn_link_target target = {d->identity, d->link_key, *address_of(f, d),
+                               mvpn_descriptor_serial(d)};
+    if (mvpn_links_open(f->cfg.links, &target, now, &link) != 0) {
+        return;
+    }
+    mvpn_link_hold(link);
+    f->link = link;
+    f->source = mvpn_view_source_of(f->cfg.view, d, NULL);
+    f->since = now;
+    f->next = now;
+}
+
+static void send_requests(mvpn_follower *f, mvpn_time now)
+{
+    sweep_request q;
+    while (sweep_pull(f->sweep, now, &q)) {
+        mvpn_header h = {.command = (uint16_t)q.command, .length = (uint16_t)q.packet->len};
+        mvpn_store32(h.circuit.b, q.id);
+        mvpn_rng_bytes(f->cfg.rng, h.circuit.b + 4, sizeof(h.circuit.b) - 4);
+        MVPN_IGNORE(mvpn_link_send(f->link, q.packet, &h, false, now)); /* asked again */
+    }
+}
+
+static void go_on(mvpn_follower *f, mvpn_time now)
+{
+    if (f->sweep == NULL && mvpn_link_is_open(f->link)) {
+        f->sweep = sweep_new(&(sweep_env){f->cfg.rng, f->cfg.pool, f->cfg.view}, f->source, now);
+    }
+    if (f->sweep == NULL) {
+        if (now - f->since > LINK_TIME) {
+            f->stats.sweeps_failed++;
+            rest(f, RETRY_TIME, now);
+        }
+        return;
+    }
+    send_requests(f, now);
+    enum sweep_result result = sweep_result_of(f->sweep, now);
+    if (result == SWEEP_GOING) {
+        return;
+    }
+    uint64_t size = mvpn_view_record_count(f->cfg.view);
+    if (result == SWEEP_DONE) {
+        f->stats.sweeps++;
+        f->stats.records_new += sweep_records(f->sweep);
+        rest(f, SWEEP_TIME * MVPN_MAX(size, (uint64_t)SWEEP_RECORDS) / SWEEP_RECORDS, now);
+    } else {
+        f->stats.sweeps_failed++;
+        rest(f, RETRY_TIME, now);
+    }
+}
+
+void mvpn_follower_message(mvpn_follower *f, mvpn_link *link, const mvpn_header *header,
+                           mvpn_packet *packet, mvpn_time now)
+{
+    if (f->sweep != NULL && f->link == link) {
+        sweep_reply(f->sweep, mvpn_load32(header->circuit.b), header->command,
+                    mvpn_bytes_of(packet->data, packet->len), unix_now(f, now), now);
+        f->next = now;
+    }
+    mvpn_packet_free(f->cfg.pool, packet);
+}
+
+void mvpn_follower_link_closed(mvpn_follower *f, mvpn_link *link, mvpn_time now)
+{
+    if (f->link == link) {
+        f->link = NULL; /* dead after this event */
+        f->stats.sweeps_failed++;
+        rest(f, RETRY_TIME, now);
+    }
+}
+
+void mvpn_follower_tick(mvpn_follower *f, mvpn_time now)
+{
+    if (now < f->next) {
+        return;
+    }
+    if (f->link == NULL) {
+        begin(f, now);
+    }
+    if (f->link != NULL) {
+        f->next = now + TICK_STEP;
+        go_on(f, now);
+    }
+}
+
+mvpn_time mvpn_follower_deadline(const mvpn_follower *f)
+{
+    return f->next;
+}
+
+void mvpn_follower_get_status(const mvpn_follower *f, mvpn_follower_status *ret)
+{
+    *ret = f->stats;
+}
+
+void mvpn_follower_set_unix_offset(mvpn_follower *f, int64_t unix_offset_us)
+{
+    f->cfg.unix_offset_us = unix_offset_us;
+}
+
+int mvpn_follower_new(const mvpn_follower_config *config, mvpn_time now, mvpn_follower **ret)
+{
+    mvpn_follower *f = calloc(1, sizeof(*f));
+    if (f == NULL) {
+        return MVPN_E_NOMEM;
+    }
+    f->cfg = *config;
+    f->next = now + mvpn_rng_jitter(config->rng, RETRY_TIME, 25);
+    *ret = f;
+    return 0;
+}
+
+void mvpn_follower_free(mvpn_follower *f, mvpn_time now)
+{
+    if (f != NULL) {
+        rest(f, 0, now);
+        free(f);
+    }
+}
