@@ -101,7 +101,7 @@ median() {
 lab_begin
 lab_internet
 lab_services
-mesh_create
+mesh_create listed
 value plain_rtt_ms "$(mesh_ping_ms "$(lab_addr4 web)" 40)"
 tcp plain || lab_die "plain TCP failed"
 mesh_relays_start

@@ -127,7 +127,7 @@ lab_internet
 lab_services
 
 tell "2. meshvpn-bootstrap makes a closed network and certifies the five relays; they start."
-mesh_create
+mesh_create listed
 mesh_relays_start
 
 tell "3. meshvpn-client starts and builds a circuit of $hops hop(s)."

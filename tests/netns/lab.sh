@@ -1,10 +1,12 @@
 # shellcheck shell=bash
 # A small internet in network namespaces; sourced by the scripts beside it (bash).
 #
-#            +------------------------- inet (router) --------------------------+
-#            |         |          |         |          |         |              |
-#         client     alder      birch     cedar      maple      oak            web
-#                    relay      relay     relay      exit       exit     page, DNS, iperf3
+#            +------------------------------ inet (router) ------------------------------+
+#            |       |       |       |       |       |       |       |       |           |
+#         client   boot    disc    alder   birch   cedar   elm*    maple    oak         web
+#                  entry  crawler  relay   relay   relay   relay   exit     exit   page, DNS, iperf3
+#
+# *, disc: only in labs that ask for them (LAB_ENTRIES, LAB_RELAYS).
 #
 # Each node sits in a /16 (IPv4) and /32 (IPv6) of its own, globally routable-looking, so that no
 # address rule is switched off for the tests. Every wire is a veth pair or, on demand, a linkem
@@ -24,6 +26,7 @@ LAB_TOOL=$LAB_HERE/lab_tool.py
 LAB_MTU=1500
 LAB_RELAYS="alder birch cedar maple oak"
 LAB_EXITS="maple oak"
+LAB_ENTRIES="boot"
 LAB_PORT=4242
 LAB_WEB_NAME=web.lab.example
 LAB_DIR=
@@ -43,6 +46,9 @@ lab_addr4() {
     cedar) echo 11.43.140.13 ;;
     maple) echo 11.54.140.14 ;;
     oak) echo 11.65.140.15 ;;
+    elm) echo 11.76.140.16 ;;
+    boot) echo 11.87.140.17 ;;
+    disc) echo 11.98.140.18 ;;
     *) return 1 ;;
     esac
 }
@@ -57,6 +63,9 @@ lab_addr6() {
     cedar) echo 2a10:43::13 ;;
     maple) echo 2a10:54::14 ;;
     oak) echo 2a10:65::15 ;;
+    elm) echo 2a10:76::16 ;;
+    boot) echo 2a10:87::17 ;;
+    disc) echo 2a10:98::18 ;;
     *) return 1 ;;
     esac
 }
@@ -68,6 +77,7 @@ lab_country() {
     cedar) echo RO ;;
     maple) echo IS ;;
     oak) echo CH ;;
+    elm) echo DE ;;
     esac
 }
 
@@ -270,13 +280,13 @@ lab_link_set() {
     echo "$*" >"$LAB_DIR/$node.link"
 }
 
-# lab_internet: router, client, web and relays. LAB_LINK_<node> holds linkem settings of its wire.
+# lab_internet: router, client, web, entries and relays. LAB_LINK_<node> holds linkem settings of its wire.
 lab_internet() {
     local node settings
     lab_node inet
     lab_in inet sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward
         echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
-    for node in client web $LAB_RELAYS; do
+    for node in client web $LAB_ENTRIES $LAB_RELAYS; do
         lab_node "$node"
         settings=LAB_LINK_$node
         # shellcheck disable=SC2086 # settings are words

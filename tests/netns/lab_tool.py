@@ -9,6 +9,7 @@ look at the wire, a UDP probe, a search of a process's memory. Standard library 
     lab_tool.py udp-send ADDRESS PORT COUNT SIZE PER_SECOND
     lab_tool.py get KEY... < JSON                first key (dotted) that exists
     lab_tool.py memory PID ADDRESS...            JSON: where the addresses lie in its memory
+    lab_tool.py ready SOCKET SINCE_NS SECONDS    seconds from SINCE_NS until that client is connected
     lab_tool.py median < NUMBERS
 """
 
@@ -167,6 +168,38 @@ def peers(arguments):
             pairs.add((str(ipaddress.ip_address(frame[22:38])), str(ipaddress.ip_address(frame[38:54]))))
 
 
+# ---- a client's way to being connected ----
+
+def ask(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(path)
+        sock.sendall(b'{"cmd":"status"}\n')
+        reply = b""
+        while not reply.endswith(b"\n"):
+            part = sock.recv(65536)
+            if not part:
+                break
+            reply += part
+        return json.loads(reply)
+
+
+def ready(arguments):
+    path, since, seconds = arguments[0], int(arguments[1]) / 1e9, float(arguments[2])
+    state = "not running"
+    while time.time() < since + seconds:
+        try:
+            state = ask(path)["state"]
+        except (OSError, ValueError):
+            pass
+        if state == "connected":
+            print(round(time.time() - since, 3))
+            return 0
+        time.sleep(0.005)
+    print(f"after {seconds} s the client is {state}", file=sys.stderr)
+    return 1
+
+
 # ---- UDP probe ----
 
 def probe_packet(number, size):
@@ -323,7 +356,7 @@ def scan(mem, start, end, name, wanted, hits, unread):
 
 
 COMMANDS = {"web": web, "dns": dns, "peers": peers, "udp-recv": udp_recv, "udp-send": udp_send,
-            "get": get, "median": median, "memory": memory}
+            "get": get, "median": median, "ready": ready, "memory": memory}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

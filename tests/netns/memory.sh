@@ -90,7 +90,7 @@ one_run() {
     lab_begin
     lab_internet
     lab_services 10
-    mesh_create
+    mesh_create listed
     mesh_relays_start
     mesh_client_start 3 alder birch oak
     mesh_client_wait

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A MeshVPN network of the real programs inside the lab; sourced after lab.sh.
 #
-#     mesh_create; mesh_relays_start; mesh_client_start HOPS [PATH...]; mesh_client_wait
+#     mesh_create found; mesh_relays_start; mesh_client_start HOPS [PATH...]; mesh_client_wait
 
 MESH_PROGRAMS=$LAB_BUILD/src/bin
 MESH_LOG_LEVEL=info
@@ -10,44 +10,78 @@ MESH_GATEWAY4=10.8.0.1
 # shellcheck disable=SC2034 # for the scripts that source this
 MESH_GATEWAY6=fd6d:7670:6e00::1
 MESH_CLIENT_PID=
+MESH_CLIENT_SINCE=0
+MESH_MODE=listed
+MESH_NETWORK=
 declare -A MESH_PIDS=()
 
 mesh_need_programs() {
     local program
-    for program in meshvpn-bootstrap meshvpn-relay meshvpn-exit-node meshvpn-client meshvpn; do
+    for program in meshvpn-bootstrap meshvpn-relay meshvpn-exit-node meshvpn-dht-bootstrap meshvpn-discovery \
+        meshvpn-client meshvpn; do
         [ -x "$MESH_PROGRAMS/$program" ] ||
             lab_die "$program is not built in $MESH_PROGRAMS; run ./run build"
     done
 }
 
-# mesh_create: keys, certificates, descriptors and configuration of all relays under $LAB_DIR/net.
+# mesh_create found|listed: keys, certificates and configuration of all nodes under $LAB_DIR/net.
+#   found   network.conf holds the entries of boot; relays publish themselves and are found
+#   listed  network.conf holds the relays' descriptors (fixed paths need that); nothing is searched
 mesh_create() {
-    local node options net=$LAB_DIR/net
+    local node net=$LAB_DIR/net
+    MESH_MODE=$1
     mesh_need_programs
     mkdir -p "$LAB_DIR/sock"
-    "$MESH_PROGRAMS/meshvpn-bootstrap" init "$net" --name lab >>"$LAB_DIR/log/bootstrap.log" 2>&1 ||
-        mesh_fail "meshvpn-bootstrap init failed" bootstrap
+    mesh_bootstrap init "$net" --name lab ${MESH_INIT:-}
+    if [ "$MESH_MODE" = found ]; then
+        for node in $LAB_ENTRIES; do
+            mesh_add_node "$node"
+        done
+    fi
     for node in $LAB_RELAYS; do
-        options=
-        lab_is_exit "$node" && options=--exit
-        # shellcheck disable=SC2086 # options are words
-        "$MESH_PROGRAMS/meshvpn-bootstrap" add-node "$net" "$node" \
-            --address "$(lab_addr4 "$node"):$LAB_PORT" --address "[$(lab_addr6 "$node")]:$LAB_PORT" \
-            --country "$(lab_country "$node")" --provider "$node-hosting" --bandwidth-mbit 1000 --listed $options \
-            >>"$LAB_DIR/log/bootstrap.log" 2>&1 ||
-            mesh_fail "meshvpn-bootstrap add-node $node failed" bootstrap
-    done
-    for node in $LAB_RELAYS; do
-        mesh_configure "$node"
+        mesh_add_node "$node"
     done
 }
 
+# mesh_bootstrap COMMAND...: meshvpn-bootstrap, its words in the log
+mesh_bootstrap() {
+    "$MESH_PROGRAMS/meshvpn-bootstrap" "$@" >>"$LAB_DIR/log/bootstrap.log" 2>&1 ||
+        mesh_fail "meshvpn-bootstrap $1 failed" bootstrap
+}
+
+# mesh_add_node NODE: what its place in the lab says, with a copy of network.conf of its own
+mesh_add_node() {
+    local node=$1 options
+    case $(mesh_role "$node") in
+    exit) options=--exit ;;
+    bootstrap) options=--bootstrap ;;
+    discovery) options="--discovery --url http://$(lab_addr4 "$node"):8080/" ;;
+    *) options= ;;
+    esac
+    case " $LAB_ENTRIES " in
+    *" $node "*) ;;
+    *)
+        options="$options --country $(lab_country "$node") --provider $node-hosting --bandwidth-mbit 1000"
+        [ "$MESH_MODE" = listed ] && options="$options --listed"
+        ;;
+    esac
+    # shellcheck disable=SC2086 # options are words
+    mesh_bootstrap add-node "$LAB_DIR/net" "$node" --address "$(lab_addr4 "$node"):$LAB_PORT" \
+        --address "[$(lab_addr6 "$node")]:$LAB_PORT" $options
+    mesh_configure "$node"
+}
+
+# mesh_role NODE: exit, bootstrap, discovery or relay
+mesh_role() {
+    case $1 in
+    boot) echo bootstrap ;;
+    disc) echo discovery ;;
+    *) lab_is_exit "$1" && echo exit || echo relay ;;
+    esac
+}
+
 mesh_conf() {
-    if lab_is_exit "$1"; then
-        echo "$LAB_DIR/net/nodes/$1/exit.conf"
-    else
-        echo "$LAB_DIR/net/nodes/$1/relay.conf"
-    fi
+    echo "$LAB_DIR/net/nodes/$1/$(mesh_role "$1").conf"
 }
 
 # mesh_set FILE KEY VALUE: what an operator would edit by hand; a key may stand only once.
@@ -64,35 +98,59 @@ mesh_configure() {
     mesh_set "$conf" run_dir "\"$LAB_DIR/run/$1\""
     mesh_set "$conf" state_dir "\"$LAB_DIR/run/$1\""
     mesh_set "$conf" log_level "$MESH_LOG_LEVEL"
-    if lab_is_exit "$1"; then
-        mesh_set "$conf" dns_upstream "{\"$(lab_addr4 dns):53\"}"
-    fi
+    case $(mesh_role "$1") in
+    exit) mesh_set "$conf" dns_upstream "{\"$(lab_addr4 dns):53\"}" ;;
+    discovery) mesh_set "$conf" http_listen '"0.0.0.0:8080"' ;;
+    esac
 }
 
 mesh_relay_start() {
-    local program=meshvpn-relay
-    lab_is_exit "$1" && program=meshvpn-exit-node
+    local program
+    case $(mesh_role "$1") in
+    exit) program=meshvpn-exit-node ;;
+    bootstrap) program=meshvpn-dht-bootstrap ;;
+    discovery) program=meshvpn-discovery ;;
+    *) program=meshvpn-relay ;;
+    esac
     lab_spawn "$1" "$1" "$MESH_PROGRAMS/$program" --config "$(mesh_conf "$1")"
     MESH_PIDS[$1]=$LAB_PID
 }
 
+# mesh_relays_start: all nodes but the client.
 mesh_relays_start() {
-    local node
-    for node in $LAB_RELAYS; do
+    local node nodes=$LAB_RELAYS
+    [ "$MESH_MODE" = found ] && nodes="$LAB_ENTRIES $LAB_RELAYS"
+    for node in $nodes; do
         mesh_relay_start "$node"
     done
-    for node in $LAB_RELAYS; do
+    for node in $nodes; do
         lab_wait_port "$node" udp "$LAB_PORT" || mesh_fail "$node does not open its port" "$node"
     done
 }
 
-# mesh_client_start HOPS [NODE...]: nodes fix the path (guard first).
+# mesh_join: the client becomes a member by a link; from then on it starts from that.
+mesh_join() {
+    local link
+    link=$("$MESH_PROGRAMS/meshvpn-bootstrap" invite "$LAB_DIR/net" --no-qr 2>>"$LAB_DIR/log/bootstrap.log") ||
+        mesh_fail "meshvpn-bootstrap invite failed" bootstrap
+    rm -rf "$LAB_DIR/member"
+    echo "$link" | "$MESH_PROGRAMS/meshvpn" join - --config-dir "$LAB_DIR/member" >>"$LAB_DIR/log/join.log" 2>&1 ||
+        mesh_fail "meshvpn join failed" join
+    MESH_NETWORK=$LAB_DIR/member/network.conf
+}
+
+# mesh_forget: the next start of the client is its first.
+mesh_forget() {
+    rm -rf "$LAB_DIR/run/client"
+}
+
+# mesh_client_start HOPS [NODE...]: nodes fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...
 mesh_client_start() {
     local hops=$1 list node
     shift
     mkdir -p "$LAB_DIR/run/client"
     {
-        echo "network_file = \"$LAB_DIR/net/network.conf\""
+        echo "network_file = \"${MESH_NETWORK:-$LAB_DIR/net/network.conf}\""
         echo "control_socket = \"$LAB_DIR/sock/client\""
         echo "run_dir = \"$LAB_DIR/run/client\""
         echo "state_dir = \"$LAB_DIR/run/client\""
@@ -107,7 +165,9 @@ mesh_client_start() {
             echo "path = {$list}"
         fi
     } >"$LAB_DIR/client.conf"
-    lab_spawn client client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf"
+    MESH_CLIENT_SINCE=$(date +%s%N)
+    # shellcheck disable=SC2086 # settings are words
+    lab_spawn client client ${MESH_CLIENT_ENV:-} "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf"
     MESH_CLIENT_PID=$LAB_PID
     MESH_PIDS[client]=$LAB_PID
 }
@@ -136,6 +196,11 @@ mesh_client_wait() {
     lab_say "last status: $(cat "$LAB_DIR/status.json" 2>/dev/null)"
     # shellcheck disable=SC2086 # node names are words
     mesh_fail "the client is not connected after ${1:-20} s" client $LAB_RELAYS
+}
+
+# mesh_client_ready SECONDS: seconds from the start of the client until it is connected
+mesh_client_ready() {
+    "$LAB_PYTHON" "$LAB_TOOL" ready "$LAB_DIR/sock/client" "$MESH_CLIENT_SINCE" "$1"
 }
 
 mesh_get() {

@@ -77,17 +77,20 @@ every_kind() {
     lab_check "$1_dns" dns_is A "$(lab_addr4 web)"
 }
 
+# mesh_up found|listed [MEGABYTES...]
 mesh_up() {
+    local mode=$1
+    shift
     lab_internet
     lab_services 10 "$@"
-    mesh_create
+    mesh_create "$mode"
     mesh_relays_start
 }
 
 # ---- cases ----
 
 case_plain() {
-    mesh_up 100
+    mesh_up found 100
     mesh_client_start 3
     mesh_client_wait
     every_kind hops3 "$(mesh_path | tail -n 1)"
@@ -98,7 +101,7 @@ case_plain() {
 }
 
 case_short() {
-    mesh_up
+    mesh_up listed
     mesh_client_start 1 oak
     mesh_client_wait
     lab_check hops1_path path_is oak
@@ -106,7 +109,7 @@ case_short() {
 }
 
 case_long() {
-    mesh_up
+    mesh_up listed
     mesh_client_start 4 alder birch cedar oak
     mesh_client_wait
     lab_check hops4_path path_is alder birch cedar oak
@@ -123,7 +126,7 @@ case_loss() {
     # shellcheck disable=SC2034 # read by lab_internet
     LAB_LINK_client="delay=5ms loss=2% reorder=5% reorder-delay=4ms" \
         LAB_LINK_birch="delay=5ms jitter=1ms"
-    mesh_up
+    mesh_up listed
     mesh_client_start 3 alder birch oak
     mesh_client_wait 30
     lab_check loss_tcp_10mb fetch 10
@@ -139,7 +142,7 @@ case_loss() {
 case_blackhole() {
     # shellcheck disable=SC2034
     LAB_LINK_alder="mtu=1280"
-    mesh_up
+    mesh_up listed
     mesh_client_start 3 alder birch oak
     mesh_client_wait 30
     lab_check blackhole_tcp_10mb fetch 10
@@ -186,7 +189,7 @@ client_net() {
 
 # What the programs set up, they take away, also after a crash.
 case_stop() {
-    mesh_up
+    mesh_up listed
     client_net >"$LAB_DIR/client-before"
     mesh_client_start 3 alder birch oak
     mesh_client_wait

@@ -39,7 +39,7 @@ counter() { # counter NODE KEY
 lab_begin
 lab_internet
 lab_services
-mesh_create
+mesh_create listed
 mesh_relays_start
 mesh_client_start 3 alder birch oak
 mesh_client_wait
