@@ -624,6 +624,25 @@ static bool can_use_primary(const mvpn_client *client, const slot *spare, mvpn_t
     return false;
 }
 
+/* Does it pass through nobody that we would not take now? The guards of a view that was not
+ * confirmed are dropped when it is, and the other hops drawn from it are no better. */
+static bool is_sound(const mvpn_client *client, const slot *s)
+{
+    const mvpn_view *view = client->cfg.env.view;
+    const mvpn_path *path = &s->circuit.path;
+    mvpn_view_info info;
+    if (mvpn_guards_find(&client->guards, &path->hop[0]) == NULL) {
+        return false;
+    }
+    bool is_confirmed = mvpn_view_is_confirmed(view);
+    for (unsigned i = 0; i < path->count && is_confirmed; i++) {
+        if (mvpn_view_find_info(view, &path->hop[i], &info) && !info.is_confirmed) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void give_up(mvpn_client *client, slot *s, mvpn_time now)
 {
     mvpn_circuit_close(&s->circuit, 0, MVPN_REASON_FINISHED, 0, now);
@@ -647,17 +666,24 @@ static void watch_guards(mvpn_client *client, mvpn_time now)
     mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
     slot *spare = find_spare(client);
     slot *s = client->active;
-    if (s == NULL || spare == NULL || client->state != MVPN_CLIENT_CONNECTED) {
+    if (s == NULL || client->state != MVPN_CLIENT_CONNECTED) {
         return;
     }
-    if (mvpn_guards_find(&client->guards, &spare->circuit.path.hop[0]) == NULL ||
+    bool must_leave = !is_sound(client, s);
+    if (must_leave) {
+        client->has_exit = false; /* the spare has to lead elsewhere, and soon */
+        client->next_build = MVPN_MIN(client->next_build, now);
+    }
+    if (spare == NULL) {
+        return;
+    }
+    if (!is_sound(client, spare) ||
         (!is_primary(client, spare) && can_use_primary(client, spare, now))) {
         give_up(client, spare, now);
         return;
     }
-    bool is_ours = mvpn_guards_find(&client->guards, &s->circuit.path.hop[0]) != NULL;
     bool is_time = now - client->busy >= GUARD_IDLE || now - s->circuit.built >= GUARD_SETTLE;
-    if (!is_ours || (!is_primary(client, s) && is_primary(client, spare) && is_time)) {
+    if (must_leave || (!is_primary(client, s) && is_primary(client, spare) && is_time)) {
         give_up(client, s, now);
     }
 }

@@ -495,9 +495,15 @@ static void test_a_wrong_clock_costs_one_guard(void **state)
     mvpn_guards before = guards;
     now = NOW + 365 * DAY;
     update();
+    now += HOUR;
     update();
-    now = NOW + 1;
-    update();
+    mvpn_guards future = guards;
+    for (now = NOW + 1; now < NOW + 30 * DAY; now += DAY) {
+        update();
+    }
+    for (size_t i = 0; i < future.count; i++) {
+        assert_non_null(mvpn_guards_find(&guards, &future.guard[i].identity));
+    }
     unsigned kept = 0;
     for (size_t i = 0; i < before.count; i++) {
         kept += mvpn_guards_find(&guards, &before.guard[i].identity) != NULL ? 1 : 0;
@@ -564,7 +570,7 @@ static void test_hostile_first_run(void **state)
                 assert_true(guards.guard[i].is_provisional);
                 succeed(to_try(i, false));
             }
-            now += 10;
+            now += run % 2 == 0 ? 10 : 3 * DAY;
             for (unsigned i = 0; i < 400; i++) {
                 add(i);
             }

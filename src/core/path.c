@@ -269,14 +269,12 @@ static bool accepts_port(const mvpn_descriptor *d, uint16_t port)
     return false;
 }
 
+/* An exit without a summary may well accept it, but does not say so. */
 static bool suits_policy(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
 {
     uint8_t flag = wish->exit_family == 4   ? MVPN_EXIT_IPV4
                    : wish->exit_family == 6 ? MVPN_EXIT_IPV6
                                             : 0;
-    if ((wish->exit_port_count > 0 || flag != 0) && !d->has_policy) {
-        return false; /* it may well accept it, but does not say so */
-    }
     if ((d->policy_flags & flag) != flag) {
         return false;
     }
