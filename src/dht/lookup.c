@@ -131,11 +131,11 @@ void mvpn_dht_shortlist_named(mvpn_dht_shortlist *l, const mvpn_dht_candidate *b
     add(l, c, by->path, by->depth + 1u, (uint8_t)(by - l->candidates));
 }
 
-/* Overdue ones are passed over, unless the value is not sure without them. */
+/* Overdue ones are passed over, unless the value is not sure without them, or few answer at all. */
 static bool slow_counts(const mvpn_dht_shortlist *l)
 {
     uint64_t newest = 0;
-    unsigned holders = 0;
+    unsigned holders = 0, answered = 0;
     for (size_t i = 0; i < l->count; i++) {
         const mvpn_dht_candidate *c = at(l, i);
         if (c->has_value && (holders == 0 || c->sequence > newest)) {
@@ -143,8 +143,9 @@ static bool slow_counts(const mvpn_dht_shortlist *l)
             holders = 0;
         }
         holders += c->has_value && c->sequence == newest;
+        answered += c->state == MVPN_DHT_CANDIDATE_ANSWERED;
     }
-    return l->wants_value && holders < MVPN_DHT_SURE_HOLDERS;
+    return l->wants_value ? holders < MVPN_DHT_SURE_HOLDERS : answered < MVPN_DHT_K;
 }
 
 /* The next of a path: nearest first within its K closest and their quotas. `*ret_ended`: all of

@@ -149,47 +149,52 @@ void mvpn_dht_consider_named(mvpn_dht *dht, const mvpn_dht_reply *reply, mvpn_ti
     }
 }
 
+/* How many of these are nearer to a key than we are; no more than HANDOVER_HOLDERS matter. */
+static unsigned count_nearer(const mvpn_dht *dht, const mvpn_dht_id *key,
+                             const mvpn_dht_peer *const *near, size_t count)
+{
+    unsigned nearer = 0;
+    for (size_t i = 0; i < count && nearer < HANDOVER_HOLDERS; i++) {
+        nearer += mvpn_dht_compare(key, &near[i]->contact.id, &dht->routing.self) < 0;
+    }
+    return nearer;
+}
+
+/* Are we to hand this record to the new contact? `around`: those closest to us, for a quick no. */
 static bool hands_over(mvpn_dht *dht, const mvpn_dht_record *r, const mvpn_dht_contact *c,
-                       mvpn_time now)
+                       const mvpn_dht_peer *const *around, size_t count, mvpn_time now)
 {
     const mvpn_dht_peer *near[MVPN_DHT_K];
-    size_t nearer = 0;
-    if (now > r->stored + REPUBLISH_AFTER) {
-        return false; /* its owner may be gone */
+    if (now > r->stored + REPUBLISH_AFTER || /* its owner may be gone */
+        count_nearer(dht, &r->key, around, count) >= HANDOVER_HOLDERS) {
+        return false;
     }
     size_t n = mvpn_dht_routing_closest(&dht->routing, &r->key, &c->id, true, MVPN_DHT_K, near);
     if (n == MVPN_DHT_K && mvpn_dht_compare(&r->key, &c->id, &near[n - 1]->contact.id) > 0) {
         return false;
     }
-    while (nearer < n &&
-           mvpn_dht_compare(&r->key, &near[nearer]->contact.id, &dht->routing.self) < 0) {
-        nearer++;
-    }
-    return nearer < HANDOVER_HOLDERS;
-}
-
-static bool is_neighbour(const mvpn_dht *dht, const mvpn_dht_contact *c)
-{
-    const mvpn_dht_peer *near[MVPN_DHT_K];
-    const mvpn_dht_id *self = &dht->routing.self;
-    size_t n = mvpn_dht_routing_closest(&dht->routing, self, NULL, false, MVPN_DHT_K, near);
-    return n < MVPN_DHT_K || mvpn_dht_distance64(self, &c->id) >> HANDOVER_REACH_BITS <=
-                                 mvpn_dht_distance64(self, &near[n - 1]->contact.id);
+    return count_nearer(dht, &r->key, near, n) < HANDOVER_HOLDERS;
 }
 
 /* Records to which a new contact is among the closest. */
 static void hand_over(mvpn_dht *dht, const mvpn_dht_contact *c, mvpn_time now)
 {
+    const mvpn_dht_peer *around[MVPN_DHT_K];
+    const mvpn_dht_id *self = &dht->routing.self;
     mvpn_dht_op *op;
     mvpn_dht_id *keys;
-    if (dht->storage.count == 0 || !is_neighbour(dht, c) ||
+    size_t count = mvpn_dht_routing_closest(&dht->routing, self, &c->id, true, MVPN_DHT_K, around);
+    bool is_neighbour =
+        count < MVPN_DHT_K || mvpn_dht_distance64(self, &c->id) >> HANDOVER_REACH_BITS <=
+                                  mvpn_dht_distance64(self, &around[count - 1]->contact.id);
+    if (dht->storage.count == 0 || !is_neighbour ||
         mvpn_dht_op_new(dht, MVPN_DHT_OP_HANDOVER, &c->id, now, &op) != 0) {
         return;
     }
     op->targets[0] = *c;
     for (size_t i = 0; i < dht->storage.count && op->key_count < HANDOVER_KEYS_MAX; i++) {
         const mvpn_dht_record *r = dht->storage.records[i];
-        if (!hands_over(dht, r, c, now)) {
+        if (!hands_over(dht, r, c, around, count, now)) {
             continue;
         }
         if ((op->key_count & (op->key_count - 1)) == 0) { /* doubles */
@@ -484,7 +489,7 @@ void mvpn_dht_maintain(mvpn_dht *dht, mvpn_time now)
     mvpn_time every = dht->is_joined ? MAINTAIN_EVERY : MVPN_S(2);
     ask_seeds(dht, now);
     check_contacts(dht, now);
-    if (now >= dht->refresh_due && dht->routing.count > 0) {
+    if (dht->routing.count > 0 && (now >= dht->refresh_due || !dht->is_joined)) {
         mvpn_dht_start_join(dht, now);
     }
     if (dht->is_joined) {

@@ -219,7 +219,7 @@ static void lookup_over(mvpn_dht *dht, mvpn_dht_op *op, mvpn_time now)
         return;
     case MVPN_DHT_OP_JOIN:
         dht->is_joining = false;
-        if (!dht->is_joined && dht->routing.count > 0) {
+        if (!dht->is_joined && count > 0) {
             mvpn_dht_event e = {.type = MVPN_DHT_EVENT_JOINED, .count = dht->routing.count};
             dht->is_joined = true;
             mvpn_dht_event_push(dht, &e);

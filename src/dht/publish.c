@@ -73,12 +73,12 @@ void mvpn_dht_publish_stored(mvpn_dht_own *own, size_t count, uint64_t radius, m
                              mvpn_time now)
 {
     own->is_busy = false;
-    if (count == 0) {
+    own->radius = radius;
+    if (count < MVPN_DHT_PUBLISH_FEW) {
         own->due = now + mvpn_rng_jitter(rng, own->retry, 20);
         own->retry = mvpn_time_min(own->retry * 2, MVPN_DHT_PUBLISH_EVERY);
         return;
     }
     own->due = now + mvpn_rng_jitter(rng, MVPN_DHT_PUBLISH_EVERY, 10);
     own->retry = MVPN_DHT_PUBLISH_RETRY;
-    own->radius = radius;
 }

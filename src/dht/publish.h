@@ -11,7 +11,8 @@
 /* Descriptor, snapshot head, revocation list, one more. */
 #define MVPN_DHT_PUBLISH_MAX 4
 #define MVPN_DHT_PUBLISH_EVERY MVPN_S(20 * 60)
-#define MVPN_DHT_PUBLISH_RETRY MVPN_S(10) /* nobody kept it; doubles */
+#define MVPN_DHT_PUBLISH_RETRY MVPN_S(10) /* few keep it; doubles */
+#define MVPN_DHT_PUBLISH_FEW (MVPN_DHT_K / 2)
 
 typedef struct mvpn_dht_own {
     mvpn_dht_id key;

@@ -46,6 +46,7 @@ static mvpn_dht_kbucket *make_bucket(mvpn_dht_routing *r, const mvpn_dht_id *id,
         r->buckets[bits] = calloc(1, sizeof(*r->buckets[bits]));
         if (r->buckets[bits] != NULL) {
             r->buckets[bits]->used = now;
+            r->depth = MVPN_MAX(r->depth, bits + 1);
         }
     }
     return r->buckets[bits];
@@ -63,7 +64,7 @@ static bool is_over_quota(const mvpn_dht_routing *r, const mvpn_dht_kbucket *hom
 {
     uint64_t block = mvpn_dht_block_of(addr), wide = mvpn_dht_wide_of(addr);
     unsigned blocks = 0, wides = 0;
-    for (size_t i = 0; i < MVPN_DHT_ID_BITS; i++) {
+    for (size_t i = 0; i < r->depth; i++) {
         const mvpn_dht_kbucket *b = r->buckets[i];
         unsigned blocks_here = 0, wides_here = 0;
         for (size_t k = 0; b != NULL && k < b->count; k++) {
@@ -280,11 +281,11 @@ size_t mvpn_dht_routing_closest(const mvpn_dht_routing *r, const mvpn_dht_id *ta
         stage_bucket(&s, r->buckets[bits]);
     }
     count = stage_take(&s, &quota, max, ret, 0);
-    for (unsigned i = bits + 1; count < max && i < MVPN_DHT_ID_BITS; i++) {
+    for (unsigned i = bits + 1; count < max && i < r->depth; i++) {
         stage_bucket(&s, r->buckets[i]);
     }
     count = stage_take(&s, &quota, max, ret, count);
-    for (unsigned i = bits; count < max && i-- > 0;) {
+    for (unsigned i = MVPN_MIN(bits, r->depth); count < max && i-- > 0;) {
         stage_bucket(&s, r->buckets[i]);
         count = stage_take(&s, &quota, max, ret, count);
     }
