@@ -1,5 +1,6 @@
 #!/bin/bash
-# The whole main job as a story: a real page through an onion circuit of the real programs.
+# The whole main job as a story: a network whose relays find each other, a client that joins by a link,
+# a real page through an onion circuit of the real programs, and again without the nodes it began with.
 #
 #     demo.sh [--hops N] [--once] [--json]
 #
@@ -90,7 +91,7 @@ watch_stop() {
 
 name_of() {
     local node
-    for node in client web dns $LAB_RELAYS; do
+    for node in client web dns $LAB_ENTRIES $LAB_RELAYS; do
         case $1 in "$(lab_addr4 "$node")" | "$(lab_addr6 "$node")")
             echo "$node"
             return
@@ -118,35 +119,63 @@ saw_not() {
     ! saw "$1" "$2"
 }
 
+# ---- steps ----
+
+# fetch_page: sets http_status, and seen to the address that the web server saw
+fetch_page() {
+    rm -f "$LAB_DIR/page.html"
+    http_status=$(mesh_curl_name "$server_addr" -o "$LAB_DIR/page.html" -w '%{http_code}' \
+        "http://$LAB_WEB_NAME/" 2>>"$LAB_DIR/log/curl.log") || http_status=${http_status:-0}
+    case $http_status in '' | 000) http_status=0 ;; esac
+    seen=$(awk '$2 == "/" { print $1 }' "$LAB_DIR/web.seen" 2>/dev/null | tail -n 1)
+}
+
+read_path() {
+    mesh_status >"$LAB_DIR/status.json"
+    mapfile -t path < <(mesh_path)
+    guard=${path[0]:-}
+    exit_node=${path[-1]:-}
+    exit_addr=$(lab_addr4 "$exit_node") || exit_addr=
+}
+
+# page_again TEXT: once more, and nobody but the exit came to the web server
+page_again() {
+    fetch_page
+    read_path
+    hold "$1: HTTP $http_status, from the exit $exit_node" [ "$http_status" = 200 -a "$seen" = "$exit_addr" ]
+}
+
 # ---- the story ----
 
+client_addr=$(lab_addr4 client)
+server_addr=$(lab_addr4 web)
 lab_begin
 tell "1. An internet in network namespaces ($LAB_ID): a web server with DNS and iperf3, five relays in"
-tell "   different /16s, two of them exits, and one client."
+tell "   different /16s, two of them exits, a bootstrap node, a discovery node, and one client."
+LAB_ENTRIES="boot disc"
 lab_internet
 lab_services
 
-tell "2. meshvpn-bootstrap makes a closed network and certifies the five relays; they start."
-mesh_create listed
+tell "2. meshvpn-bootstrap makes a closed network and certifies its nodes; they start. Nobody has a list"
+tell "   of them: each knows the bootstrap node's address ($(lab_addr4 boot)) and finds the others."
+mesh_create found
 mesh_relays_start
 
-tell "3. meshvpn-client starts and builds a circuit of $hops hop(s)."
+tell "3. The client joins by a link, which names the same one address, and builds a circuit of $hops hop(s):"
+mesh_join
+tell "      meshvpn join $(echo "$MESH_LINK" | cut -c 1-48)...   (${#MESH_LINK} characters)"
 mesh_client_start "$hops"
-mesh_client_wait 20
-mapfile -t path < <(mesh_path)
-guard=${path[0]:-}
-exit_node=${path[-1]:-}
+ready_s=null restart_ready_s=null
+ready_s=$(mesh_client_ready 20) || mesh_client_wait 1
+read_path
 build_ms=$(mesh_get circuit_build_ms build_ms circuit.build_ms <"$LAB_DIR/status.json") || build_ms=null
-client_addr=$(lab_addr4 client)
-server_addr=$(lab_addr4 web)
-exit_addr=$(lab_addr4 "$exit_node") || exit_addr=
 tell ""
 line="   client ($client_addr)"
 for node in "${path[@]}"; do
     line="$line -> $node ($(lab_country "$node"), $(lab_addr4 "$node"))"
 done
 tell "$line -> web ($server_addr)"
-tell "   built in $build_ms ms"
+tell "   connected $ready_s s after its start, the circuit itself built in $build_ms ms"
 hold "the path has $hops hop(s) and ends at an exit" \
     eval '[ "${#path[@]}" = "$hops" ] && lab_is_exit "$exit_node"'
 
@@ -155,10 +184,7 @@ tell "4. The client asks 10.8.0.1 for $LAB_WEB_NAME and fetches the page with pl
 watch_start
 resolved=$(mesh_dns A 2>/dev/null | head -n 1)
 hold "DNS through the circuit: $LAB_WEB_NAME is ${resolved:-unknown}" [ "$resolved" = "$server_addr" ]
-http_status=$(mesh_curl_name "$server_addr" -o "$LAB_DIR/page.html" -w '%{http_code}' \
-    "http://$LAB_WEB_NAME/" 2>"$LAB_DIR/log/curl.log") || http_status=${http_status:-0}
-case $http_status in '' | 000) http_status=0 ;; esac
-seen=$(awk '$2 == "/" { print $1 }' "$LAB_DIR/web.seen" 2>/dev/null | tail -n 1)
+fetch_page
 sleep 0.2
 watch_stop
 mesh_status >"$LAB_DIR/status.json"
@@ -186,7 +212,18 @@ for node in "${path[@]}"; do
 done
 
 tell ""
-tell "6. Measurements"
+tell "6. The bootstrap node and the discovery node are killed. Nobody needs them any more:"
+lab_stop "${MESH_PIDS[boot]}" KILL
+lab_stop "${MESH_PIDS[disc]}" KILL
+unset 'MESH_PIDS[boot]' 'MESH_PIDS[disc]'
+page_again "the page once more"
+mesh_client_stop
+mesh_client_start "$hops"
+restart_ready_s=$(mesh_client_ready 20) || mesh_client_wait 1
+page_again "the client started again (connected after $restart_ready_s s), and the page once more"
+
+tell ""
+tell "7. Measurements"
 rtt_ms=$(mesh_ping_ms "$server_addr" 20) || rtt_ms=null
 hold "ping over the TUN: $rtt_ms ms to the web server and back" [ "$rtt_ms" != null ]
 cpu_before=$(mesh_cpu_s)
@@ -232,11 +269,11 @@ print_json() {
     "$LAB_PYTHON" -c '
 import json, sys
 names = ["ok", "hops", "http_status", "seen_by_server", "exit_addr", "client_addr", "circuit_build_ms",
-         "rtt_ms", "tcp_mbit_s", "cpu_s_per_gb", "udp_loss"]
+         "rtt_ms", "tcp_mbit_s", "cpu_s_per_gb", "udp_loss", "ready_s", "restart_ready_s"]
 texts = ("seen_by_server", "exit_addr", "client_addr")
 print(json.dumps({n: v if n in texts else json.loads(v) for n, v in zip(names, sys.argv[1:])}))
 ' "$([ "$problems" = 0 ] && echo true || echo false)" "$hops" "$http_status" "$seen" "$exit_addr" \
-        "$client_addr" "$build_ms" "$rtt_ms" "$tcp_mbit_s" "$cpu_s_per_gb" "$udp_loss" >&3
+        "$client_addr" "$build_ms" "$rtt_ms" "$tcp_mbit_s" "$cpu_s_per_gb" "$udp_loss" "$ready_s" "$restart_ready_s" >&3
 }
 
 if [ -z "$once" ]; then

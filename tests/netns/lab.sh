@@ -205,9 +205,12 @@ lab_spawn() {
 # lab_stop PID [SIGNAL]: end one process of ours and wait for it.
 lab_stop() {
     local pid=$1 other kept=()
-    kill "-${2:-TERM}" "$pid" 2>/dev/null
-    lab_wait_gone 50 "$pid" || kill -KILL "$pid" 2>/dev/null
-    { wait "$pid"; } 2>/dev/null
+    # All of it quiet: bash itself tells of a child that was killed, as soon as it sees it.
+    {
+        kill "-${2:-TERM}" "$pid"
+        lab_wait_gone 50 "$pid" || kill -KILL "$pid"
+        wait "$pid"
+    } 2>/dev/null
     for other in "${LAB_PIDS[@]}"; do
         [ "$other" = "$pid" ] || kept+=("$other")
     done

@@ -128,13 +128,12 @@ mesh_relays_start() {
     done
 }
 
-# mesh_join: the client becomes a member by a link; from then on it starts from that.
+# mesh_join: the client becomes a member by a link (left in MESH_LINK) and starts from that.
 mesh_join() {
-    local link
-    link=$("$MESH_PROGRAMS/meshvpn-bootstrap" invite "$LAB_DIR/net" --no-qr 2>>"$LAB_DIR/log/bootstrap.log") ||
+    MESH_LINK=$("$MESH_PROGRAMS/meshvpn-bootstrap" invite "$LAB_DIR/net" --no-qr 2>>"$LAB_DIR/log/bootstrap.log") ||
         mesh_fail "meshvpn-bootstrap invite failed" bootstrap
     rm -rf "$LAB_DIR/member"
-    echo "$link" | "$MESH_PROGRAMS/meshvpn" join - --config-dir "$LAB_DIR/member" >>"$LAB_DIR/log/join.log" 2>&1 ||
+    echo "$MESH_LINK" | "$MESH_PROGRAMS/meshvpn" join - --config-dir "$LAB_DIR/member" >>"$LAB_DIR/log/join.log" 2>&1 ||
         mesh_fail "meshvpn join failed" join
     MESH_NETWORK=$LAB_DIR/member/network.conf
 }
