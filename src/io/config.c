@@ -591,7 +591,7 @@ static const mvpn_setting settings[] = {
      "A fixed path, guard first: names or identities. For tests: it takes away what random paths protect."},
     {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters; or several (CH,SE), or any but some (!US,GB)."},
     {"geoip_dir", TEXT, CLIENT, set_geoip_dir, "/usr/share/tor",
-     "Where the tables of tor-geoipdb are: an exit whose address lies elsewhere is in no wanted country. Empty: not checked."},
+     "Where the tables of the recommended package tor-geoipdb are: an exit whose address lies elsewhere is in no wanted country. Empty: not checked."},
     {"size_policy", TEXT, CLIENT, set_size_policy, "classes",
      "Sizes of cells: exact (shows packet sizes), classes (three sizes), full (one size, most traffic)."},
     {"routes", TEXT, CLIENT, set_routes, "all",
