@@ -255,6 +255,40 @@ static void print_traffic(const json_t *status, const json_t *later, double seco
     }
 }
 
+/* What is known of the network, and whether that can be trusted. */
+static void print_view(const json_t *status)
+{
+    const json_t *view = json_object_get(status, "view");
+    const json_t *clock = json_object_get(status, "clock");
+    if (view != NULL) {
+        (void)printf("relays    %.0f known, %.0f shown by two operators\n",
+                     number_of(view, "relays"), number_of(view, "relays_confirmed"));
+        if (number_of(view, "equivocations") > 0) {
+            (void)printf("warning   %.0f discovery nodes show different lists to different people; "
+                         "they count no more\n",
+                         number_of(view, "equivocations"));
+        }
+    }
+    if (json_is_true(json_object_get(clock, "is_wrong"))) {
+        double off = number_of(clock, "offset_s");
+        (void)printf("clock     %.0f s %s: set it; MeshVPN corrects it for itself alone\n",
+                     off < 0 ? -off : off, off < 0 ? "fast" : "slow");
+    }
+}
+
+/* What the node is in the DHT. */
+static void print_dht(const json_t *status)
+{
+    const json_t *dht = json_object_get(status, "dht");
+    if (dht == NULL) {
+        return;
+    }
+    (void)printf(
+        "dht       %.0f contacts, %.0f records, about %.0f servers in all; %s\n",
+        number_of(dht, "contacts"), number_of(dht, "records"), number_of(dht, "nodes_estimated"),
+        json_is_true(json_object_get(dht, "is_published")) ? "published" : "not published");
+}
+
 static void print_client(const json_t *status, const json_t *later, double seconds)
 {
     const json_t *missing = json_object_get(status, "missing_protections"), *item;
@@ -277,6 +311,7 @@ static void print_client(const json_t *status, const json_t *later, double secon
                                            ? "a second circuit is ready"
                                            : "none");
     }
+    print_view(status);
     json_array_foreach(missing, i, item)
     {
         if (json_is_string(item)) {
@@ -292,6 +327,8 @@ static void print_relay(const json_t *status)
     print_number(status, "links", "links     ", "");
     print_number(status, "circuits", "circuits  ", "");
     print_number(status, "sessions", "sessions  ", "");
+    print_dht(status);
+    print_view(status);
     json_object_foreach(json_object_get(status, "counters"), key, value)
     {
         if (json_is_integer(value)) {

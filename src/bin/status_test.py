@@ -18,6 +18,8 @@ CLIENT = {
     "exit_address": "11.3.0.1", "circuit_build_ms": 123.4, "rtt_ms": 45.6, "ipv6": False,
     "bytes_up": 1234, "bytes_down": 56789012, "spare": True,
     "missing_protections": ["relays of one path may share a provider"], "blocked_by": None,
+    "view": {"relays": 12, "relays_confirmed": 11, "is_confirmed": True, "equivocations": 1},
+    "clock": {"offset_s": -86400, "peers": 3, "is_wrong": True},
 }
 CONNECTING = dict(CLIENT, state="connecting", path=[], exit_address=None, rtt_ms=None,
                   circuit_build_ms=None, since_s=5, missing_protections=[], spare=False)
@@ -25,6 +27,8 @@ BLOCKED = dict(CONNECTING, blocked_by="no exit is known that fits")
 RELAY = {
     "schema": "meshvpn.status/1", "role": "exit", "state": "running", "since_s": 90061, "links": 2,
     "circuits": 7, "sessions": 3, "counters": {"bytes_in": 12, "cells_forward": 345},
+    "dht": {"contacts": 19, "records": 24, "nodes_estimated": 21, "is_published": True},
+    "view": {"relays": 20, "relays_confirmed": 20, "equivocations": 0},
 }
 
 # reply, exit status, lines that must be printed
@@ -34,12 +38,17 @@ ROWS = [
                  "exit      11.3.0.1", "ipv6      not carried by this exit", "rtt       45.6 ms",
                  "built in  123.4 ms", "traffic   1.23 kB up, 56.8 MB down",
                  "rate      0 bit/s up, 0 bit/s down", "spare     a second circuit is ready",
-                 "missing   relays of one path may share a provider"]),
+                 "missing   relays of one path may share a provider",
+                 "relays    12 known, 11 shown by two operators",
+                 "warning   1 discovery nodes show different lists to different people; they count no more",
+                 "clock     86400 s fast: set it; MeshVPN corrects it for itself alone"]),
     (CONNECTING, 3, ["client    connecting", "since     5 s", "spare     none"]),
     (BLOCKED, 5, ["client    connecting: no exit is known that fits"]),
     (dict(CLIENT, state="down"), 4, ["client    down"]),
     (RELAY, 0, ["node      running", "since     1 d 1 h", "role      exit", "links     2",
-                "circuits  7", "sessions  3", "  bytes_in                         12",
+                "circuits  7", "sessions  3",
+                "dht       19 contacts, 24 records, about 21 servers in all; published",
+                "relays    20 known, 20 shown by two operators", "  bytes_in                         12",
                 "  cells_forward                    345"]),
 ]
 
