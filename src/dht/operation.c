@@ -78,6 +78,10 @@ static void send_scouts(mvpn_dht *dht, mvpn_dht_op *op)
 {
     mvpn_dht_contact scouts[MVPN_DHT_PATHS];
     size_t n = mvpn_dht_sample_contacts(dht, scouts, MVPN_DHT_PATHS);
+    /* Those that we began with may be in a part of the network that ours has lost. */
+    if (op->type == MVPN_DHT_OP_JOIN && n > 0 && dht->seed_count > 0) {
+        scouts[n - 1] = dht->seeds[mvpn_rng_below(dht->config.rng, (uint32_t)dht->seed_count)];
+    }
     for (size_t i = 0; i < n; i++) {
         mvpn_dht_shortlist_scout(op->lookup, (unsigned)i, &scouts[i]);
     }
