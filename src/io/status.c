@@ -19,27 +19,48 @@ static void set_ms(json_t *o, const char *key, uint64_t us)
     (void)json_object_set_new(o, key, us == 0 ? json_null() : json_real((double)us / 1000.0));
 }
 
+static json_t *describe_hop(const mvpn_view *view, const mvpn_ed25519_pub *identity)
+{
+    const mvpn_descriptor *d = mvpn_view_find(view, identity);
+    json_t *hop = json_object();
+    char hex[17];
+    char text[MVPN_ADDR_STRLEN];
+    for (size_t b = 0; b < 8; b++) {
+        (void)snprintf(hex + 2 * b, 3, "%02x", identity->b[b]);
+    }
+    set_text(hop, "name", d == NULL ? "" : d->name);
+    set_text(hop, "identity", hex);
+    set_text(hop, "country", d == NULL ? "" : d->country);
+    if (d != NULL) {
+        mvpn_addr a = d->addresses[0].addr; /* a relay's published address */
+        a.port = 0;
+        set_text(hop, "address", mvpn_addr_format(&a, text));
+    }
+    return hop;
+}
+
 static json_t *describe_path(const mvpn_view *view, const mvpn_path *path)
 {
     json_t *list = json_array();
     for (unsigned i = 0; i < path->count; i++) {
-        const mvpn_descriptor *d = mvpn_view_find(view, &path->hop[i]);
-        json_t *hop = json_object();
-        char hex[17];
-        char text[MVPN_ADDR_STRLEN];
-        for (size_t b = 0; b < 8; b++) {
-            (void)snprintf(hex + 2 * b, 3, "%02x", path->hop[i].b[b]);
-        }
-        set_text(hop, "name", d == NULL ? "" : d->name);
-        set_text(hop, "identity", hex);
-        set_text(hop, "country", d == NULL ? "" : d->country);
+        json_t *hop = describe_hop(view, &path->hop[i]);
         set_text(hop, "role", i + 1 == path->count ? "exit" : i == 0 ? "guard" : "middle");
-        if (d != NULL) {
-            mvpn_addr a = d->addresses[0].addr; /* a relay's published address */
-            a.port = 0;
-            set_text(hop, "address", mvpn_addr_format(&a, text));
-        }
         (void)json_array_append_new(list, hop);
+    }
+    return list;
+}
+
+/* Who may see this client's address. */
+static json_t *describe_guards(const mvpn_view *view, const mvpn_guards *guards)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; guards != NULL && i < guards->count; i++) {
+        const mvpn_guard *g = &guards->guard[i];
+        json_t *o = describe_hop(view, &g->identity);
+        (void)json_object_set_new(o, "is_primary", json_boolean(g->is_primary));
+        (void)json_object_set_new(o, "is_provisional", json_boolean(g->is_provisional));
+        (void)json_object_set_new(o, "has_worked", json_boolean(g->confirmed != 0));
+        (void)json_array_append_new(list, o);
     }
     return list;
 }
@@ -64,13 +85,15 @@ static json_t *missing_protections(unsigned relax)
 static json_t *describe_view(const mvpn_view *view)
 {
     json_t *o = json_object();
-    size_t confirmed = 0;
+    size_t confirmed = 0, withdrawn = 0;
     for (size_t i = 0; i < mvpn_view_count(view); i++) {
         mvpn_view_info info;
         mvpn_view_get_info(view, i, &info);
         confirmed += info.is_confirmed;
+        withdrawn += mvpn_view_get(view, i)->roles == 0;
     }
-    set_number(o, "relays", mvpn_view_count(view));
+    set_number(o, "relays", mvpn_view_count(view) - withdrawn);
+    set_number(o, "relays_withdrawn", withdrawn);
     set_number(o, "relays_confirmed", confirmed);
     (void)json_object_set_new(o, "is_confirmed", json_boolean(mvpn_view_is_confirmed(view)));
     set_number(o, "snapshots", mvpn_view_head_count(view));
@@ -88,6 +111,29 @@ static json_t *describe_clock(const mvpn_engine *engine)
     set_number(o, "peers", r.peers);
     (void)json_object_set_new(o, "is_wrong", json_boolean(r.should_tell));
     return o;
+}
+
+/* The relays that know our address, in the order in which they are tried. */
+static json_t *describe_guards(const mvpn_view *view, const mvpn_guards *guards, uint64_t unix_now)
+{
+    json_t *list = json_array();
+    mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
+    size_t n = mvpn_guards_order(guards, unix_now, true, order);
+    for (size_t i = 0; i < n; i++) {
+        const mvpn_guard *g = mvpn_guards_find(guards, &order[i]);
+        const mvpn_descriptor *d = mvpn_view_find(view, &order[i]);
+        json_t *o = json_object();
+        set_text(o, "name", d == NULL ? "" : d->name);
+        set_text(o, "reachable",
+                 g->reach == MVPN_GUARD_YES  ? "yes"
+                 : g->reach == MVPN_GUARD_NO ? "no"
+                                             : "not tried");
+        (void)json_object_set_new(o, "primary", json_boolean(g->is_primary));
+        (void)json_object_set_new(o, "provisional", json_boolean(g->is_provisional));
+        set_number(o, "days", (unix_now - MVPN_MIN(g->added, unix_now)) / 86400);
+        (void)json_array_append_new(list, o);
+    }
+    return list;
 }
 
 static json_t *describe_learner(const mvpn_learner *learner, mvpn_time now)
@@ -150,6 +196,8 @@ void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsig
         (void)mvpn_addr_format(&a, text);
     }
     set_text(reply, "exit_address", text);
+    (void)json_object_set_new(
+        reply, "guards", describe_guards(view, mvpn_client_guards(mvpn_engine_client(engine))));
     set_ms(reply, "circuit_build_ms", s.build_us);
     set_ms(reply, "rtt_ms", s.rtt_us);
     (void)json_object_set_new(reply, "ipv6", json_boolean(s.has_ipv6));
@@ -164,6 +212,11 @@ void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsig
     (void)json_object_set_new(reply, "missing_protections", missing_protections(relax));
     (void)json_object_set_new(reply, "view", describe_view(view));
     (void)json_object_set_new(reply, "clock", describe_clock(engine));
+    const mvpn_guards *guards = mvpn_client_guards(mvpn_engine_client(engine));
+    if (guards != NULL) {
+        (void)json_object_set_new(reply, "guards",
+                                  describe_guards(view, guards, mvpn_engine_unix(engine, now)));
+    }
     if (mvpn_engine_learner(engine) != NULL) {
         (void)json_object_set_new(reply, "directory",
                                   describe_learner(mvpn_engine_learner(engine), now));
