@@ -60,6 +60,10 @@ static json_t *describe_guards(const mvpn_view *view, const mvpn_guards *guards)
         (void)json_object_set_new(o, "is_primary", json_boolean(g->is_primary));
         (void)json_object_set_new(o, "is_provisional", json_boolean(g->is_provisional));
         (void)json_object_set_new(o, "has_worked", json_boolean(g->confirmed != 0));
+        set_text(o, "reachable",
+                 g->reach == MVPN_GUARD_YES  ? "yes"
+                 : g->reach == MVPN_GUARD_NO ? "no"
+                                             : "not tried");
         (void)json_array_append_new(list, o);
     }
     return list;
@@ -90,7 +94,7 @@ static json_t *describe_view(const mvpn_view *view)
         mvpn_view_info info;
         mvpn_view_get_info(view, i, &info);
         confirmed += info.is_confirmed;
-        withdrawn += mvpn_view_get(view, i)->roles == 0;
+        withdrawn += mvpn_view_at(view, i)->roles == 0;
     }
     set_number(o, "relays", mvpn_view_count(view) - withdrawn);
     set_number(o, "relays_withdrawn", withdrawn);
@@ -111,29 +115,6 @@ static json_t *describe_clock(const mvpn_engine *engine)
     set_number(o, "peers", r.peers);
     (void)json_object_set_new(o, "is_wrong", json_boolean(r.should_tell));
     return o;
-}
-
-/* The relays that know our address, in the order in which they are tried. */
-static json_t *describe_guards(const mvpn_view *view, const mvpn_guards *guards, uint64_t unix_now)
-{
-    json_t *list = json_array();
-    mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
-    size_t n = mvpn_guards_order(guards, unix_now, true, order);
-    for (size_t i = 0; i < n; i++) {
-        const mvpn_guard *g = mvpn_guards_find(guards, &order[i]);
-        const mvpn_descriptor *d = mvpn_view_find(view, &order[i]);
-        json_t *o = json_object();
-        set_text(o, "name", d == NULL ? "" : d->name);
-        set_text(o, "reachable",
-                 g->reach == MVPN_GUARD_YES  ? "yes"
-                 : g->reach == MVPN_GUARD_NO ? "no"
-                                             : "not tried");
-        (void)json_object_set_new(o, "primary", json_boolean(g->is_primary));
-        (void)json_object_set_new(o, "provisional", json_boolean(g->is_provisional));
-        set_number(o, "days", (unix_now - MVPN_MIN(g->added, unix_now)) / 86400);
-        (void)json_array_append_new(list, o);
-    }
-    return list;
 }
 
 static json_t *describe_learner(const mvpn_learner *learner, mvpn_time now)
@@ -212,11 +193,6 @@ void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsig
     (void)json_object_set_new(reply, "missing_protections", missing_protections(relax));
     (void)json_object_set_new(reply, "view", describe_view(view));
     (void)json_object_set_new(reply, "clock", describe_clock(engine));
-    const mvpn_guards *guards = mvpn_client_guards(mvpn_engine_client(engine));
-    if (guards != NULL) {
-        (void)json_object_set_new(reply, "guards",
-                                  describe_guards(view, guards, mvpn_engine_unix(engine, now)));
-    }
     if (mvpn_engine_learner(engine) != NULL) {
         (void)json_object_set_new(reply, "directory",
                                   describe_learner(mvpn_engine_learner(engine), now));
