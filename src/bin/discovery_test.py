@@ -203,10 +203,13 @@ BAD = [
 def run(directory):
     make_network(directory)
     for name in NODES:
+        if name == "look":
+            time.sleep(3)  # the others are published by then; who comes later is found by the next walk only
         start(directory, name)
     wait_for("HTTP", 10, lambda: get("/v1/network")[0] == 200)
-    wait_for("all relays answer", 60,
-             lambda: get_json("/v1/network", "meshvpn.network/1")["alive"] >= 4)
+    # Two are listed in the network file; the others are found.
+    wait_for("a relay is found and answers", 60,
+             lambda: get_json("/v1/network", "meshvpn.network/1")["alive"] >= 3)
     wait_for("a snapshot", 60, lambda: get_json("/v1/network", "meshvpn.network/1")["snapshot"])
     wait_for("a measurement", 60, lambda: get_json("/v1/network", "meshvpn.network/1")["measured"] > 0)
     network = get_json("/v1/network", "meshvpn.network/1")
@@ -228,8 +231,8 @@ def run(directory):
     check(again["snapshot"]["hour"] != hour or again["snapshot"]["digest"] == digest,
           "one snapshot an hour, also after a restart")
     check(again["alive"] >= 2, "who answered is known from before")
-    wait_for("all relays are known again", 60,
-             lambda: get_json("/v1/network", "meshvpn.network/1")["alive"] >= 4)
+    wait_for("a relay is found again", 60,
+             lambda: get_json("/v1/network", "meshvpn.network/1")["alive"] >= 3)
     if KEEP:
         print("http://127.0.0.1:%d/ in namespace of %d" % (PORT, os.getpid()), flush=True)
         signal.pause()
@@ -239,6 +242,7 @@ def run(directory):
 
 def main():
     isolate()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("discovery_test: ended by a signal"))
     with tempfile.TemporaryDirectory(prefix="meshvpn-discovery.") as directory:
         try:
             run(directory)

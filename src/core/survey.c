@@ -19,6 +19,8 @@
 #define MEASURE_INTERVAL MVPN_S(6 * 3600)
 #define MEASURE_PAUSE MVPN_S(4)
 #define MEASURE_AGAIN MVPN_S(600) /* it failed, or the relay does not answer */
+/* Who carries traffic; others take no circuit to measure them by. */
+#define CARRIERS (MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE | MVPN_ROLE_EXIT)
 #define SYNC_STEP MVPN_S(10)
 #define BUSY_PAUSE MVPN_S(1)
 /* Not seen for so long: the next answer begins a new run of uptime. */
@@ -86,7 +88,7 @@ static void set_check(mvpn_survey *s, survey_entry *e, mvpn_time after, mvpn_tim
 
 static void set_measure(mvpn_survey *s, survey_entry *e, mvpn_time after, mvpn_time now)
 {
-    if (!s->cfg.no_bandwidth) {
+    if (!s->cfg.no_bandwidth && e->is_carrier) {
         mvpn_timer_set(&s->timers, &e->measure, now + mvpn_rng_jitter(s->cfg.env.rng, after, 25));
     }
 }
@@ -129,6 +131,7 @@ static void sync_relay(mvpn_survey *s, const mvpn_descriptor *d, mvpn_time now)
         e->relay.first_seen = unix_now;
     }
     e->relay.country_wrong = country_is_wrong(s, d);
+    e->is_carrier = (d->roles & CARRIERS) != 0;
     if (!e->is_listed) {
         e->is_listed = true;
         s->listed++;
@@ -280,11 +283,7 @@ static void slot_done(mvpn_survey *s, survey_slot *sl, mvpn_time now)
         set_check(s, e, check_interval(s), now);
         return;
     }
-    /* It may have begun anew and forgotten our link: the second try makes a new one. */
-    mvpn_link *link = mvpn_links_find(s->cfg.env.links, &e->relay.identity);
-    if (link != NULL && e->slots == 0) {
-        mvpn_link_close(link, MVPN_REASON_TIMEOUT, now);
-    }
+    /* A relay that began anew has forgotten our link, which gives up before the second try. */
     check_failed(s, e, now);
 }
 
@@ -459,6 +458,11 @@ const mvpn_survey_relay *mvpn_survey_find(const mvpn_survey *s, const mvpn_ed255
 {
     const survey_entry *e = survey_find(s, identity);
     return e == NULL ? NULL : &e->relay;
+}
+
+const mvpn_ed25519_pub *mvpn_survey_identity(const mvpn_survey *s)
+{
+    return &s->cfg.identity;
 }
 
 bool mvpn_survey_relay_is_alive(const mvpn_survey_relay *r)

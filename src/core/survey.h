@@ -5,8 +5,8 @@
  *
  *   view --every 10 s--> table --due--> checks (mvpn_measure) --> table --every hour--> snapshot
  *
- * A relay that does not answer is asked once more over a new link before it counts as silent, and
- * then only if some other relay answered meanwhile: when our own network is gone, nobody is dead.
+ * A relay that does not answer is asked once more before it counts as silent, and then only if some
+ * other relay answered meanwhile: when our own network is gone, nobody is dead.
  */
 #ifndef MVPN_CORE_SURVEY_H
 #define MVPN_CORE_SURVEY_H
@@ -75,6 +75,8 @@ mvpn_time mvpn_survey_deadline(const mvpn_survey *survey);
 /** What is known of a relay, borrowed until the next tick; NULL if nothing. */
 const mvpn_survey_relay *mvpn_survey_find(const mvpn_survey *survey,
                                           const mvpn_ed25519_pub *identity);
+/** Whose survey it is: not in the table, and alive. */
+const mvpn_ed25519_pub *mvpn_survey_identity(const mvpn_survey *survey);
 bool mvpn_survey_relay_is_alive(const mvpn_survey_relay *relay);
 /** Median of the measurements, kbit/s; 0 = not measured. */
 uint32_t mvpn_survey_relay_kbit(const mvpn_survey_relay *relay);

@@ -29,7 +29,7 @@ typedef struct survey_entry {
     unsigned slots;       /* checks under way: 0, 1, or 2 */
     uint8_t attempts, doubts;
     mvpn_time attempt_began; /* the latest */
-    bool is_listed;
+    bool is_listed, is_carrier;
 } survey_entry;
 
 typedef struct survey_slot {

@@ -323,6 +323,9 @@ static row row_of(const mvpn_discovery *d, size_t index)
         r.kbit = mvpn_survey_relay_kbit(r.known);
         r.uptime_h = mvpn_survey_relay_uptime_h(r.known, d->unix_now);
         r.is_alive = mvpn_survey_relay_is_alive(r.known);
+    } else { /* who shows this is there */
+        const mvpn_ed25519_pub *self = mvpn_survey_identity(d->survey);
+        r.is_alive = memcmp(self->b, r.d->identity.b, sizeof(self->b)) == 0;
     }
     return r;
 }

@@ -267,7 +267,7 @@ static void survey_end(surveyor *s)
     sim_current = NULL;
     s->survey = NULL;
     sim_touch(s->node);
-    sim_for(s->node->world, MVPN_S(1));
+    sim_for(s->node->world, MVPN_S(30)); /* links to nobody give up */
     CHECK(sim_packets_in_use(s->node) == 0);
 }
 
@@ -296,6 +296,7 @@ static void life_and_death(uint64_t seed)
     CHECK(!alive_is(&s, w->node[3]));
     CHECK(alive_is(&s, w->node[4]));
     CHECK(mvpn_survey_alive_count(s.survey) == 11);
+    CHECK(mvpn_survey_get_counters(s.survey)->failures == 1); /* its second try was answered */
     const mvpn_survey_relay *r = mvpn_survey_find(s.survey, &w->node[3]->config.identity);
     CHECK(mvpn_survey_relay_uptime_h(r, SIM_UNIX + 100000) == 0);
 
@@ -521,11 +522,11 @@ static void file(uint64_t seed)
     }
     CHECK(last == 5);
 
-    /* Damaged anywhere: at most what was there. */
+    /* Damaged anywhere: the relay that is hit is left out; before them, all may be. */
     for (size_t at = 0; at < n; at += 3) {
         saved[at] ^= 0x10;
         reload(&s, saved, n, &count);
-        CHECK(count <= 5);
+        CHECK(at < n - 5 * 113 ? count == 0 || count == 5 : count == 4);
         const mvpn_snapshot_head *h = mvpn_survey_head(s.survey, 0);
         CHECK(h == NULL || mvpn_key_eq(&h->digest, &digest));
         mvpn_survey_free(s.survey, w->now);

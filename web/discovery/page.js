@@ -35,8 +35,8 @@ function show(relay) {
   cell(row, relay.roles.join(', '));
   cell(row, mbit(relay), 'number').title =
     relay.declared_mbit === null ? '' : `declares ${relay.declared_mbit} Mbit/s`;
-  cell(row, relay.alive ? span(relay.uptime_h) : '–', 'number');
-  if (relay.last_checked === null) cell(row, 'not checked', 'soft');
+  cell(row, relay.alive && relay.last_checked !== null ? span(relay.uptime_h) : '–', 'number');
+  if (relay.last_checked === null) cell(row, relay.alive ? 'serves this page' : 'not checked', 'soft');
   else cell(row, relay.alive ? 'answers' : 'silent', relay.alive ? 'up' : 'down');
   cell(row, relay.provider ?? '–', relay.provider ? '' : 'soft');
   cell(row, relay.identity.slice(0, 16), 'identity').title = relay.identity;
