@@ -174,6 +174,12 @@ void mvpn_resolver_free(mvpn_resolver *r)
     ares_library_cleanup(); /* counted: the last one cleans */
 }
 
+void mvpn_resolver_cancel(mvpn_resolver *r)
+{
+    ares_cancel(r->channel);
+    arm(r);
+}
+
 /* ---- questions ---- */
 
 static int code_of(int status)

@@ -33,6 +33,9 @@ MVPN_WUR int mvpn_resolver_new(const mvpn_resolver_options *options, mvpn_resolv
  * own. NULL is allowed. */
 void mvpn_resolver_free(mvpn_resolver *resolver);
 
+/** End what is under way with MVPN_E_CLOSED, told during this call; no socket is left open. */
+void mvpn_resolver_cancel(mvpn_resolver *resolver);
+
 /**
  * `err`  0; MVPN_E_UNKNOWN: no such name or no such record; MVPN_E_TIMEOUT; MVPN_E_REFUSED: the
  * server would not or could not; MVPN_E_FORMAT; MVPN_E_CLOSED; MVPN_E_NOMEM. `why` says it in

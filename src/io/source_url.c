@@ -1,6 +1,7 @@
 #include "io/source_url.h"
 
 #include <curl/curl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,6 +299,9 @@ int mvpn_fetcher_new(const mvpn_fetcher_options *options, mvpn_fetcher **ret)
     if (fetcher == NULL) {
         return MVPN_E_NOMEM;
     }
+    /* A server that hangs up early must not end the program: libcurl cannot keep its TLS library
+     * from raising this signal where CURLOPT_NOSIGNAL is set. */
+    (void)signal(SIGPIPE, SIG_IGN);
     bool has_global = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     fetcher->options = *options;
     mvpn_fetcher_options *o = &fetcher->options;

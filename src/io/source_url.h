@@ -40,7 +40,7 @@ typedef struct mvpn_fetched {
 /** `fetched` is borrowed, but for its content. */
 typedef void mvpn_fetched_fn(void *ctx, const mvpn_fetched *fetched);
 
-/** MVPN_E_NOMEM. */
+/** SIGPIPE is ignored from here on, in the whole process. MVPN_E_NOMEM. */
 MVPN_WUR int mvpn_fetcher_new(const mvpn_fetcher_options *options, mvpn_fetcher **ret);
 /** Transfers under way are dropped without a word. Not from within a call of its own. NULL is
  * allowed. */
