@@ -216,6 +216,13 @@ static int set_provider(void *target, const mvpn_setting_value *v, mvpn_fault *w
     return 0;
 }
 
+static int set_lan_announce(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->relay.lan_announce = v->flag;
+    return 0;
+}
+
 static int set_family(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     mvpn_config_relay *r = &((mvpn_config *)target)->relay;
@@ -558,6 +565,9 @@ static const mvpn_setting settings[] = {
     {"name", TEXT, NODE, set_name, "none", "Name in the descriptor: 1 to 24 of a-z, 0-9 and -."},
     {"address", LIST, NODE, set_address, "{}",
      "Addresses that others reach this node at, each with its port; at most 4."},
+    {"lan_announce", BOOL, NODE, set_lan_announce, "false",
+     "Answer members who ask for an entry by multicast on the local network, if this node serves "
+     "the DHT. Whoever listens there sees that a relay runs here."},
     {"bandwidth_mbit", NUMBER, RELAYS, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
     {"country", TEXT, RELAYS, set_country, "not said", "Declared country, two upper-case letters."},
     {"provider", TEXT, RELAYS, set_provider, "not said",

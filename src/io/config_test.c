@@ -89,7 +89,8 @@ static void test_all_keys(void **state)
            "provider = \"Hoster 2\"\nfamily = {\"" B "\", \"" A "\"}\n"
            "control_socket = \"c.sock\"\nlog_level = debug\n"
            "listen = {\"0.0.0.0:4433\", \"[::]:4434\"}\nname = exit-1\n"
-           "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\n"
+           "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\nlan_announce "
+           "= true\n"
            "country = CH\ntun_name = tx0\npool_v4 = \"10.99.0.0/20\"\npool_v6 = \"fd01::/64\"\n"
            "dns_upstream = {\"9.9.9.9\", \"[2620:fe::fe]:5353\"}\n"
            "policy = {\"reject tcp * 6881-6999\",\n \"accept * *\"}\nipv6 = no\n");
@@ -110,6 +111,7 @@ static void test_all_keys(void **state)
     assert_int_equal(config.relay.address_count, 2);
     assert_int_equal(config.relay.addresses[1].port, 4434);
     assert_int_equal(config.relay.bandwidth_mbit, 1000);
+    assert_true(config.relay.lan_announce);
     assert_string_equal(config.relay.country, "CH");
     assert_string_equal(config.exit.tun_name, "tx0");
     assert_int_equal(config.exit.pool_v4.bits, 20);
