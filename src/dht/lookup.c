@@ -218,8 +218,7 @@ static void landed(mvpn_dht_shortlist *l, mvpn_dht_candidate *c,
         bool was_bad = c->state == MVPN_DHT_CANDIDATE_SLOW || c->state == MVPN_DHT_CANDIDATE_FAILED;
         bool is_bad = state == MVPN_DHT_CANDIDATE_SLOW || state == MVPN_DHT_CANDIDATE_FAILED;
         namer->named_bad = (uint8_t)(namer->named_bad + is_bad - was_bad);
-        namer->named_good =
-            (uint8_t)(namer->named_good + (state == MVPN_DHT_CANDIDATE_ANSWERED));
+        namer->named_good = (uint8_t)(namer->named_good + (state == MVPN_DHT_CANDIDATE_ANSWERED));
     }
     c->state = (uint8_t)state;
 }
