@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "bin/cli.h"
+#include "bin/client_sources.h"
 #include "bin/client_state.h"
 #include "io/clock.h"
 #include "io/geoip.h"
@@ -20,6 +21,7 @@ typedef struct client_program {
     mvpn_node *node;
     mvpn_host_client host;
     client_state state;
+    client_sources sources;
     mvpn_client_config client;
     mvpn_engine_config engine;
     bool told_clock;
@@ -40,6 +42,9 @@ static void log_failure(client_program *p, const mvpn_client_event *e)
 static void on_learned(client_program *p, const mvpn_learner_event *e)
 {
     client_state_learned(&p->state, e);
+    if (e->type == MVPN_LEARNER_ENTRY_WORKED && p->sources.sources != NULL) {
+        mvpn_sources_cache(p->sources.sources, &e->contact, mvpn_clock_unix());
+    }
     if (e->type == MVPN_LEARNER_ENTRY_FAILED) {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "an entry of the network did not work: %s",
                   mvpn_strerror(e->error));
@@ -56,6 +61,7 @@ static void every_second(void *ctx)
     mvpn_engine *engine = mvpn_node_engine(p->node);
     mvpn_clock_reading clock;
     client_state_save(&p->state, engine, false);
+    client_sources_check(&p->sources);
     mvpn_engine_clock(engine, &clock);
     if (clock.should_tell && !p->told_clock) {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
@@ -82,6 +88,7 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     switch (e->type) {
     case MVPN_CLIENT_EVENT_CONNECTED:
         mvpn_logf(log, MVPN_LOG_INFO, "connected");
+        client_sources_check(&p->sources); /* from now on our guards alone hear of us */
         break;
     case MVPN_CLIENT_EVENT_DISCONNECTED:
         mvpn_logf(log, MVPN_LOG_WARN, "the circuit was lost (%s): connecting again",
@@ -209,7 +216,9 @@ static int client_start(client_program *p, mvpn_fault *fault)
             mvpn_learner_set_ready(mvpn_engine_learner(engine));
         }
         client_state_fill(&p->state, engine);
-        r = mvpn_loop_every(p->loop, 1000, every_second, p);
+        r = client_sources_open(&p->sources, p->loop, engine, &p->cli.network,
+                                p->cli.config.client.mark, &p->state.entries, &p->cli.log, fault);
+        r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
     }
     return r;
 }
@@ -235,6 +244,7 @@ int main(int argc, char **argv)
     }
     client_state_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);
     client_state_done(&p->state);
+    client_sources_close(&p->sources);
     mvpn_node_free(p->node);
     mvpn_host_client_remove(&p->host);
     mvpn_loop_free(p->loop);
