@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "core/directory.h"
 #include "wire/message.h"
 
 /* Requests under way at once; List goes by as many parts of the key space. */
@@ -13,6 +14,8 @@
 #define FETCH_KEYS 24
 /* A directory that lists more than this holds more than anybody could want of it. */
 #define WANTED_MAX 20000
+/* Pages of one part of the key space: beyond, a list has no end. */
+#define PAGES_MAX 1000
 #define REPLY_TIME MVPN_MS(1500)
 #define TRIES 4
 /* A sweep as a whole: whoever drips its answers is left. */
@@ -35,6 +38,8 @@ typedef struct slot {
     bool is_asked; /* a request is under way */
     uint32_t id;
     uint8_t tries;
+    uint8_t replies; /* to this request */
+    unsigned pages;  /* LIST */
     mvpn_time sent;
     mvpn_dht_id cursor;      /* LIST */
     size_t count;            /* FETCH: keys of this request */
@@ -230,6 +235,7 @@ bool sweep_pull(sweep *s, mvpn_time now, sweep_request *ret)
         t->id = mvpn_rng_u32(s->env.rng);
         t->is_asked = true;
         t->tries++;
+        t->replies = 0;
         t->sent = now;
         *ret = (sweep_request){t->id, q.command, p};
         return true;
@@ -263,8 +269,9 @@ static void take_listed(sweep *s, slot *t, const mvpn_dht_reply *m, uint64_t uni
     while (k > 0 && ++next.b[k - 1] == 0) {
         k--;
     }
+    bool is_endless = ++t->pages >= PAGES_MAX || s->wanted_count >= WANTED_MAX;
     bool same_part = next.b[0] >> (8 - LIST_BITS) == t->cursor.b[0] >> (8 - LIST_BITS);
-    if (k == 0 || !same_part || memcmp(next.b, t->cursor.b, sizeof(next.b)) <= 0) {
+    if (k == 0 || is_endless || !same_part || memcmp(next.b, t->cursor.b, sizeof(next.b)) <= 0) {
         slot_done(t);
         return;
     }
@@ -279,11 +286,14 @@ static void take_fetched(sweep *s, slot *t, const mvpn_dht_reply *m, uint64_t un
     mvpn_bytes record;
     uint8_t type;
     while (mvpn_dht_fetched_next(&rest, &type, &record) == 0) {
-        if (mvpn_view_put(s->env.view, type, record, s->source, unix_now) == 0) {
-            s->records++;
+        int r = mvpn_view_put(s->env.view, type, record, s->source, unix_now);
+        s->records += r == 0;
+        if (r == MVPN_E_AUTH || r == MVPN_E_FORMAT) {
+            s->has_failed = true; /* no honest directory holds such a record; each costs us time */
+            return;
         }
     }
-    if (m->more) {
+    if (m->more && ++t->replies < MVPN_DIRECTORY_REPLIES_MAX) {
         return;
     }
     /* Cells may have been lost: what is still wanted is asked for again. */
