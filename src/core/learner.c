@@ -6,8 +6,13 @@
 #include "base/error.h"
 #include "core/sweep.h"
 
-/* Entries spoken to at once: the first that answers is not always the honest one. */
+/* Entries spoken to at once: the first that answers is not always the honest one. Those that keep
+ * us waiting for so long do not hold up the others. */
 #define ENTRIES_AT_ONCE 3
+#define ASK_PATIENCE MVPN_S(1)
+#define SWEEP_PATIENCE MVPN_S(6)
+/* No honest clock is later (the year 36812): nothing that is made of it overflows. */
+#define PEER_TIME_MAX (UINT64_C(1) << 40)
 #define LINK_TIME MVPN_S(8)
 #define ENTRY_RETRY MVPN_S(5)
 #define ENTRY_RETRY_MAX MVPN_S(300)
@@ -69,7 +74,8 @@ struct mvpn_learner {
 
 static uint64_t unix_now(const mvpn_learner *l, mvpn_time now)
 {
-    return (uint64_t)(((int64_t)now + l->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
+    int64_t t = ((int64_t)now + l->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S;
+    return t < 1 ? 1 : (uint64_t)t; /* 0 would leave times unchecked */
 }
 
 static void push_event(mvpn_learner *l, const mvpn_learner_event *event)
@@ -100,9 +106,17 @@ static bool entry_is_busy(const entry *e)
            e->state == ENTRY_SWEEPING;
 }
 
-/* Let go of what the entry holds. */
-static void entry_rest(entry *e, enum entry_state state, mvpn_time now)
+static bool entry_is_slow(const entry *e, mvpn_time now)
 {
+    return now - e->since > (e->state == ENTRY_ASKING ? ASK_PATIENCE : SWEEP_PATIENCE);
+}
+
+/* Let go of what the entry holds. */
+static void entry_rest(mvpn_learner *l, entry *e, enum entry_state state, mvpn_time now)
+{
+    if (e->state == ENTRY_ASKING) {
+        mvpn_dht_exchange_forget(l->cfg.exchange, e->transaction);
+    }
     sweep_free(e->sweep);
     e->sweep = NULL;
     if (e->link != NULL) {
@@ -120,7 +134,7 @@ static void entry_rest(entry *e, enum entry_state state, mvpn_time now)
 
 static void entry_fail(mvpn_learner *l, entry *e, int error, mvpn_time now)
 {
-    entry_rest(e, ENTRY_FAILED, now);
+    entry_rest(l, e, ENTRY_FAILED, now);
     mvpn_time pause = ENTRY_RETRY << MVPN_MIN(e->failures, 6u);
     e->failures++;
     e->next_try = now + mvpn_rng_jitter(l->cfg.rng, MVPN_MIN(pause, ENTRY_RETRY_MAX), 25);
@@ -128,7 +142,8 @@ static void entry_fail(mvpn_learner *l, entry *e, int error, mvpn_time now)
                       .type = MVPN_LEARNER_ENTRY_FAILED, .error = error, .contact = e->contact});
 }
 
-static entry *entry_place(mvpn_learner *l)
+/* Whoever can name entries must not push out those of the network file with them. */
+static entry *entry_place(mvpn_learner *l, bool is_pinned)
 {
     if (l->entry_count < MVPN_LEARNER_ENTRIES_MAX) {
         return &l->entries[l->entry_count++];
@@ -136,7 +151,8 @@ static entry *entry_place(mvpn_learner *l)
     entry *oldest = NULL;
     for (size_t i = 0; i < l->entry_count; i++) {
         entry *e = &l->entries[i];
-        if (e->state == ENTRY_FAILED && (oldest == NULL || e->since < oldest->since)) {
+        bool may_go = e->state == ENTRY_FAILED || (is_pinned && !entry_is_busy(e));
+        if (may_go && !e->is_pinned && (oldest == NULL || e->since < oldest->since)) {
             oldest = e;
         }
     }
@@ -151,14 +167,16 @@ void mvpn_learner_add_entry(mvpn_learner *l, const mvpn_dht_contact *contact, bo
         return;
     }
     for (size_t i = 0; i < l->entry_count; i++) {
-        const mvpn_dht_contact *c = &l->entries[i].contact;
+        entry *known = &l->entries[i];
+        const mvpn_dht_contact *c = &known->contact;
         if (memcmp(&c->id, &contact->id, sizeof(c->id)) == 0 &&
             mvpn_addr_eq(&c->addr, &contact->addr) &&
             memcmp(&c->link_key, &contact->link_key, sizeof(c->link_key)) == 0) {
+            known->is_pinned |= is_pinned;
             return;
         }
     }
-    entry *e = entry_place(l);
+    entry *e = entry_place(l, is_pinned);
     if (e != NULL) {
         *e = (entry){.contact = *contact,
                      .is_pinned = is_pinned,
@@ -214,7 +232,8 @@ static void take_answers(mvpn_learner *l, mvpn_time now)
             } else {
                 l->has_time = a.reply.command == MVPN_CMD_DHT_PONG;
                 l->time_peer = a.identity;
-                l->time_offset_us = (int64_t)(a.reply.time * MVPN_US_PER_S) - (int64_t)now;
+                l->time_offset_us =
+                    (int64_t)(MVPN_MIN(a.reply.time, PEER_TIME_MAX) * MVPN_US_PER_S) - (int64_t)now;
                 e->identity = a.identity;
                 e->state = ENTRY_VOUCHED;
                 l->next_check = now;
@@ -311,7 +330,7 @@ static void entry_check(mvpn_learner *l, entry *e, mvpn_time now)
             push_event(
                 l, &(mvpn_learner_event){.type = MVPN_LEARNER_ENTRY_WORKED, .contact = e->contact});
             e->failures = 0;
-            entry_rest(e, ENTRY_DONE, now);
+            entry_rest(l, e, ENTRY_DONE, now);
         } else if (result == SWEEP_FAILED) {
             l->stats.sweeps_failed++;
             entry_fail(l, e, MVPN_E_TIMEOUT, now);
@@ -326,12 +345,14 @@ static void entries_begin(mvpn_learner *l, mvpn_time now)
     size_t n = l->entry_count;
     size_t first = n > 0 ? mvpn_rng_below(l->cfg.rng, (uint32_t)n) : 0;
     for (size_t i = 0; i < n; i++) {
-        busy += entry_is_busy(&l->entries[i]);
+        const entry *e = &l->entries[i];
+        busy += entry_is_busy(e) && !entry_is_slow(e, now);
     }
-    for (size_t i = 0; i < n && busy < ENTRIES_AT_ONCE; i++) {
+    /* Those of the network file first: others may be of anybody's making. */
+    for (size_t i = 0; i < 2 * n && busy < ENTRIES_AT_ONCE; i++) {
         entry *e = &l->entries[(first + i) % n];
         bool is_due = e->state == ENTRY_NEW || (e->state == ENTRY_FAILED && now >= e->next_try);
-        if (is_due) {
+        if (is_due && e->is_pinned == (i < n)) {
             entry_ask(l, e, now);
             busy += entry_is_busy(e);
         }
@@ -387,7 +408,7 @@ void mvpn_learner_set_connected(mvpn_learner *l, bool is_connected, mvpn_time no
     for (size_t i = 0; i < l->entry_count; i++) {
         entry *e = &l->entries[i];
         if (entry_is_busy(e)) {
-            entry_rest(e, ENTRY_NEW, now);
+            entry_rest(l, e, ENTRY_NEW, now);
         }
     }
     l->early = 0;
@@ -451,11 +472,11 @@ void mvpn_learner_offer_circuit(mvpn_learner *l, mvpn_circuit *c, mvpn_time now)
     }
 }
 
-static void circuit_sweep_end(mvpn_learner *l, mvpn_time now)
+static void circuit_sweep_end(mvpn_learner *l, bool has_shown, mvpn_time now)
 {
     uint64_t size = mvpn_view_record_count(l->cfg.view);
     uint64_t time = SWEEP_TIME * MVPN_MAX(size, (uint64_t)SWEEP_RECORDS) / SWEEP_RECORDS;
-    l->early++;
+    l->early += has_shown;
     l->next_sweep =
         now + (l->early < EARLY_SWEEPS ? EARLY_TIME : mvpn_rng_jitter(l->cfg.rng, time, 25));
     sweep_free(l->over_circuit);
@@ -501,7 +522,7 @@ static void circuit_check(mvpn_learner *l, mvpn_time now)
         l->stats.sweeps_failed++;
     }
     if (result != SWEEP_GOING) {
-        circuit_sweep_end(l, now);
+        circuit_sweep_end(l, result == SWEEP_DONE, now);
     }
 }
 
@@ -585,7 +606,7 @@ void mvpn_learner_free(mvpn_learner *l, mvpn_time now)
         return;
     }
     for (size_t i = 0; i < l->entry_count; i++) {
-        entry_rest(&l->entries[i], ENTRY_DONE, now);
+        entry_rest(l, &l->entries[i], ENTRY_DONE, now);
     }
     sweep_free(l->over_circuit);
     free(l);

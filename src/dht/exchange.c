@@ -554,6 +554,20 @@ int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
     return 0;
 }
 
+void mvpn_dht_exchange_forget(mvpn_dht_exchange *x, uint64_t transaction)
+{
+    for (size_t i = 0; i < MVPN_DHT_ASKS_MAX; i++) {
+        struct ask *ask = &x->asks[i];
+        if (ask->state == ASK_FREE || ask->pending.transaction != transaction) {
+            continue;
+        }
+        if (ask->state == ASK_WAITING) {
+            pending_end(x, &ask->pending);
+        }
+        ask->state = ASK_FREE;
+    }
+}
+
 static mvpn_time ask_deadline(const struct ask *ask)
 {
     if (ask->state != ASK_WAITING) {

@@ -71,6 +71,9 @@ MVPN_WUR int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact 
                                    bool is_pinned, const mvpn_dht_request *request, mvpn_time now,
                                    uint64_t *ret_transaction);
 
+/** Nobody waits for the answer any more: it is not asked for again and does not come. */
+void mvpn_dht_exchange_forget(mvpn_dht_exchange *x, uint64_t transaction);
+
 typedef struct mvpn_dht_exchange_answer {
     uint64_t transaction;
     /* 0; MVPN_E_TIMEOUT; MVPN_E_FORMAT: it answers nonsense; MVPN_E_AUTH, _EXPIRED, _POLICY: it is
