@@ -137,6 +137,7 @@ static int finder_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_
         .pool = &e->pool,
         .links = e->links,
         .view = e->view,
+        .trust = &e->trust,
         .own = config->identity,
         .has_ipv4 = config->has_ipv4,
         .has_ipv6 = config->has_ipv6,
@@ -742,7 +743,8 @@ const mvpn_trust *mvpn_engine_trust(const mvpn_engine *e)
 
 uint64_t mvpn_engine_unix(const mvpn_engine *e, mvpn_time now)
 {
-    return (uint64_t)(((int64_t)now + e->corrected_us) / (int64_t)MVPN_US_PER_S);
+    int64_t t = ((int64_t)now + e->corrected_us) / (int64_t)MVPN_US_PER_S;
+    return t < 1 ? 1 : (uint64_t)t; /* 0 would leave times unchecked */
 }
 
 void mvpn_engine_clock(const mvpn_engine *e, mvpn_clock_reading *ret)

@@ -5,8 +5,12 @@
 
 #include "base/error.h"
 
-/* Records fetched at once after a walk listed them; what is left comes with the next pass. */
+/* Records fetched at once after a walk listed them; what is left comes with the next pass. Of one
+ * server only a few: it may list what it never hands out. */
 #define FETCHES_MAX 32
+#define FETCHES_OF_ONE 8
+/* Longer than any fetch takes: one whose end was lost must not keep its place. */
+#define FETCH_TIME MVPN_S(60)
 #define EXPIRE_TIME MVPN_S(60)
 #define PUBLISH_TRY MVPN_S(10)
 
@@ -19,6 +23,8 @@ struct mvpn_finder {
     mvpn_dht_id own_key; /* of our descriptor */
     mvpn_dht_id fetching[FETCHES_MAX];
     uint32_t fetch_op[FETCHES_MAX]; /* 0: free */
+    mvpn_addr fetch_from[FETCHES_MAX];
+    mvpn_time fetch_since[FETCHES_MAX];
     bool is_withdrawing, is_withdrawn, has_revocations;
     uint32_t withdraw_op;
     mvpn_time next_expire, next_publish;
@@ -26,7 +32,8 @@ struct mvpn_finder {
 
 static uint64_t unix_now(const mvpn_finder *f, mvpn_time now)
 {
-    return (uint64_t)(((int64_t)now + f->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
+    int64_t t = ((int64_t)now + f->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S;
+    return t < 1 ? 1 : (uint64_t)t; /* 0 would leave times unchecked */
 }
 
 static int verify_record(void *ctx, unsigned type, mvpn_bytes record, uint64_t at,
@@ -178,24 +185,29 @@ static void take_record(mvpn_finder *f, const mvpn_dht_event *e, mvpn_time now)
                                   : mvpn_view_source_of(f->cfg.view, NULL, &e->from.addr);
     MVPN_IGNORE(mvpn_view_put(f->cfg.view, e->record_type, mvpn_bytes_of(e->record, e->record_len),
                               source, unix_now(f, now))); /* not newer, or not in the sample */
-    if (e->record_type == MVPN_RECORD_REVOCATIONS) {
-        check_revocations(f, now);
-    }
 }
 
 static void fetch(mvpn_finder *f, const mvpn_dht_event *e, mvpn_time now)
 {
-    size_t place = FETCHES_MAX;
+    size_t place = FETCHES_MAX, of_one = 0;
     for (size_t i = 0; i < FETCHES_MAX; i++) {
-        if (f->fetch_op[i] == 0) {
+        if (f->fetch_op[i] == 0 || now - f->fetch_since[i] > FETCH_TIME) {
             place = i;
-        } else if (memcmp(&f->fetching[i], &e->key, sizeof(e->key)) == 0) {
+            continue;
+        }
+        of_one += mvpn_addr_ip_eq(&f->fetch_from[i], &e->from.addr);
+        if (memcmp(&f->fetching[i], &e->key, sizeof(e->key)) == 0) {
             return; /* under way from somebody else */
         }
     }
-    if (place < FETCHES_MAX &&
-        mvpn_dht_fetch(f->dht, &e->from, &e->key, now, &f->fetch_op[place]) == 0) {
+    if (place == FETCHES_MAX || of_one >= FETCHES_OF_ONE) {
+        return;
+    }
+    f->fetch_op[place] = 0;
+    if (mvpn_dht_fetch(f->dht, &e->from, &e->key, now, &f->fetch_op[place]) == 0) {
         f->fetching[place] = e->key;
+        f->fetch_from[place] = e->from.addr;
+        f->fetch_since[place] = now;
     }
 }
 
@@ -215,8 +227,9 @@ static void take_events(mvpn_finder *f, mvpn_time now)
         switch (e.type) {
         case MVPN_DHT_EVENT_LISTED:
             if (is_own(f, &e.key)) {
-                if (!f->is_withdrawing) {
-                    mvpn_publisher_saw(&f->publisher, e.sequence);
+                /* Anybody can list any number: only a record that we did sign counts. */
+                if (!f->is_withdrawing && e.sequence > f->publisher.descriptor.sequence) {
+                    fetch(f, &e, now);
                 }
             } else if (mvpn_view_listed(f->cfg.view, &e.key, e.sequence,
                                         mvpn_view_source_of(f->cfg.view, NULL, &e.from.addr),
@@ -337,6 +350,7 @@ void mvpn_finder_tick(mvpn_finder *f, mvpn_time now)
     publish_own(f, now);
     mvpn_dht_tick(f->dht, now);
     take_events(f, now);
+    check_revocations(f, now); /* whoever filled the view */
     mvpn_dht_exchange_tick(f->exchange, now);
     mvpn_dht_exchange_flush(f->exchange, now);
 }

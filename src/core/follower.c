@@ -26,7 +26,8 @@ struct mvpn_follower {
 
 static uint64_t unix_now(const mvpn_follower *f, mvpn_time now)
 {
-    return (uint64_t)(((int64_t)now + f->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
+    int64_t t = ((int64_t)now + f->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S;
+    return t < 1 ? 1 : (uint64_t)t; /* 0 would leave times unchecked */
 }
 
 static const mvpn_addr *address_of(const mvpn_follower *f, const mvpn_descriptor *d)
@@ -36,6 +37,17 @@ static const mvpn_addr *address_of(const mvpn_follower *f, const mvpn_descriptor
     return addr != NULL && (f->cfg.allow_private || mvpn_addr_is_public(addr)) ? addr : NULL;
 }
 
+/* In an open network anybody can call himself one, but only anchors' snapshots count. */
+static bool is_vouched(const mvpn_follower *f, const mvpn_descriptor *d)
+{
+    const mvpn_trust *trust = f->cfg.trust;
+    bool is_anchor = false;
+    for (size_t i = 0; i < trust->anchor_count; i++) {
+        is_anchor |= memcmp(trust->anchors[i].b, d->identity.b, sizeof(d->identity.b)) == 0;
+    }
+    return trust->closed || is_anchor;
+}
+
 /* A discovery node at random; NULL if none is known. */
 static const mvpn_descriptor *choose(const mvpn_follower *f)
 {
@@ -43,7 +55,7 @@ static const mvpn_descriptor *choose(const mvpn_follower *f)
     uint32_t seen = 0;
     for (size_t i = 0; i < mvpn_view_count(f->cfg.view); i++) {
         const mvpn_descriptor *d = mvpn_view_at(f->cfg.view, i);
-        if ((d->roles & MVPN_ROLE_DISCOVERY) != 0 && address_of(f, d) != NULL &&
+        if ((d->roles & MVPN_ROLE_DISCOVERY) != 0 && is_vouched(f, d) && address_of(f, d) != NULL &&
             memcmp(d->identity.b, f->cfg.own.b, sizeof(f->cfg.own.b)) != 0 &&
             mvpn_rng_below(f->cfg.rng, ++seen) == 0) {
             chosen = d;

@@ -16,6 +16,7 @@ typedef struct mvpn_follower_config {
     mvpn_packet_pool *pool;
     mvpn_links *links;
     mvpn_view *view;
+    const mvpn_trust *trust;
     mvpn_ed25519_pub own; /* never asked */
     bool has_ipv4, has_ipv6;
     bool allow_private;

@@ -58,7 +58,8 @@ uint64_t mvpn_publisher_due(const mvpn_publisher *p)
 /* The sequence is the time, so that a relay that remembers nothing still counts upwards. */
 static int sign_next(mvpn_publisher *p, uint64_t unix_now, mvpn_descriptor *d)
 {
-    d->sequence = MVPN_MAX(p->descriptor.sequence + 1, unix_now);
+    uint64_t last = p->descriptor.sequence;
+    d->sequence = MVPN_MAX(last == UINT64_MAX ? last : last + 1, unix_now); /* never back to 0 */
     d->published = unix_now;
     d->expires = unix_now + MVPN_PUBLISH_LIFETIME_S;
     int r = mvpn_descriptor_sign(d, &p->secret, &p->network_id);
