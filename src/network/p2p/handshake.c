@@ -425,8 +425,7 @@ static int check_initiator(mvpn_links *links, const mvpn_noise *noise, struct in
                                      &c->network_pub, links_unix(links, now), &m);
         if (err == 0 && memcmp(m.identity.b, in->identity.b, sizeof(m.identity.b)) != 0) {
             err = MVPN_E_AUTH;
-        } else if (err == 0 && c->revocations != NULL &&
-                   mvpn_revocations_has(c->revocations, m.serial)) {
+        } else if (err == 0 && serial_is_revoked(links, m.serial)) {
             err = MVPN_E_POLICY;
         } else if (err == 0) {
             in->serial = m.serial;
@@ -633,6 +632,10 @@ static mvpn_link *link_for(struct session *s, mvpn_time now)
 
 int handshake_confirm(struct session *s, mvpn_time now)
 {
+    if (serial_is_revoked(s->links, s->peer_serial)) { /* since its first packet came */
+        session_free(s);
+        return MVPN_E_POLICY;
+    }
     mvpn_link *link = link_for(s, now);
     if (link == NULL) {
         session_free(s);

@@ -171,7 +171,7 @@ struct session {
     /* Who the peer is: with IK, or as initiator. */
     bool has_peer_identity;
     mvpn_ed25519_pub peer_identity;
-    uint64_t peer_serial; /* of the membership certificate it sent; 0: none */
+    uint64_t peer_serial;    /* of the membership certificate it sent; 0: none */
     mvpn_key peer_key;       /* its static key, where there is one */
     mvpn_key handshake_hash; /* of the latest handshake */
 
@@ -311,6 +311,8 @@ struct mvpn_links {
 /* link.c */
 /** Unix seconds; never 0. */
 uint64_t links_unix(const mvpn_links *links, mvpn_time now);
+/** 0 is no serial. */
+bool serial_is_revoked(const mvpn_links *links, uint64_t serial);
 /** A new link object, or NULL (bound or memory). */
 bool links_make_room(mvpn_links *links, const mvpn_addr *client, mvpn_time now);
 mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity);

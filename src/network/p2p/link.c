@@ -330,6 +330,12 @@ void mvpn_link_close(mvpn_link *link, uint8_t reason, mvpn_time now)
     link_fail(link, 0);
 }
 
+bool serial_is_revoked(const mvpn_links *links, uint64_t serial)
+{
+    const mvpn_revocations *list = links->config.revocations;
+    return serial != 0 && list != NULL && mvpn_revocations_has(list, serial);
+}
+
 void mvpn_links_check_revocations(mvpn_links *links, mvpn_time now)
 {
     if (links->config.revocations == NULL) {
@@ -339,12 +345,10 @@ void mvpn_links_check_revocations(mvpn_links *links, mvpn_time now)
     {
         mvpn_link *link = MVPN_CONTAINER_OF(node, mvpn_link, in_links);
         const struct session *s = link->session;
-        uint64_t serial = link->target.serial;
-        if (serial == 0 && s != NULL) {
-            serial = s->peer_serial;
-        }
-        if (link->state != LINK_CLOSED && serial != 0 &&
-            mvpn_revocations_has(links->config.revocations, serial)) {
+        /* The one that we looked for and the one that it showed may differ: it was renewed. */
+        bool is_revoked = serial_is_revoked(links, link->target.serial) ||
+                          (s != NULL && serial_is_revoked(links, s->peer_serial));
+        if (link->state != LINK_CLOSED && is_revoked) {
             mvpn_link_close(link, CLOSE_FINISHED, now);
         }
     }
