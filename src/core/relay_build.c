@@ -287,9 +287,9 @@ static const mvpn_addr *choose_address(const mvpn_relay *relay, const mvpn_descr
     return NULL;
 }
 
-/* Identities and addresses share the table: their lengths tell them apart. */
-static bool bucket_take(mvpn_relay *relay, mvpn_bytes name, uint64_t rate, uint64_t burst,
-                        mvpn_time now)
+/* Identities, addresses and blocks share the table: their lengths tell them apart. */
+bool relay_bucket_take(mvpn_relay *relay, mvpn_bytes name, uint64_t rate, uint64_t burst,
+                       mvpn_time now)
 {
     uint64_t hash = mvpn_siphash(&relay->hash_key, name.p, name.n) | 1;
     size_t i = (hash >> 8) % EXTEND_TABLE;
@@ -304,8 +304,8 @@ static bool may_open(mvpn_relay *relay, const mvpn_ed25519_pub *identity, const 
                      mvpn_time now)
 {
     return mvpn_links_find(relay->cfg.links, identity) != NULL ||
-           bucket_take(relay, mvpn_bytes_of(addr->ip, mvpn_addr_ip_len(addr)), OPEN_RATE,
-                       OPEN_BURST, now);
+           relay_bucket_take(relay, mvpn_bytes_of(addr->ip, mvpn_addr_ip_len(addr)), OPEN_RATE,
+                             OPEN_BURST, now);
 }
 
 static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
@@ -364,7 +364,8 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
         return MVPN_REASON_RELAY_UNKNOWN;
     }
     /* Only now: who names a relay without its descriptor takes nothing from others' share of it. */
-    if (!bucket_take(relay, MVPN_BYTES_ARRAY(body.identity.b), EXTEND_RATE, EXTEND_BURST, now)) {
+    if (!relay_bucket_take(relay, MVPN_BYTES_ARRAY(body.identity.b), EXTEND_RATE, EXTEND_BURST,
+                           now)) {
         return MVPN_REASON_BUSY;
     }
     const mvpn_addr *addr = choose_address(relay, target);

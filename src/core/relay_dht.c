@@ -70,12 +70,22 @@ static bool emit_on_link(void *ctx, unsigned command, mvpn_bytes body)
     return mvpn_link_send(a->link, p, &h, false, a->now) == 0;
 }
 
+static bool block_allows(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
+{
+    const mvpn_addr *addr = mvpn_link_peer_addr(link);
+    uint8_t block[8] = {addr->family};
+    memcpy(block + 1, addr->ip, addr->family == 4 ? 3 : 6);
+    return relay_bucket_take(relay, MVPN_BYTES_ARRAY(block), DIRECTORY_BLOCK_RATE,
+                             DIRECTORY_BLOCK_BURST, now);
+}
+
 void relay_dht_on_link(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
                        mvpn_bytes body, mvpn_time now)
 {
     link_answers a = {relay, link, header->circuit, now};
     link_state *ls = relay_link_state(relay, link, now);
-    if (ls == NULL || !mvpn_bucket_take(&ls->directory, 1, now)) {
+    if (ls == NULL || !mvpn_bucket_take(&ls->directory, 1, now) ||
+        !block_allows(relay, link, now)) {
         relay->counters.directory_refused++;
         return;
     }

@@ -51,6 +51,10 @@
 #define DIRECTORY_BURST 200
 #define DIRECTORY_LINK_RATE 20
 #define DIRECTORY_LINK_BURST 200
+/* And of all links from one address block (/24, /48): a new link would begin anew, and an answer is
+ * up to 30 times as long as what asks for it. A first start takes about 100. */
+#define DIRECTORY_BLOCK_RATE 40
+#define DIRECTORY_BLOCK_BURST 1000
 /* First cells sent back in a circuit that are acknowledged on the link (§4.5). */
 #define BACK_ACKED 16
 /* Cells of one circuit and direction in one turn (§10). */
@@ -176,6 +180,9 @@ void relay_send(mvpn_relay *relay, circuit_end *end, mvpn_header *header, mvpn_p
 uint64_t relay_unix_now(const mvpn_relay *relay, mvpn_time now);
 
 /* relay_build.c */
+/* Take one from the bucket of that name; those whose names have different lengths differ. */
+bool relay_bucket_take(mvpn_relay *relay, mvpn_bytes name, uint64_t rate, uint64_t burst,
+                       mvpn_time now);
 void relay_create(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
                   mvpn_packet *packet, mvpn_time now);
 void relay_created(mvpn_relay *relay, relay_circuit *c, mvpn_bytes body, mvpn_time now);
