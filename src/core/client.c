@@ -640,6 +640,11 @@ static bool is_sound(const mvpn_client *client, const slot *s)
             return false;
         }
     }
+    for (unsigned i = 0; i < path->count; i++) {
+        if (mvpn_view_find(view, &path->hop[i]) == NULL) {
+            return false; /* revoked */
+        }
+    }
     return true;
 }
 
