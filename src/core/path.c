@@ -193,7 +193,7 @@ static bool is_excluded(const mvpn_descriptor *d, const mvpn_path_constraints *w
 static bool is_usable(const mvpn_descriptor *d, const mvpn_view_info *info,
                       const mvpn_path_constraints *wish)
 {
-    if (info->is_dead || d->roles == 0) {
+    if (info->is_dead || info->is_unshown || d->roles == 0) {
         return false;
     }
     return wish->unix_now == 0 || mvpn_validity_holds(d->published, d->expires, wish->unix_now);

@@ -634,6 +634,7 @@ static void info_of(const mvpn_view *view, const view_relay *relay, mvpn_view_in
         .is_confirmed = relay->is_confirmed,
         .is_dead = m->is_dead,
         .country_wrong = m->country_wrong,
+        .is_unshown = !view->config.trust->closed && !relay->is_local && relay->source_count == 0,
         .cap_log2 = m->count >= MVPN_VIEW_MEASURES_MIN ? m->cap_log2 : view->network_cap,
         .uptime_h = m->uptime_h,
         .first_seen = relay->first_seen,

@@ -79,9 +79,12 @@ const mvpn_descriptor *mvpn_view_at(const mvpn_view *view, size_t index);
 
 /** What is known of the relay at `index` beside its descriptor. */
 typedef struct mvpn_view_info {
-    bool is_confirmed;   /* two sources under different operators, or the network file */
-    bool is_dead;        /* two discovery nodes, or all that there are, say it does not answer */
-    bool country_wrong;  /* a discovery node says so (§8.6) */
+    bool is_confirmed;  /* two sources under different operators, or the network file */
+    bool is_dead;       /* two discovery nodes, or all that there are, say it does not answer */
+    bool country_wrong; /* a discovery node says so (§8.6) */
+    /* Open network: no source showed it (a bundle had it), so that it may be of anybody's making.
+     * Never drawn. */
+    bool is_unshown;
     uint8_t cap_log2;    /* log2(kbit/s): median of >= 3 measurements, else the network's 25th
                             percentile of what is known; 255 = nothing is known */
     uint16_t uptime_h;   /* median of what discovery nodes say; 0 = unknown */
