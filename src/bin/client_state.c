@@ -1,9 +1,9 @@
 #include "bin/client_state.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "bin/view_state.h"
 #include "core/guard.h"
 #include "io/clock.h"
 #include "io/file.h"
@@ -48,30 +48,14 @@ void client_state_load(client_state *s, const char *dir, const mvpn_log *log,
 
 void client_state_fill(client_state *s, mvpn_engine *engine)
 {
-    mvpn_fault fault = {.text = ""};
     mvpn_learner *learner = mvpn_engine_learner(engine);
-    uint8_t *saved;
-    size_t size, lost = 0;
-    bool is_whole;
     if (!s->is_there) {
         return;
     }
     for (size_t i = 0; learner != NULL && i < s->entries.count; i++) {
         mvpn_learner_add_entry(learner, &s->entries.at[i].contact, false, mvpn_clock_now());
     }
-    int r = mvpn_statefile_load(s->dir, MVPN_STATE_VIEW, &saved, &size, &is_whole, &fault);
-    if (r == MVPN_E_UNKNOWN) {
-        return; /* the first start */
-    }
-    if (r != 0) {
-        tell(s, "the relays of the last run are not known any more", &fault);
-        return;
-    }
-    size_t taken = mvpn_view_load(mvpn_engine_view(engine), mvpn_bytes_of(saved, size),
-                                  mvpn_engine_unix(engine, mvpn_clock_now()), &lost);
-    mvpn_logf(s->log, MVPN_LOG_INFO, "%zu records of the last run are known%s", taken,
-              is_whole ? "" : " (the file was damaged)");
-    mvpn_file_free(saved, size);
+    (void)view_state_load(s->dir, engine, s->log);
     if (learner != NULL && mvpn_view_count(mvpn_engine_view(engine)) > 0) {
         mvpn_learner_set_ready(learner);
     }
@@ -84,24 +68,6 @@ void client_state_learned(client_state *s, const mvpn_learner_event *event)
         s->entries_changed = true;
     }
     s->view_changed |= event->type == MVPN_LEARNER_SWEPT;
-}
-
-static void save_view(client_state *s, const mvpn_engine *engine)
-{
-    mvpn_fault fault = {.text = ""};
-    const mvpn_view *view = mvpn_engine_view((mvpn_engine *)engine);
-    size_t size = mvpn_view_save_size(view);
-    uint8_t *bytes = malloc(size);
-    if (bytes == NULL) {
-        return;
-    }
-    size_t n = mvpn_view_save(view, bytes, size);
-    if (mvpn_statefile_save(s->dir, MVPN_STATE_VIEW, mvpn_bytes_of(bytes, n), &fault) != 0) {
-        tell(s, "the relays known cannot be saved", &fault);
-    }
-    s->view_changed = false;
-    s->view_saved = mvpn_clock_unix();
-    free(bytes);
 }
 
 static void save_guards(client_state *s, const mvpn_client *client)
@@ -144,7 +110,9 @@ void client_state_save(client_state *s, mvpn_engine *engine, bool is_end)
         return;
     }
     if (s->view_changed && (is_end || now - s->view_saved >= VIEW_SAVE_S)) {
-        save_view(s, engine);
+        view_state_save(s->dir, engine, s->log);
+        s->view_changed = false;
+        s->view_saved = now;
     }
     save_guards(s, mvpn_engine_client(engine));
     save_clock(s, engine);

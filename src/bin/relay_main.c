@@ -7,16 +7,19 @@
 
 #include "base/error.h"
 #include "bin/cli.h"
+#include "bin/view_state.h"
 #include "io/clock.h"
 #include "io/describe.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
 #include "io/random.h"
+#include "io/statefile.h"
 #include "io/status.h"
 
 #define EXIT_SESSIONS 4096
 #define ONION_KEY_AGE_S (7 * 24 * 3600)
 #define ONION_KEY_CHECK_MS (3600 * 1000)
+#define VIEW_SAVE_MS (120 * 1000)
 
 typedef struct relay_program {
     cli cli;
@@ -30,6 +33,7 @@ typedef struct relay_program {
     mvpn_exit_config exit;
     mvpn_descriptor descriptor; /* template of what is published */
     mvpn_time started;
+    bool has_state;           /* the state directory can be written */
     const relay_extra *extra; /* NULL: none */
 } relay_program;
 
@@ -61,6 +65,27 @@ static void rotate_onion_key(void *ctx)
                                mvpn_clock_now());
     mvpn_wipe(keys, sizeof(keys));
     mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "the onion key was renewed");
+}
+
+static void save_view(void *ctx)
+{
+    relay_program *p = ctx;
+    if (p->has_state && p->node != NULL) {
+        view_state_save(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
+    }
+}
+
+/* Whom we knew when we ended: so that a restart needs no bootstrap node. */
+static void load_view(relay_program *p)
+{
+    mvpn_fault why = {.text = ""};
+    p->has_state = mvpn_statefile_prepare(p->cli.config.state_dir, &why) == 0;
+    if (p->has_state) {
+        (void)view_state_load(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
+    } else {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "nothing is remembered for the next start: %s",
+                  why.text);
+    }
 }
 
 static void on_event(void *ctx, const mvpn_engine_event *event)
@@ -244,7 +269,9 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
     r = r != 0 ? r : mvpn_node_new(&options, &p->node, fault);
     if (r == 0) {
         rotate_onion_key(p);
+        load_view(p);
         r = mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
+        r = r != 0 ? r : mvpn_loop_every(p->loop, VIEW_SAVE_MS, save_view, p);
     }
     if (r == 0 && p->extra != NULL) {
         r = p->extra->start(p->extra->ctx, p->loop, p->node, fault);
@@ -257,6 +284,7 @@ static void relay_stop(relay_program *p)
     if (p->extra != NULL) {
         p->extra->stop(p->extra->ctx, p->node);
     }
+    save_view(p);
     mvpn_node_free(p->node);
     mvpn_host_exit_remove(&p->host);
     mvpn_loop_free(p->loop);

@@ -78,7 +78,7 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
         return MVPN_E_NOMEM;
     }
     f->cfg = *config;
-    f->next_expire = now + EXPIRE_TIME;
+    f->next_expire = now; /* the view of the last run names contacts */
     mvpn_dht_config dc = {
         .rng = config->rng,
         .verify = verify_record,
