@@ -76,22 +76,31 @@ static size_t nearest(const dht_world *w, const mvpn_dht_id *target, size_t low,
     return count;
 }
 
-/* The nearest foes, no more of a neighbourhood than anybody takes. */
+static bool is_welcome(const mvpn_dht_contact *taken, size_t count, const mvpn_dht_contact *c)
+{
+    size_t in_block = 0, in_net = 0;
+    for (size_t i = 0; i < count; i++) {
+        in_block += mvpn_dht_same_block(&taken[i].addr, &c->addr) ? 1 : 0;
+        in_net += mvpn_addr_same_block(&taken[i].addr, &c->addr) ? 1 : 0;
+    }
+    return in_block < PER_BLOCK && in_net < PER_NET;
+}
+
+/* The nearest foes: first as many of each neighbourhood as anybody takes, then others of it in
+ * case that somebody takes more. */
 static size_t crowd(const dht_world *w, const mvpn_dht_id *target,
                     mvpn_dht_contact ret[static MVPN_DHT_K])
 {
     uint32_t slots[CANDIDATES];
     size_t candidates = nearest(w, target, 0, w->foe_count, 0, slots, CANDIDATES);
     size_t count = 0;
-    for (size_t i = 0; i < candidates && count < MVPN_DHT_K; i++) {
-        const mvpn_dht_contact *c = &w->node[slots[i]].self;
-        size_t in_block = 0, in_net = 0;
-        for (size_t j = 0; j < count; j++) {
-            in_block += mvpn_dht_same_block(&ret[j].addr, &c->addr) ? 1 : 0;
-            in_net += mvpn_addr_same_block(&ret[j].addr, &c->addr) ? 1 : 0;
-        }
-        if (in_block < PER_BLOCK && in_net < PER_NET) {
-            ret[count++] = *c;
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < candidates && count < MVPN_DHT_K; i++) {
+            const mvpn_dht_contact *c = slots[i] < w->slots ? &w->node[slots[i]].self : NULL;
+            if (c != NULL && (round == 1 || is_welcome(ret, count, c))) {
+                ret[count++] = *c;
+                slots[i] = UINT32_MAX;
+            }
         }
     }
     return count;
