@@ -297,11 +297,11 @@ bool mvpn_dht_shortlist_is_done(const mvpn_dht_shortlist *l)
     return (l->wants_value && is_sure(l)) || all_ended(l);
 }
 
-/* Few of the closest hold the newest, yet some hold one. */
+/* Few of the closest hold the newest. */
 static bool values_differ(const mvpn_dht_candidate *const *near, size_t count)
 {
     uint64_t newest = 0;
-    size_t holders = 0, values = 0;
+    size_t holders = 0;
     for (size_t i = 0; i < count; i++) {
         if (!near[i]->has_value) {
             continue;
@@ -311,9 +311,8 @@ static bool values_differ(const mvpn_dht_candidate *const *near, size_t count)
             holders = 0;
         }
         holders += near[i]->sequence == newest;
-        values++;
     }
-    return values > 0 && values < count && holders < MVPN_DHT_SURE_HOLDERS;
+    return holders > 0 && holders < count && holders < MVPN_DHT_SURE_HOLDERS;
 }
 
 /* Nodes: a path that was answered knows not even half of the closest that answered. */
