@@ -125,6 +125,105 @@ static void test_a_hop_that_speaks_for_the_exit_is_blamed(void **state)
     }
 }
 
+static mvpn_packet *request(void)
+{
+    return test_packet_of(&pool, (const uint8_t *)"body", 4);
+}
+
+/* Nothing that needs a link goes out here; what is asked is remembered all the same. */
+static void ask(unsigned hop)
+{
+    c.link = NULL;
+    c.dht_asked |= (uint8_t)(1u << (hop - 1));
+}
+
+/* A directory's answer comes only from a hop that was asked. */
+static void test_only_a_hop_that_was_asked_may_answer(void **state)
+{
+    (void)state;
+    static const enum mvpn_circuit_state states[] = {MVPN_CIRCUIT_READY, MVPN_CIRCUIT_BEGIN,
+                                                     MVPN_CIRCUIT_RELAY};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(states); i++) {
+        for (unsigned asked = 1; asked <= HOPS; asked++) {
+            for (unsigned from = 1; from <= HOPS; from++) {
+                c.state = states[i];
+                ask(asked);
+                answer(from, MVPN_CMD_RELAY_DHT,
+                       MVPN_BYTES_LITERAL("\1\2\3\4\0\x1c"
+                                          "body"));
+                assert_int_equal(c.state, from == asked ? states[i] : MVPN_CIRCUIT_CLOSED);
+                if (from != asked) {
+                    assert_int_equal(c.error, MVPN_E_PROTOCOL);
+                    assert_int_equal(c.failed_hop, from);
+                    assert_null(c.dht_answer);
+                }
+                assert_int_equal(teardown(state), 0);
+                assert_int_equal(setup(state), 0);
+            }
+        }
+    }
+}
+
+/* The answer says whose it is, and to which request; one at a time is kept. */
+static void test_answers_are_told_apart(void **state)
+{
+    (void)state;
+    unsigned hop, command;
+    uint32_t id;
+    ask(2);
+    ask(3);
+    assert_null(mvpn_circuit_take_answer(&c, &hop, &id, &command));
+    answer(2, MVPN_CMD_RELAY_DHT,
+           MVPN_BYTES_LITERAL("\1\2\3\4\0\x1c"
+                              "body"));
+    mvpn_packet *p = mvpn_circuit_take_answer(&c, &hop, &id, &command);
+    assert_non_null(p);
+    assert_int_equal(hop, 2);
+    assert_int_equal(id, 0x01020304);
+    assert_int_equal(command, MVPN_CMD_DHT_LISTED);
+    assert_int_equal(p->len, 4);
+    assert_memory_equal(p->data, "body", 4);
+    mvpn_packet_free(&pool, p);
+    assert_null(mvpn_circuit_take_answer(&c, &hop, &id, &command));
+
+    /* Shorter than its fixed part: nothing. */
+    answer(3, MVPN_CMD_RELAY_DHT, MVPN_BYTES_LITERAL("\1\2\3\4\0"));
+    assert_null(mvpn_circuit_take_answer(&c, &hop, &id, &command));
+    assert_int_equal(c.state, MVPN_CIRCUIT_RELAY);
+
+    /* A flood that nobody takes holds one packet. */
+    size_t before = pool.free_count;
+    for (unsigned i = 0; i < 100; i++) {
+        answer(3, MVPN_CMD_RELAY_DHT,
+               MVPN_BYTES_LITERAL("\1\2\3\5\0\x1c"
+                                  "flood"));
+        assert_true(pool.free_count + 1 >= before);
+    }
+    assert_int_equal(before - pool.free_count, 1);
+}
+
+/* Questions go out of a finished circuit, to hops that it has. */
+static void test_whom_it_can_ask(void **state)
+{
+    (void)state;
+    static const struct {
+        enum mvpn_circuit_state state;
+        unsigned hop;
+    } rows[] = {
+        {MVPN_CIRCUIT_BUILD, 1}, {MVPN_CIRCUIT_EXTEND, 1},       {MVPN_CIRCUIT_CLOSED, 1},
+        {MVPN_CIRCUIT_RELAY, 0}, {MVPN_CIRCUIT_RELAY, HOPS + 1}, {MVPN_CIRCUIT_READY, 8},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        size_t before = pool.free_count;
+        c.state = rows[i].state;
+        assert_int_equal(mvpn_circuit_ask(&c, rows[i].hop, 1, MVPN_CMD_DHT_LIST, request(), now),
+                         MVPN_E_STATE);
+        assert_int_equal(pool.free_count, before);
+        assert_int_equal(c.dht_asked, 0);
+    }
+    c.state = MVPN_CIRCUIT_RELAY;
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -132,6 +231,9 @@ int main(void)
         TEST(test_only_the_last_hop_shows_that_a_circuit_lives),
         TEST(test_a_pong_from_the_middle_shows_nothing),
         TEST(test_a_hop_that_speaks_for_the_exit_is_blamed),
+        TEST(test_only_a_hop_that_was_asked_may_answer),
+        TEST(test_answers_are_told_apart),
+        TEST(test_whom_it_can_ask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
