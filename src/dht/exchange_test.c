@@ -877,6 +877,77 @@ static void test_proofs(void **state)
     }
 }
 
+/* What an open network's own file names need be no anchor; anything else must. Being named helps
+ * against nothing else. */
+static void test_ask_pinned(void **state)
+{
+    (void)state;
+    static const struct {
+        enum proof proof;
+        bool is_pinned;
+        int error;
+    } rows[] = {
+        {OPEN_NO_ANCHOR, false, MVPN_E_POLICY},
+        {OPEN_NO_ANCHOR, true, 0},
+        {OPEN, false, 0},
+        {NO_MEMBERSHIP, true, MVPN_E_POLICY},
+        {NO_ROLE, true, MVPN_E_POLICY},
+        {REVOKED, true, MVPN_E_POLICY},
+        {OTHER_IDENTITY, true, MVPN_E_AUTH},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        struct net *net = net_with(rows[i].proof, true);
+        struct datagram d;
+        uint64_t transaction;
+        mvpn_dht_exchange_answer answer;
+        assert_int_equal(mvpn_dht_exchange_ask(net->a.x, &net->b.self, rows[i].is_pinned, &ping,
+                                               net->now, &transaction),
+                         0);
+        assert_true(take(net, &net->a, &d));
+        assert_int_equal(give(net, &net->b, &net->a, &d), 0);
+        assert_true(take(net, &net->b, &d));
+        assert_int_equal(give(net, &net->a, &net->b, &d), 0);
+        assert_true(mvpn_dht_exchange_pull_answer(net->a.x, &answer));
+        assert_int_equal(answer.error, rows[i].error);
+        net_free(net);
+    }
+}
+
+/* Whom nobody waits for any more is not asked again, and its answer is a stranger's. */
+static void test_ask_forgotten(void **state)
+{
+    (void)state;
+    struct net *net = net_new((struct shape){.closed = true, .client = true});
+    struct datagram d;
+    uint64_t transaction;
+    mvpn_dht_exchange_answer answer;
+    for (unsigned i = 0; i < 2 * MVPN_DHT_ASKS_MAX; i++) {
+        bool is_answered = i % 2 == 1;
+        assert_int_equal(
+            mvpn_dht_exchange_ask(net->a.x, &net->b.self, false, &ping, net->now, &transaction), 0);
+        assert_true(take(net, &net->a, &d));
+        if (is_answered) {
+            assert_int_equal(give(net, &net->b, &net->a, &d), 0);
+            assert_true(take(net, &net->b, &d));
+            assert_int_equal(give(net, &net->a, &net->b, &d), 0);
+        }
+        mvpn_dht_exchange_forget(net->a.x, transaction + 1); /* another one */
+        assert_int_equal(mvpn_dht_exchange_deadline(net->a.x) == MVPN_TIME_NEVER, is_answered);
+        mvpn_dht_exchange_forget(net->a.x, transaction);
+        assert_true(mvpn_dht_exchange_deadline(net->a.x) == MVPN_TIME_NEVER);
+        assert_false(mvpn_dht_exchange_pull_answer(net->a.x, &answer));
+        mvpn_dht_exchange_tick(net->a.x, net->now + MVPN_MS(600));
+        assert_int_equal(mvpn_packet_queue_pop(mvpn_dht_exchange_out(net->a.x)) != NULL, 0);
+        if (!is_answered) {
+            assert_int_equal(give(net, &net->b, &net->a, &d), 0);
+            assert_true(take(net, &net->b, &d));
+            assert_int_equal(give(net, &net->a, &net->b, &d), MVPN_E_UNKNOWN);
+        }
+        net->now += MVPN_S(1);
+    }
+    net_free(net);
+}
+
 /* A reply without the certificate proves nothing, and an ask is for proof. */
 static void test_ask_without_certificate(void **state)
 {
@@ -1199,6 +1270,8 @@ int main(void)
         cmocka_unit_test(test_ask_resends),
         cmocka_unit_test(test_unsure_clock),
         cmocka_unit_test(test_unsure_limits),
+        cmocka_unit_test(test_ask_pinned),
+        cmocka_unit_test(test_ask_forgotten),
         cmocka_unit_test(test_ask_limit),
         cmocka_unit_test(test_client_is_silent),
         cmocka_unit_test(test_cannot_send),
