@@ -50,7 +50,10 @@ static void end_bundle(void *ctx, const char *origin)
     }
     free(s->snapshot);
     s->snapshot = NULL;
-    if (mvpn_view_count(view) > 0) {
+    /* In an open network what nobody vouched for is not used; a snapshot's head is an anchor's. */
+    bool is_of_use = mvpn_engine_trust(s->engine)->closed ? mvpn_view_count(view) > 0
+                                                          : mvpn_view_head_count(view) > 0;
+    if (is_of_use) {
         mvpn_learner_set_ready(mvpn_engine_learner(s->engine));
     }
 }
