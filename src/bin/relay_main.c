@@ -13,6 +13,7 @@
 #include "io/host_exit.h"
 #include "io/keyfile.h"
 #include "io/random.h"
+#include "io/source_lan.h"
 #include "io/statefile.h"
 #include "io/status.h"
 
@@ -33,9 +34,36 @@ typedef struct relay_program {
     mvpn_exit_config exit;
     mvpn_descriptor descriptor; /* template of what is published */
     mvpn_time started;
+    mvpn_lan_server *lan;
     bool has_state;           /* the state directory can be written */
     const relay_extra *extra; /* NULL: none */
 } relay_program;
+
+/* Answer who asks on the local network, if the configuration says so. */
+static void announce_on_lan(relay_program *p)
+{
+    mvpn_fault why = {.text = ""};
+    mvpn_key token;
+    const mvpn_engine_config *e = &p->engine;
+    if (!p->cli.config.relay.lan_announce) {
+        return;
+    }
+    int r;
+    if (e->is_dht_server && e->own_address_count > 0) {
+        mvpn_dht_contact self = {.link_key = e->link_key.pub, .addr = e->own_addresses[0]};
+        mvpn_dht_node_id(&self.id, &e->identity, &self.addr);
+        mvpn_network_token(&token, &p->cli.network.network_id,
+                           e->closed ? &p->cli.network.network_secret : NULL);
+        r = mvpn_lan_server_new(p->loop, &token, &self, 1, &p->lan, &why);
+        mvpn_wipe(&token, sizeof(token));
+    } else {
+        r = mvpn_fault_set(&why, MVPN_E_CONFIG, "the configuration names no 'address'");
+    }
+    if (r != 0) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "nothing is announced on the local network: %s",
+                  why.text);
+    }
+}
 
 /* Once a week; the previous key is kept for another week. (docs/protocol.md §1) */
 static void rotate_onion_key(void *ctx)
@@ -270,6 +298,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
     if (r == 0) {
         rotate_onion_key(p);
         load_view(p);
+        announce_on_lan(p);
         r = mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
         r = r != 0 ? r : mvpn_loop_every(p->loop, VIEW_SAVE_MS, save_view, p);
     }
@@ -285,6 +314,7 @@ static void relay_stop(relay_program *p)
         p->extra->stop(p->extra->ctx, p->node);
     }
     save_view(p);
+    mvpn_lan_server_free(p->lan);
     mvpn_node_free(p->node);
     mvpn_host_exit_remove(&p->host);
     mvpn_loop_free(p->loop);

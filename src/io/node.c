@@ -26,6 +26,10 @@ typedef struct port {
     mvpn_loop_watch *watch;
 } port;
 
+/* How often the host's clock is looked at, and what counts as a step (it is read in seconds). */
+#define CLOCK_CHECK_MS 5000
+#define CLOCK_STEP_US (3 * (int64_t)MVPN_US_PER_S)
+
 struct mvpn_node {
     mvpn_loop *loop;
     mvpn_engine *engine;
@@ -44,6 +48,8 @@ struct mvpn_node {
     void *ctx;
     void (*on_withdrawn)(void *ctx);
     void *withdrawn_ctx;
+    int64_t unix_offset_us; /* of the host's clock, as the engine was told */
+    mvpn_loop_timer *clock_timer;
     bool broken;
 };
 
@@ -161,6 +167,23 @@ static void turn(void *ctx)
     mvpn_loop_set_deadline(node->loop, mvpn_time_min(mvpn_engine_deadline(node->engine), again));
 }
 
+/*
+ * The host's clock was set, or it slept (monotonic time stands still then): what we take for Unix
+ * time is off by as much.
+ */
+static void check_clock(void *ctx)
+{
+    mvpn_node *node = ctx;
+    mvpn_time now = mvpn_clock_now();
+    int64_t offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
+    int64_t step_us = offset_us - node->unix_offset_us;
+    if (step_us > CLOCK_STEP_US || step_us < -CLOCK_STEP_US) {
+        node->unix_offset_us = offset_us;
+        mvpn_engine_clock_was_set(node->engine, offset_us);
+    }
+    mvpn_loop_timer_set(node->clock_timer, CLOCK_CHECK_MS);
+}
+
 static int watch_port(mvpn_node *node, mvpn_udp *udp, enum mvpn_udp_family family)
 {
     int fd = mvpn_udp_fd(udp, family);
@@ -215,7 +238,8 @@ static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn
     if (r != 0) {
         return mvpn_fault_set(fault, r, "the kernel gives no random numbers");
     }
-    config.unix_offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
+    node->unix_offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
+    config.unix_offset_us = node->unix_offset_us;
     r = mvpn_engine_new(&config, now, &node->engine, &policy_error);
     mvpn_wipe(&config, sizeof(config));
     if (r != 0 && policy_error.what != NULL) {
@@ -254,6 +278,9 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
         r = create_engine(node, options, fault);
     }
     if (r == 0) {
+        r = mvpn_loop_timer_new(node->loop, check_clock, node, &node->clock_timer);
+    }
+    if (r == 0) {
         r = watch_all(node);
         if (r != 0) {
             mvpn_fault_set(fault, r, "cannot watch the sockets: %s", mvpn_strerror(r));
@@ -263,6 +290,7 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
         mvpn_node_free(node);
         return r;
     }
+    mvpn_loop_timer_set(node->clock_timer, CLOCK_CHECK_MS);
     mvpn_loop_on_turn(node->loop, turn, node);
     mvpn_loop_set_deadline(node->loop, mvpn_clock_now());
     *ret = node;
@@ -284,6 +312,7 @@ void mvpn_node_free(mvpn_node *node)
     for (unsigned i = 0; i < node->port_count; i++) {
         mvpn_loop_unwatch(node->ports[i].watch);
     }
+    mvpn_loop_timer_free(node->clock_timer);
     mvpn_loop_unwatch(node->tun_watch);
     mvpn_loop_unwatch(node->address_watch);
     if (node->address_fd >= 0) {
