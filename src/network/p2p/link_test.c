@@ -350,6 +350,128 @@ static void test_dht_and_circuit_commands_reach_the_owner(void **state)
     net_free(net);
 }
 
+/* ---- revocation ---- */
+
+static mvpn_revocations revoked;
+
+static void with_list(mvpn_links_config *c)
+{
+    c->revocations = &revoked;
+}
+
+/* Relays in a closed network that share the list; every certificate has serial 1. */
+static struct net *net_with_list(uint64_t seed)
+{
+    struct net *net = net_new(seed);
+    revoked = (mvpn_revocations){.sequence = 0};
+    net_start(net, 0, false, true, NULL);
+    net_start(net, 1, true, true, NULL);
+    net_start(net, 2, true, true, with_list);
+    return net;
+}
+
+static void revoke(uint64_t serial)
+{
+    revoked = (mvpn_revocations){.sequence = 1, .count = 1, .serials = {serial}};
+}
+
+static void test_the_revoked_get_no_link(void **state)
+{
+    (void)state;
+    struct net *net = net_with_list(1);
+    revoke(1);
+    mvpn_link *link = net_open(net, 1, 2);
+    assert_false(net_until_open(net, link, MVPN_S(3)));
+    assert_int_equal(net_event_count(&net->node[2], MVPN_LINK_OPENED), 0);
+    /* A client shows no certificate; it is served. */
+    assert_true(net_until_open(net, net_open(net, 0, 2), MVPN_S(1)));
+    net_free(net);
+    net = net_with_list(1);
+    revoke(2); /* another's */
+    assert_true(net_until_open(net, net_open(net, 1, 2), MVPN_S(1)));
+    net_free(net);
+}
+
+static void test_links_of_the_revoked_are_closed(void **state)
+{
+    (void)state;
+    struct net *net = net_with_list(1);
+    mvpn_link *at_2;
+    mvpn_link *link = net_joined(net, 1, 2, &at_2);
+    mvpn_link *client = net_open(net, 0, 2);
+    assert_true(net_until_open(net, client, MVPN_S(1)));
+    revoke(2);
+    mvpn_links_check_revocations(net->node[2].links, net->now);
+    net_for(net, MVPN_S(1));
+    assert_true(mvpn_link_is_open(at_2));
+    revoke(1);
+    mvpn_links_check_revocations(net->node[1].links, net->now); /* it has no list: nothing */
+    mvpn_links_check_revocations(net->node[2].links, net->now);
+    net_for(net, MVPN_S(1));
+    assert_int_equal(net_event_count(&net->node[2], MVPN_LINK_CLOSED), 1);
+    assert_int_equal(net_event_count(&net->node[1], MVPN_LINK_CLOSED), 1);
+    assert_null(mvpn_links_find(net->node[1].links, &net->node[2].config.identity));
+    assert_true(mvpn_link_is_open(client));
+    (void)link;
+    net_free(net);
+}
+
+/* The initiator judges by the certificate that it looked for. */
+static void test_a_revoked_target_is_left(void **state)
+{
+    (void)state;
+    struct net *net = net_with_list(1);
+    net->node[1].target.serial = 40;
+    mvpn_link *link = net_open(net, 2, 1);
+    assert_true(net_until_open(net, link, MVPN_S(1)));
+    revoke(40);
+    mvpn_links_check_revocations(net->node[2].links, net->now);
+    net_for(net, MVPN_S(1));
+    assert_int_equal(net_event_count(&net->node[2], MVPN_LINK_CLOSED), 1);
+    net_free(net);
+}
+
+static bool from_2_is_lost(struct net *net, struct net_datagram *d)
+{
+    (void)net;
+    return !mvpn_addr_eq(&d->from, &(mvpn_addr){.family = 4, .port = 7000, .ip = {192, 0, 2, 3}});
+}
+
+/* Looked for by one certificate, come with another: either is enough. */
+static void test_either_certificate_counts(void **state)
+{
+    (void)state;
+    struct net *net = net_with_list(1);
+    net->node[1].target.serial = 40;
+    net->filter = from_2_is_lost;
+    mvpn_link *link = net_open(net, 2, 1);
+    net_for(net, MVPN_MS(50));
+    net->filter = NULL;
+    assert_true(net_until_open(net, net_open(net, 1, 2), MVPN_S(2)));
+    net_for(net, MVPN_MS(100));
+    assert_true(mvpn_link_is_open(link));
+    revoke(1);
+    mvpn_links_check_revocations(net->node[2].links, net->now);
+    net_for(net, MVPN_S(1));
+    assert_int_equal(net_event_count(&net->node[2], MVPN_LINK_CLOSED), 1);
+    net_free(net);
+}
+
+/* Its first packet came before the list, its second after it. */
+static void test_the_half_open_are_revoked_too(void **state)
+{
+    (void)state;
+    struct net *net = net_with_list(1);
+    (void)net_open(net, 1, 2);
+    net_for(net, MVPN_MS(15));
+    revoke(1);
+    mvpn_links_check_revocations(net->node[2].links, net->now);
+    net_for(net, MVPN_S(2));
+    assert_int_equal(net_event_count(&net->node[2], MVPN_LINK_OPENED), 0);
+    assert_null(mvpn_links_find(net->node[2].links, &net->node[1].config.identity));
+    net_free(net);
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
@@ -366,6 +488,11 @@ int main(void)
         cmocka_unit_test(test_commands_of_a_layer_close_the_link),
         cmocka_unit_test(test_unknown_command_is_answered_once),
         cmocka_unit_test(test_dht_and_circuit_commands_reach_the_owner),
+        cmocka_unit_test(test_the_revoked_get_no_link),
+        cmocka_unit_test(test_links_of_the_revoked_are_closed),
+        cmocka_unit_test(test_a_revoked_target_is_left),
+        cmocka_unit_test(test_either_certificate_counts),
+        cmocka_unit_test(test_the_half_open_are_revoked_too),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
