@@ -837,6 +837,54 @@ static void exchanges(void)
     seed("exchange", "forged", forged, sizeof(forged));
 }
 
+/* The script of dht_fuzz.c: contacts that prove themselves, lookups that are answered, time. */
+static void dht_core(void)
+{
+    struct script s;
+    for (uint8_t kind = 0; kind < 8; kind++) {
+        script_start(&s);
+        mvpn_write8(&s.w, kind);
+        mvpn_write16(&s.w, 1000); /* ourselves */
+        for (uint16_t i = 0; i < 40; i++) {
+            mvpn_write8(&s.w, 5); /* operate: */
+            mvpn_write8(&s.w, 5); /* add a contact */
+            mvpn_write16(&s.w, i);
+            mvpn_write8(&s.w, 0);
+            mvpn_write8(&s.w, 2);     /* reply: */
+            mvpn_write8(&s.w, 2 | 4); /* Pong, certified */
+            mvpn_write8(&s.w, 0);
+        }
+        for (uint8_t round = 0; round < 12; round++) {
+            mvpn_write8(&s.w, 5);
+            mvpn_write8(&s.w, round % 5); /* look up, store, fetch, publish */
+            mvpn_write16(&s.w, round);
+            mvpn_write8(&s.w, 0x40);
+            if (round % 5 == 2 || round % 5 == 4) {
+                script_chunk(&s, (const uint8_t[]){2, 0x40, round, 1, 1}, 5);
+            }
+            for (uint8_t i = 0; i < 4; i++) {
+                mvpn_write8(&s.w, 2);
+                mvpn_write8(&s.w, 4); /* Nodes */
+                mvpn_write8(&s.w, i);
+                mvpn_write8(&s.w, 3);
+                mvpn_write16(&s.w, 100u + i);
+                mvpn_write16(&s.w, 200u + i);
+                mvpn_write16(&s.w, 300u + round);
+            }
+            mvpn_write8(&s.w, 0); /* a request: Store of a good record, proven, with a claim */
+            mvpn_write8(&s.w, 3);
+            mvpn_write16(&s.w, 500u + round);
+            mvpn_write8(&s.w, 2);
+            script_chunk(&s, (const uint8_t[]){1, 2, 0x40, round, 1}, 5);
+            mvpn_write8(&s.w, 0x87); /* time */
+            mvpn_write8(&s.w, (uint8_t)(8 + round));
+        }
+        char name[16];
+        (void)snprintf(name, sizeof(name), "script-%u", kind);
+        script_end(&s, "dht", name);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -867,5 +915,6 @@ int main(int argc, char **argv)
     records();
     invitations();
     exchanges();
+    dht_core();
     return 0;
 }
