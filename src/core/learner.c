@@ -62,7 +62,7 @@ struct mvpn_learner {
     mvpn_view_source recent[RECENT_MAX]; /* operators asked last */
     size_t recent_next;
     unsigned early; /* sweeps over circuits since we are connected */
-    bool is_ready, is_connected;
+    bool is_ready, is_connected, was_connected;
     bool has_time; /* told by the latest entry that proved itself */
     mvpn_ed25519_pub time_peer;
     int64_t time_offset_us;
@@ -400,6 +400,7 @@ void mvpn_learner_set_connected(mvpn_learner *l, bool is_connected, mvpn_time no
         return;
     }
     l->is_connected = is_connected;
+    l->was_connected = true;
     l->lost_since = now;
     if (!is_connected) {
         return;
@@ -418,7 +419,8 @@ void mvpn_learner_set_connected(mvpn_learner *l, bool is_connected, mvpn_time no
 
 void mvpn_learner_need_more(mvpn_learner *l, mvpn_time now)
 {
-    if (!l->is_connected && now - l->lost_since <= LOST_TIME) {
+    /* Later on it waits, as after any loss: the line shows guards alone while that may help. */
+    if (!l->is_connected && !l->was_connected && now - l->lost_since <= LOST_TIME) {
         l->lost_since = now > LOST_TIME ? now - LOST_TIME - 1 : 0;
         l->next_check = now;
     }
