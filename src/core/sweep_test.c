@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "core/directory.h"
 #include "core/sweep.h"
+#include "core/testrecords.h"
 #include "crypto/x25519.h"
 #include "wire/message.h"
 
@@ -221,12 +222,311 @@ static void ignores_strangers(void **state)
     end(&f);
 }
 
+/* Pages of fresh keys for ever: the list ends all the same, whatever the clock says. */
+static void list_that_goes_on(void **state)
+{
+    (void)state;
+    for (unsigned per_page = 1; per_page <= MVPN_DHT_LISTED_MAX; per_page += 40) {
+        fixture f;
+        sweep_request q;
+        mvpn_dht_reply m = {.command = MVPN_CMD_DHT_LISTED, .more = true};
+        uint8_t body[MVPN_DHT_BODY_MAX];
+        unsigned lists = 0;
+        begin(&f, 0, 0);
+        for (bool is_listing = true; is_listing;) {
+            is_listing = false;
+            while (sweep_pull(f.s, f.now, &q)) {
+                mvpn_dht_request r;
+                assert_int_equal(mvpn_dht_request_decode(
+                                     &r, q.command, mvpn_bytes_of(q.packet->data, q.packet->len)),
+                                 0);
+                mvpn_packet_free(&f.pool, q.packet);
+                if (q.command != MVPN_CMD_DHT_LIST) {
+                    continue;
+                }
+                is_listing = true;
+                assert_true(++lists < 4100);
+                m.listed_count = per_page;
+                for (unsigned i = 0; i < per_page; i++) {
+                    m.listed[i].key = r.target;
+                    m.listed[i].key.b[8] = (uint8_t)(r.target.b[8] + (r.target.b[9] + i) / 256);
+                    m.listed[i].key.b[9] = (uint8_t)(r.target.b[9] + i);
+                    m.listed[i].sequence = 5;
+                }
+                if (m.listed[0].key.b[8] > 200) { /* on, before it wraps */
+                    for (unsigned i = 0; i < per_page; i++) {
+                        m.listed[i].key.b[7]++;
+                        m.listed[i].key.b[8] = (uint8_t)(m.listed[i].key.b[8] - 200);
+                    }
+                }
+                size_t n = mvpn_dht_reply_encode(body, sizeof(body), &m);
+                assert_true(n > 0);
+                sweep_reply(f.s, q.id, MVPN_CMD_DHT_LISTED, mvpn_bytes_of(body, n), NOW, f.now);
+            }
+        }
+        assert_in_range(lists, per_page == 1 ? 4000 : 480, per_page == 1 ? 4000 : 520);
+        end(&f);
+    }
+}
+
+/* Bring the sweep to its Fetch: one relay is listed, the request for it is returned. */
+static sweep_request to_fetch(fixture *f, const mvpn_dht_id *key)
+{
+    sweep_request q;
+    mvpn_dht_reply m = {.command = MVPN_CMD_DHT_LISTED};
+    uint8_t body[MVPN_DHT_BODY_MAX];
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(sweep_pull(f->s, f->now, &q));
+        assert_int_equal(q.command, MVPN_CMD_DHT_LIST);
+        m.listed_count = key->b[0] >> 6 == i ? 1 : 0;
+        m.listed[0] = (mvpn_dht_listed){*key, 1};
+        size_t n = mvpn_dht_reply_encode(body, sizeof(body), &m);
+        mvpn_packet_free(&f->pool, q.packet);
+        sweep_reply(f->s, q.id, MVPN_CMD_DHT_LISTED, mvpn_bytes_of(body, n), NOW, f->now);
+    }
+    assert_true(sweep_pull(f->s, f->now, &q));
+    assert_int_equal(q.command, MVPN_CMD_DHT_FETCH);
+    mvpn_packet_free(&f->pool, q.packet);
+    return q;
+}
+
+static void give_fetched(fixture *f, uint32_t id, mvpn_bytes record, bool more)
+{
+    uint8_t body[MVPN_DHT_BODY_MAX] = {more};
+    size_t len = 1;
+    if (record.n > 0) {
+        assert_true(
+            mvpn_dht_fetched_append(body, sizeof(body), &len, MVPN_RECORD_DESCRIPTOR, record) == 0);
+    }
+    sweep_reply(f->s, id, MVPN_CMD_DHT_FETCHED, mvpn_bytes_of(body, len), NOW, f->now);
+}
+
+/* A record that is nobody's ends the sweep: each costs us two signatures. */
+static void forged_record(void **state)
+{
+    fixture f;
+    uint8_t forged[MVPN_DESCRIPTOR_MAX];
+    (void)state;
+    begin(&f, 1, 0);
+    const mvpn_descriptor *d = mvpn_view_at(f.theirs, 0);
+    mvpn_dht_id key;
+    mvpn_record_key(key.b, &f.trust.network_id, &d->identity);
+    memcpy(forged, d->encoded, d->encoded_len);
+    forged[d->encoded_len - 1] ^= 1;
+    sweep_request q = to_fetch(&f, &key);
+    give_fetched(&f, q.id, mvpn_bytes_of(forged, d->encoded_len), true);
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_FAILED);
+    assert_false(sweep_pull(f.s, f.now, &q));
+    assert_int_equal(mvpn_view_count(f.ours), 0);
+    end(&f);
+
+    /* One that has merely expired, or that we hold already, is no offence. */
+    begin(&f, 1, 0);
+    d = mvpn_view_at(f.theirs, 0);
+    mvpn_record_key(key.b, &f.trust.network_id, &d->identity);
+    q = to_fetch(&f, &key);
+    give_fetched(&f, q.id, mvpn_bytes_of(d->encoded, d->encoded_len), true);
+    give_fetched(&f, q.id, mvpn_bytes_of(d->encoded, d->encoded_len), true);
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_GOING);
+    assert_int_equal(sweep_records(f.s), 1);
+    end(&f);
+}
+
+/* "More" for ever: a request is over after as many replies as an honest directory sends. */
+static void fetched_without_end(void **state)
+{
+    fixture f;
+    mvpn_dht_id key = {{1}};
+    unsigned replies = 0, requests = 1;
+    (void)state;
+    begin(&f, 0, 0);
+    sweep_request q = to_fetch(&f, &key);
+    while (sweep_result_of(f.s, f.now) == SWEEP_GOING) {
+        give_fetched(&f, q.id, MVPN_BYTES_NONE, true);
+        assert_true(++replies < 1000);
+        sweep_request next;
+        if (sweep_pull(f.s, f.now, &next)) {
+            mvpn_packet_free(&f.pool, next.packet);
+            q = next;
+            requests++;
+        }
+    }
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_DONE);
+    assert_int_equal(requests, 4);
+    assert_int_equal(replies, 4 * MVPN_DIRECTORY_REPLIES_MAX);
+    end(&f);
+}
+
+/* A directory that answers, but a little at a time. */
+static void drips(void **state)
+{
+    fixture f;
+    mvpn_dht_id key = {{1}};
+    sweep_request again;
+    (void)state;
+    begin(&f, 0, 0);
+    mvpn_time start = f.now;
+    sweep_request q = to_fetch(&f, &key);
+    while (sweep_result_of(f.s, f.now) == SWEEP_GOING) {
+        assert_true(f.now - start < MVPN_S(125));
+        give_fetched(&f, q.id, MVPN_BYTES_NONE, true);
+        if (sweep_pull(f.s, f.now, &again)) {
+            mvpn_packet_free(&f.pool, again.packet);
+            q = again;
+        }
+        f.now += MVPN_S(1);
+    }
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_FAILED);
+    assert_in_range(f.now - start, MVPN_S(120), MVPN_S(122));
+    end(&f);
+}
+
+/* ---- snapshots ---- */
+
+typedef struct blob {
+    fixture f;
+    test_network net;
+    test_snapshot snapshot;
+    sweep_request q;
+} blob;
+
+/* A closed network; our view has the head of a discovery node, and the sweep comes to its Blob. */
+static void blob_begin(blob *b, unsigned relays)
+{
+    fixture *f = &b->f;
+    sweep_request q;
+    static const uint8_t nothing[] = {0, 0, 0, 0, 0};
+    memset(b, 0, sizeof(*b));
+    test_network_make(&b->net, 1);
+    mvpn_rng_init_test(&f->rng, 9);
+    f->trust = b->net.trust;
+    f->theirs = make_view(f);
+    f->ours = make_view(f);
+    f->now = MVPN_S(10);
+    assert_int_equal(mvpn_packet_pool_init(&f->pool, 64), 0);
+    for (unsigned i = 0; i < relays; i++) {
+        mvpn_descriptor d = test_relay(&b->net, i, 1);
+        test_snapshot_add(&b->net, &b->snapshot, &d);
+    }
+    test_snapshot_sign(&b->net, &b->snapshot, 0, TEST_HOUR);
+    assert_int_equal(mvpn_view_put(f->ours, MVPN_RECORD_SNAPSHOT_HEAD,
+                                   test_head_record(&b->snapshot), 5, TEST_NOW),
+                     0);
+    f->s = sweep_new(&(sweep_env){&f->rng, &f->pool, f->ours}, 77, f->now);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(sweep_pull(f->s, f->now, &q));
+        mvpn_packet_free(&f->pool, q.packet);
+        sweep_reply(f->s, q.id, MVPN_CMD_DHT_LISTED, MVPN_BYTES_ARRAY(nothing), TEST_NOW, f->now);
+    }
+    assert_true(sweep_pull(f->s, f->now, &b->q));
+    assert_int_equal(b->q.command, MVPN_CMD_DHT_BLOB);
+    mvpn_packet_free(&f->pool, b->q.packet);
+}
+
+static void blob_end(blob *b)
+{
+    free(b->snapshot.bytes);
+    end(&b->f);
+}
+
+static void give_part(blob *b, uint32_t id, uint32_t total, uint32_t offset, mvpn_bytes bytes)
+{
+    uint8_t body[MVPN_DHT_BODY_MAX];
+    mvpn_dht_reply m = {.command = MVPN_CMD_DHT_BLOB_PART, .total = total, .offset = offset};
+    m.bytes = bytes;
+    size_t n = mvpn_dht_reply_encode(body, sizeof(body), &m);
+    assert_true(n > 0);
+    sweep_reply(b->f.s, id, MVPN_CMD_DHT_BLOB_PART, mvpn_bytes_of(body, n), TEST_NOW, b->f.now);
+}
+
+static mvpn_bytes piece(const blob *b, uint32_t offset, size_t step)
+{
+    return mvpn_bytes_of(b->snapshot.bytes + offset, MVPN_MIN(step, b->snapshot.len - offset));
+}
+
+static void snapshot_in_pieces(void **state)
+{
+    (void)state;
+    static const size_t steps[] = {1, 100, 1000};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(steps); i++) {
+        static blob b;
+        mvpn_dht_request r;
+        blob_begin(&b, 60);
+        uint32_t total = (uint32_t)b.snapshot.len;
+        give_part(&b, b.q.id, total, 0, piece(&b, 0, steps[i]));
+        while (sweep_pull(b.f.s, b.f.now, &b.q)) {
+            assert_int_equal(mvpn_dht_request_decode(
+                                 &r, b.q.command, mvpn_bytes_of(b.q.packet->data, b.q.packet->len)),
+                             0);
+            mvpn_packet_free(&b.f.pool, b.q.packet);
+            assert_int_equal(r.command, MVPN_CMD_DHT_BLOB);
+            assert_memory_equal(&r.digest, &b.snapshot.head.digest, 32);
+            give_part(&b, b.q.id, total, r.offset, piece(&b, r.offset, steps[i]));
+        }
+        assert_int_equal(sweep_result_of(b.f.s, b.f.now), SWEEP_DONE);
+        assert_int_equal(sweep_records(b.f.s), 1);
+        assert_int_equal(mvpn_view_snapshot(b.f.ours, &b.snapshot.head.digest).n, b.snapshot.len);
+        blob_end(&b);
+    }
+}
+
+/* Pieces that do not fit what was asked for end it, and nothing is written where it should not. */
+static void snapshot_of_a_liar(void **state)
+{
+    (void)state;
+    enum { OTHER_TOTAL, OTHER_OFFSET, EMPTY, NONE, TOO_LONG, SHORTER_LATER, LONGER_LATER, CASES };
+    for (unsigned i = 0; i < CASES; i++) {
+        static blob b;
+        static const uint8_t junk[1100] = {0};
+        blob_begin(&b, 20); /* 845 bytes */
+        uint32_t total = (uint32_t)b.snapshot.len;
+        sweep_request second, third;
+        switch (i) {
+        case OTHER_TOTAL:
+            give_part(&b, b.q.id, total + 1, 0, piece(&b, 0, 100));
+            break;
+        case OTHER_OFFSET:
+            give_part(&b, b.q.id, total, 1, piece(&b, 1, 100));
+            break;
+        case EMPTY:
+            give_part(&b, b.q.id, total, 0, MVPN_BYTES_NONE);
+            break;
+        case NONE:
+            give_part(&b, b.q.id, 0, 0, MVPN_BYTES_NONE);
+            break;
+        case TOO_LONG:
+            give_part(&b, b.q.id, total, 0, MVPN_BYTES_ARRAY(junk));
+            break;
+        default:
+            give_part(&b, b.q.id, total, 0, piece(&b, 0, 300));
+            assert_true(sweep_pull(b.f.s, b.f.now, &second));
+            assert_true(sweep_pull(b.f.s, b.f.now, &third));
+            mvpn_packet_free(&b.f.pool, second.packet);
+            mvpn_packet_free(&b.f.pool, third.packet);
+            give_part(&b, second.id, total, 300, piece(&b, 300, i == SHORTER_LATER ? 299 : 301));
+        }
+        /* What no decoder takes is as if it had not come. */
+        assert_int_equal(sweep_result_of(b.f.s, b.f.now), i == TOO_LONG ? SWEEP_GOING : SWEEP_DONE);
+        assert_int_equal(sweep_records(b.f.s), 0);
+        assert_false(sweep_pull(b.f.s, b.f.now, &b.q));
+        blob_end(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(learns_all),          cmocka_unit_test(survives_loss),
-        cmocka_unit_test(gives_up_on_silence), cmocka_unit_test(list_without_end),
+        cmocka_unit_test(learns_all),
+        cmocka_unit_test(survives_loss),
+        cmocka_unit_test(gives_up_on_silence),
+        cmocka_unit_test(list_without_end),
         cmocka_unit_test(ignores_strangers),
+        cmocka_unit_test(list_that_goes_on),
+        cmocka_unit_test(forged_record),
+        cmocka_unit_test(fetched_without_end),
+        cmocka_unit_test(drips),
+        cmocka_unit_test(snapshot_in_pieces),
+        cmocka_unit_test(snapshot_of_a_liar),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
