@@ -2,10 +2,10 @@
 # Makes a network with meshvpn-bootstrap in a directory of its own and looks at the result.
 # Arguments: the programs meshvpn-bootstrap, meshvpn, meshvpn-relay and blake3_sum.
 set -eu
-bootstrap=$1
-meshvpn=$2
-relay=$3
-blake3=$4
+bootstrap=$(realpath "$1")
+meshvpn=$(realpath "$2")
+relay=$(realpath "$3")
+blake3=$(realpath "$4")
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$(mktemp -d /tmp/mvpn-bootstrap-test.XXXXXX)
 trap 'rm -rf "$dir"' EXIT INT TERM
