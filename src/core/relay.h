@@ -28,7 +28,7 @@ typedef struct mvpn_relay_config {
     mvpn_packet_pool *pool;
     mvpn_links *links;
     mvpn_view *view;
-    mvpn_exit *exit; /* NULL: not an exit */
+    mvpn_exit *exit;         /* NULL: not an exit */
     const mvpn_trust *trust; /* who is revoked; may be NULL */
     mvpn_realm realm;
     mvpn_ed25519_pub identity;

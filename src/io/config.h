@@ -61,7 +61,7 @@ typedef struct mvpn_config_relay {
     uint32_t bandwidth_mbit;              /* 0 = not said */
     char country[3];                      /* "" = not said */
     char provider[MVPN_PROVIDER_MAX + 1]; /* "" = not said */
-    bool lan_announce; /* answer who asks on the local network (§13.4) */
+    bool lan_announce;                    /* answer who asks on the local network (§13.4) */
     unsigned family_count;
     mvpn_ed25519_pub family[MVPN_DESCRIPTOR_FAMILY_MAX]; /* ascending */
 } mvpn_config_relay;
