@@ -180,9 +180,9 @@ static void take_record(mvpn_finder *f, const mvpn_dht_event *e, mvpn_time now)
         }
         return;
     }
-    mvpn_view_source source = e->from.addr.family == 0
-                                  ? MVPN_VIEW_LOCAL
-                                  : mvpn_view_source_of(f->cfg.view, NULL, &e->from.addr);
+    /* Whoever stored it here is nobody's source: anybody can. */
+    mvpn_view_source source =
+        e->from.addr.family == 0 ? 0 : mvpn_view_source_of(f->cfg.view, NULL, &e->from.addr);
     MVPN_IGNORE(mvpn_view_put(f->cfg.view, e->record_type, mvpn_bytes_of(e->record, e->record_len),
                               source, unix_now(f, now))); /* not newer, or not in the sample */
 }
