@@ -100,6 +100,23 @@ static void blocks_have_their_share(void **state)
     }
 }
 
+/* In one bucket 2 of a block and 3 of a /16, though the table would take more. */
+static void buckets_have_their_quota(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t ip;
+        bool is_taken;
+    } rows[] = {
+        {0x0b000001, true}, {0x0b000002, true},  {0x0b000003, false},
+        {0x0b000101, true}, {0x0b000201, false}, {0x0b010001, true},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        assert_int_equal(prove(0x8000000000000000u + i, rows[i].ip), rows[i].is_taken);
+    }
+    assert_true(prove(0x4000000000000000u, 0x0b000003)); /* another bucket */
+}
+
 static void good_contacts_stay(void **state)
 {
     (void)state;
@@ -174,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(closest_as_a_sorted_list, setup, teardown),
         cmocka_unit_test_setup_teardown(blocks_have_their_share, setup, teardown),
+        cmocka_unit_test_setup_teardown(buckets_have_their_quota, setup, teardown),
         cmocka_unit_test_setup_teardown(good_contacts_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(failing_contacts_are_not_handed_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_id_deals_anew, setup, teardown),
