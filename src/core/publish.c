@@ -55,11 +55,11 @@ uint64_t mvpn_publisher_due(const mvpn_publisher *p)
     return p->is_changed ? 0 : p->renew_at;
 }
 
-/* The sequence is the time, so that a relay that remembers nothing still counts upwards. */
-static int sign_next(mvpn_publisher *p, uint64_t unix_now, mvpn_descriptor *d)
+/* At least `sequence`, and above the last. */
+static int sign_next(mvpn_publisher *p, uint64_t sequence, uint64_t unix_now, mvpn_descriptor *d)
 {
     uint64_t last = p->descriptor.sequence;
-    d->sequence = MVPN_MAX(last == UINT64_MAX ? last : last + 1, unix_now); /* never back to 0 */
+    d->sequence = MVPN_MAX(last == UINT64_MAX ? last : last + 1, sequence); /* never back to 0 */
     d->published = unix_now;
     d->expires = unix_now + MVPN_PUBLISH_LIFETIME_S;
     int r = mvpn_descriptor_sign(d, &p->secret, &p->network_id);
@@ -77,7 +77,8 @@ int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_now, const mvpn_descri
         return MVPN_E_AGAIN;
     }
     mvpn_descriptor d = p->descriptor;
-    int r = sign_next(p, unix_now, &d);
+    /* The sequence is the time, so that a relay that remembers nothing still counts upwards. */
+    int r = sign_next(p, unix_now, unix_now, &d);
     if (r != 0) {
         return r;
     }
@@ -91,7 +92,8 @@ int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_now, const mvpn_des
 {
     mvpn_descriptor d = p->descriptor;
     d.roles = 0;
-    int r = sign_next(p, unix_now, &d);
+    /* No higher than it must be: a relay that starts again in the same second comes after it. */
+    int r = sign_next(p, 0, unix_now, &d);
     if (r == 0) {
         p->is_changed = false;
         p->renew_at = UINT64_MAX;

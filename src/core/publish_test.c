@@ -119,8 +119,13 @@ static void withdraws(void **state)
     assert_int_equal(mvpn_publisher_withdraw(&f.p, NOW + 5, &d), 0);
     mvpn_descriptor got = decoded(&f, d, NOW + 5);
     assert_int_equal(got.roles, 0);
-    assert_int_equal(got.sequence, NOW + 5);
+    assert_int_equal(got.sequence, NOW + 1);
     assert_int_equal(mvpn_publisher_renew(&f.p, NOW + 100000, &d), MVPN_E_AGAIN);
+    /* Started again at once: what it publishes then is newer. */
+    uint64_t withdrawn = got.sequence;
+    begin(&f);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW + 5, &d), 0);
+    assert_true(decoded(&f, d, NOW + 5).sequence > withdrawn);
 }
 
 int main(void)
