@@ -121,6 +121,14 @@ void mvpn_sha1(uint8_t out[static 20], mvpn_bytes in)
     MVPN_ASSERT(ok == 1 && n == 20);
 }
 
+void mvpn_hmac_sha1(uint8_t out[static 20], mvpn_bytes key, mvpn_bytes in)
+{
+    size_t n = 0;
+    const unsigned char *mac =
+        EVP_Q_mac(NULL, "HMAC", NULL, "SHA1", NULL, key.p, key.n, in.p, in.n, out, 20, &n);
+    MVPN_ASSERT(mac != NULL && n == 20);
+}
+
 uint64_t mvpn_siphash(const mvpn_siphash_key *key, const void *in, size_t n)
 {
     uint8_t out[crypto_shorthash_siphash24_BYTES];

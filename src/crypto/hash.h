@@ -1,6 +1,7 @@
 /*
  * Hashes and key derivation. BLAKE3 with one context string per use (docs/protocol.md §3.3);
- * HKDF-SHA256 (RFC 5869) for Noise; SHA-1 for node ids only; SipHash for hash tables.
+ * HKDF-SHA256 (RFC 5869) for Noise; SHA-1 for node ids and (as HMAC) for STUN alone; SipHash for
+ * hash tables.
  */
 #ifndef MVPN_CRYPTO_HASH_H
 #define MVPN_CRYPTO_HASH_H
@@ -24,6 +25,7 @@ void mvpn_hmac_sha256(uint8_t out[static 32], mvpn_bytes key, mvpn_bytes in);
 MVPN_WUR int mvpn_hkdf_sha256(uint8_t *out, size_t out_len, mvpn_bytes salt, mvpn_bytes ikm,
                               mvpn_bytes info);
 void mvpn_sha1(uint8_t out[static 20], mvpn_bytes in);
+void mvpn_hmac_sha1(uint8_t out[static 20], mvpn_bytes key, mvpn_bytes in);
 
 typedef struct mvpn_siphash_key {
     uint8_t b[16];

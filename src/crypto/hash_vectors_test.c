@@ -1,6 +1,6 @@
 /*
  * BLAKE3 (official), HKDF (RFC 5869 appendix A.1 to A.3, Wycheproof), HMAC-SHA256 and SipHash
- * (Wycheproof), SHA-256 and SHA-1 (FIPS 180 examples).
+ * (Wycheproof), SHA-256 and SHA-1 (FIPS 180 examples), HMAC-SHA1 (RFC 2202).
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -234,6 +234,32 @@ static void test_sha(void **state)
     }
 }
 
+/* RFC 2202 §3, cases 1, 2 and 6 (a key longer than a block). */
+static void test_hmac_sha1(void **state)
+{
+    (void)state;
+    uint8_t key1[20], key6[80], out[20];
+    memset(key1, 0x0b, sizeof(key1));
+    memset(key6, 0xaa, sizeof(key6));
+    const struct {
+        mvpn_bytes key, in;
+        const char *mac;
+    } rows[] = {
+        {MVPN_BYTES_ARRAY(key1), MVPN_BYTES_LITERAL("Hi There"),
+         "b617318655057264e28bc0b6fb378c8ef146be00"},
+        {MVPN_BYTES_LITERAL("Jefe"), MVPN_BYTES_LITERAL("what do ya want for nothing?"),
+         "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"},
+        {MVPN_BYTES_ARRAY(key6),
+         MVPN_BYTES_LITERAL("Test Using Larger Than Block-Size Key - Hash Key First"),
+         "aa4ae5e15272d00e95705637ce8a3b55ed402112"},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        mvpn_hmac_sha1(out, rows[i].key, rows[i].in);
+        assert_memory_equal(out, vectors_unhex(rows[i].mac).p, sizeof(out));
+    }
+    vectors_reset();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_hmac_wycheproof),
         cmocka_unit_test(test_siphash_wycheproof),
         cmocka_unit_test(test_sha),
+        cmocka_unit_test(test_hmac_sha1),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
