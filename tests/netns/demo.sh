@@ -213,9 +213,8 @@ done
 
 tell ""
 tell "6. The bootstrap node and the discovery node are killed. Nobody needs them any more:"
-lab_stop "${MESH_PIDS[boot]}" KILL
-lab_stop "${MESH_PIDS[disc]}" KILL
-unset 'MESH_PIDS[boot]' 'MESH_PIDS[disc]'
+mesh_node_stop boot KILL
+mesh_node_stop disc KILL
 page_again "the page once more"
 mesh_client_stop
 mesh_client_start "$hops"

@@ -5,6 +5,7 @@ look at the wire, a UDP probe, a search of a process's memory. Standard library 
     lab_tool.py web --root DIR --log FILE [--port 80]
     lab_tool.py dns SERVER NAME [A|AAAA]
     lab_tool.py peers IFACE                      addresses seen until SIGTERM, one "from to" a line
+    lab_tool.py wire IFACE                       the same with "frames first-second last-second"
     lab_tool.py udp-recv PORT SECONDS            prints JSON counts of what udp-send sent
     lab_tool.py udp-send ADDRESS PORT COUNT SIZE PER_SECOND
     lab_tool.py get KEY... < JSON                first key (dotted) that exists
@@ -145,13 +146,20 @@ def dns_answers(reply, at, kind):
 
 # ---- the wire ----
 
-def peers(arguments):
+def peers(arguments, with_times=False):
     """Raw frames, so that it shows what a relay's operator could see with tcpdump."""
-    pairs = set()
+    pairs = {}
+    begin = time.monotonic()
+
+    def add(source, destination):
+        second = time.monotonic() - begin
+        pair = (str(ipaddress.ip_address(source)), str(ipaddress.ip_address(destination)))
+        frames, first, _ = pairs.get(pair, (0, second, second))
+        pairs[pair] = (frames + 1, first, second)
 
     def stop(*_):
-        for pair in sorted(pairs):
-            print(*pair)
+        for pair, (frames, first, last) in sorted(pairs.items()):
+            print(*pair, *((frames, round(first, 2), round(last, 2)) if with_times else ()))
         sys.stdout.flush()
         os._exit(0)
 
@@ -163,9 +171,9 @@ def peers(arguments):
         frame = sock.recv(128)
         kind = frame[12:14]
         if kind == b"\x08\0" and len(frame) >= 34:
-            pairs.add((str(ipaddress.ip_address(frame[26:30])), str(ipaddress.ip_address(frame[30:34]))))
+            add(frame[26:30], frame[30:34])
         elif kind == b"\x86\xdd" and len(frame) >= 54:
-            pairs.add((str(ipaddress.ip_address(frame[22:38])), str(ipaddress.ip_address(frame[38:54]))))
+            add(frame[22:38], frame[38:54])
 
 
 # ---- a client's way to being connected ----
@@ -356,7 +364,8 @@ def scan(mem, start, end, name, wanted, hits, unread):
 
 
 COMMANDS = {"web": web, "dns": dns, "peers": peers, "udp-recv": udp_recv, "udp-send": udp_send,
-            "get": get, "median": median, "ready": ready, "memory": memory}
+            "get": get, "median": median, "ready": ready,
+            "wire": lambda arguments: peers(arguments, True), "memory": memory}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -27,13 +27,14 @@ mesh_need_programs() {
 # mesh_create found|listed: keys, certificates and configuration of all nodes under $LAB_DIR/net.
 #   found   network.conf holds the entries of boot; relays publish themselves and are found
 #   listed  network.conf holds the relays' descriptors (fixed paths need that); nothing is searched
+#   both    both
 mesh_create() {
     local node net=$LAB_DIR/net
     MESH_MODE=$1
     mesh_need_programs
     mkdir -p "$LAB_DIR/sock"
     mesh_bootstrap init "$net" --name lab ${MESH_INIT:-}
-    if [ "$MESH_MODE" = found ]; then
+    if [ "$MESH_MODE" != listed ]; then
         for node in $LAB_ENTRIES; do
             mesh_add_node "$node"
         done
@@ -62,7 +63,7 @@ mesh_add_node() {
     *" $node "*) ;;
     *)
         options="$options --country $(lab_country "$node") --provider $node-hosting --bandwidth-mbit 1000"
-        [ "$MESH_MODE" = listed ] && options="$options --listed"
+        [ "$MESH_MODE" != found ] && options="$options --listed"
         ;;
     esac
     # shellcheck disable=SC2086 # options are words
@@ -100,7 +101,7 @@ mesh_configure() {
     mesh_set "$conf" log_level "$MESH_LOG_LEVEL"
     case $(mesh_role "$1") in
     exit) mesh_set "$conf" dns_upstream "{\"$(lab_addr4 dns):53\"}" ;;
-    discovery) mesh_set "$conf" http_listen '"0.0.0.0:8080"' ;;
+    discovery) mesh_set "$conf" http_listen "\"$(lab_addr4 disc):8080\"" ;;
     esac
 }
 
@@ -116,10 +117,13 @@ mesh_relay_start() {
     MESH_PIDS[$1]=$LAB_PID
 }
 
-# mesh_relays_start: all nodes but the client.
+# mesh_relays_start [NODE...]: all nodes but the client, or these.
 mesh_relays_start() {
-    local node nodes=$LAB_RELAYS
-    [ "$MESH_MODE" = found ] && nodes="$LAB_ENTRIES $LAB_RELAYS"
+    local node nodes=$*
+    if [ -z "$nodes" ]; then
+        nodes=$LAB_RELAYS
+        [ "$MESH_MODE" != listed ] && nodes="$LAB_ENTRIES $LAB_RELAYS"
+    fi
     for node in $nodes; do
         mesh_relay_start "$node"
     done
@@ -171,8 +175,9 @@ mesh_client_start() {
     MESH_PIDS[client]=$LAB_PID
 }
 
+# mesh_client_stop [SIGNAL]
 mesh_client_stop() {
-    lab_stop "$MESH_CLIENT_PID"
+    lab_stop "$MESH_CLIENT_PID" "${1:-TERM}"
     unset 'MESH_PIDS[client]'
 }
 
@@ -206,11 +211,22 @@ mesh_get() {
     "$LAB_PYTHON" "$LAB_TOOL" get "$@"
 }
 
-# mesh_path: names on the path, guard first.
+# mesh_node_get NODE KEY: of its status
+mesh_node_get() {
+    "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/$1" 2>>"$LAB_DIR/log/status.log" | mesh_get "$2"
+}
+
+# mesh_node_stop NODE [SIGNAL]
+mesh_node_stop() {
+    lab_stop "${MESH_PIDS[$1]}" "${2:-TERM}"
+    unset "MESH_PIDS[$1]"
+}
+
+# mesh_path [LIST]: names on the path, guard first; or of the relays in another list of the status.
 mesh_path() {
     "$LAB_PYTHON" -c 'import json, sys
-for hop in json.load(sys.stdin)["path"]:
-    print(hop["name"])' <"$LAB_DIR/status.json"
+for hop in json.load(sys.stdin)[sys.argv[1]]:
+    print(hop["name"])' "${1:-path}" <"$LAB_DIR/status.json"
 }
 
 # mesh_fail MESSAGE LOG...: say what went wrong, show the ends of the logs, give up.

@@ -1,0 +1,282 @@
+#!/bin/bash
+# Real programs find each other: what a first start takes and a restart, without the nodes it began
+# with; whom a client speaks to; relays that come, go, die and are revoked; wrong clocks; a client that
+# is killed while it writes; each source of entries alone. One "ok NAME" or "FAIL NAME" line per check
+# for ./run test, figures on stderr. Topology: lab.sh.
+#
+#     find.sh [CASE...]        ready, live, dead, revoke, clock, crash, sources
+set -u
+. "$(dirname "$0")/lab.sh"
+. "$(dirname "$0")/mesh.sh"
+
+# Machine alone, and what it may be when its cores are shared with other tests.
+FIRST_READY_S=3
+RESTART_READY_S=0.5
+
+# ---- checks ----
+
+page() {
+    local got
+    got=$(mesh_curl --max-time "${1:-20}" "http://$(lab_addr4 web)/ip") || return 1
+    echo "seen $got"
+    mesh_status >"$LAB_DIR/status.json"
+    [ "$got" = "$(lab_addr4 "$(mesh_path | tail -n 1)")" ]
+}
+
+# is KEY VALUE: in the client's status
+is() {
+    local got
+    got=$(mesh_status | mesh_get "$1")
+    echo "$1 is $got, expected $2"
+    [ "$got" = "$2" ]
+}
+
+# until_true TENTHS COMMAND...: prints the seconds that it took
+until_true() {
+    local from tenths=$1
+    shift
+    from=$(date +%s%N)
+    until "$@" >/dev/null 2>&1; do
+        tenths=$((tenths - 1))
+        [ "$tenths" -gt 0 ] || return 1
+        sleep 0.1
+    done
+    awk -v from="$from" -v to="$(date +%s%N)" 'BEGIN { printf "%.1f\n", (to - from) / 1e9 }'
+}
+
+at_most() {
+    echo "$1, expected at most $2"
+    awk -v got="${1:-none}" -v most="$2" 'BEGIN { exit !(got ~ /^[0-9.]+$/ && got + 0 <= most) }'
+}
+
+figure() {
+    lab_say "   $*"
+}
+
+# node_knows NODE COUNT: so many relays are in its view
+node_knows() {
+    [ "$(mesh_node_get "$1" view.relays)" = "$2" ]
+}
+
+start_client() {
+    mesh_client_start "$@"
+    mesh_client_ready 20 >"$LAB_DIR/ready" || mesh_client_wait 1
+}
+
+# ready_times COUNT forget|keep: seconds of so many starts, one a line
+ready_times() {
+    local i
+    for i in $(seq "$1"); do
+        [ "$2" = keep ] || mesh_forget
+        mesh_client_start 3
+        mesh_client_ready 20 || return 1
+        [ "$i" = "$1" ] || mesh_client_stop
+    done
+}
+
+median() {
+    "$LAB_PYTHON" "$LAB_TOOL" median
+}
+
+# draws_without NODE COUNT: paths of five hops that do not meet the node. (Of six relays they take five, so
+# that one alone would meet it five times out of six.)
+draws_without() {
+    local i
+    for i in $(seq "$2"); do
+        mesh_client_stop
+        start_client 5
+        mesh_status >"$LAB_DIR/status.json"
+        mesh_path | tr '\n' ' '
+        ! mesh_path | grep -qx "$1" || return 1
+        [ "$(mesh_path | wc -l)" = 5 ] || return 1
+    done
+}
+
+# ---- ready ----
+
+case_ready() {
+    lab_internet
+    lab_services
+    mesh_create found
+    mesh_relays_start
+    mesh_join
+    ready_times 5 forget >"$LAB_DIR/first"
+    figure "first start: connected after $(tr '\n' ' ' <"$LAB_DIR/first")s"
+    lab_check ready_first_start at_most "$(median <"$LAB_DIR/first")" "$FIRST_READY_S"
+    lab_check ready_first_page page
+    sleep 1
+    mesh_client_stop
+    mesh_node_stop boot KILL
+    ready_times 5 keep >"$LAB_DIR/restart"
+    figure "restart without the bootstrap node: connected after $(tr '\n' ' ' <"$LAB_DIR/restart")s"
+    lab_check ready_restart at_most "$(median <"$LAB_DIR/restart")" "$RESTART_READY_S"
+    lab_check ready_restart_page page
+    lab_check ready_programs_alive mesh_alive
+}
+
+# ---- live ----
+
+# Whom the client's wire showed: one "NAME frames first-second last-second" a line, both directions;
+# those of the link alone left out.
+wire_names() {
+    local from to frames first last node
+    grep -v -e '^#' -e ' ff02:' -e 'fe80:' "$LAB_DIR/log/wire.log" | while read -r from to frames first last; do
+        case $from in "$(lab_addr4 client)" | "$(lab_addr6 client)") from=$to ;; esac
+        for node in $LAB_ENTRIES $LAB_RELAYS web; do
+            case $from in "$(lab_addr4 "$node")" | "$(lab_addr6 "$node")") from=$node ;; esac
+        done
+        echo "$from $frames $first $last"
+    done | sort
+}
+
+# all_known COUNT: relays known, those included that have withdrawn
+all_known() {
+    mesh_status >"$LAB_DIR/status.json"
+    [ $(($(mesh_get view.relays <"$LAB_DIR/status.json") + $(mesh_get view.relays_withdrawn <"$LAB_DIR/status.json"))) = "$1" ]
+}
+
+early_sweeps_are_over() {
+    [ "$(mesh_status | mesh_get directory.sweeps)" -ge 4 ]
+}
+
+guard_names() {
+    mesh_status >"$LAB_DIR/status.json"
+    mesh_path guards | sort -u
+}
+
+# Every address on the wire is one of a guard, and the guard in use is among them.
+wire_is_guards() {
+    echo "guards: $(tr '\n' ' ' <"$LAB_DIR/guards")"
+    wire_names
+    [ -s "$LAB_DIR/guards" ] && [ -z "$(wire_names | cut -d' ' -f1 | sort -u | comm -23 - "$LAB_DIR/guards")" ] &&
+        wire_names | grep -q "^$(mesh_path | head -n 1) "
+}
+
+# A relay of no circuit: none of the guards in use, and no exit (paths of two hops have no others).
+idle_relay() {
+    mesh_status >"$LAB_DIR/status.json"
+    "$LAB_PYTHON" -c 'import json, sys
+busy = {g["name"] for g in json.load(sys.stdin)["guards"] if g["has_worked"]}
+print(next(name for name in sys.argv[1:] if name not in busy))' "$@" <"$LAB_DIR/status.json"
+}
+
+case_live() {
+    local from watcher idle
+    LAB_RELAYS="alder birch cedar elm maple oak"
+    LAB_ENTRIES="boot disc"
+    lab_internet
+    lab_services
+    mesh_create found
+    mesh_relays_start boot disc alder birch cedar maple oak
+    start_client 2
+    lab_spawn client wire "$LAB_PYTHON" "$LAB_TOOL" wire eth0
+    watcher=$LAB_PID
+    from=$SECONDS
+    # What finds the new relay must be the sweeps of a client that is long connected.
+    until_true 200 early_sweeps_are_over >/dev/null
+    lab_check live_all_are_known all_known 7
+    idle=$(idle_relay alder birch cedar) || mesh_fail "every relay is in a circuit" client
+    mesh_relays_start elm
+    mesh_node_stop "$idle"
+    figure "a new relay is known to a running client after $(until_true 1600 all_known 8) s"
+    lab_check live_new_relay_is_known all_known 8
+    lab_check live_stopped_relay_is_withdrawn is view.relays_withdrawn 1
+    lab_check live_page page
+    until [ $((SECONDS - from)) -ge 60 ]; do
+        page >/dev/null
+        sleep 1
+    done
+    guard_names >"$LAB_DIR/guards"
+    lab_stop "$watcher"
+    figure "$((SECONDS - from)) s on the wire: $(wire_names | cut -d' ' -f1 | uniq | tr '\n' ' ')"
+    lab_check live_wire_shows_guards_only wire_is_guards
+    lab_check live_session_was_never_lost never_lost
+    lab_check live_stopped_relay_is_not_drawn draws_without "$idle" 3
+    lab_check live_programs_alive mesh_alive
+}
+
+never_lost() {
+    ! grep 'circuit was lost' "$LAB_DIR/log/client.log"
+}
+
+# ---- dead ----
+
+# avoided NODE: a page comes, by a path without it
+avoided() {
+    page 2 && ! mesh_path | grep -qx "$1"
+}
+
+case_dead() {
+    local middle guard
+    LAB_RELAYS="alder birch cedar elm maple oak"
+    lab_internet
+    lab_services
+    mesh_create found
+    mesh_relays_start
+    start_client 3
+    lab_check dead_page_before page
+    mesh_status >"$LAB_DIR/status.json"
+    middle=$(mesh_path | sed -n 2p)
+    mesh_node_stop "$middle" KILL
+    figure "a killed middle is avoided after $(until_true 600 avoided "$middle") s"
+    lab_check dead_middle_is_avoided avoided "$middle"
+    mesh_status >"$LAB_DIR/status.json"
+    guard=$(mesh_path | sed -n 1p)
+    mesh_node_stop "$guard" KILL
+    figure "a killed guard is avoided after $(until_true 600 avoided "$guard") s"
+    lab_check dead_guard_is_avoided avoided "$guard"
+    lab_check dead_programs_alive mesh_alive
+}
+
+# ---- revoke ----
+
+revoked_everywhere() {
+    local node
+    for node in "$@"; do
+        [ "$(mesh_node_get "$node" view.revocations)" = 1 ] || return 1
+    done
+}
+
+# The old network file still lists cedar: it is the others who refuse.
+refused_as_middle() {
+    mesh_client_start 3 alder cedar oak
+    until_true 100 grep -q 'could not be built.*at relay cedar' "$LAB_DIR/log/client.log" || return 1
+    ! is state connected
+}
+
+case_revoke() {
+    LAB_RELAYS="alder birch cedar elm maple oak"
+    lab_internet
+    lab_services
+    mesh_create both
+    cp "$LAB_DIR/net/network.conf" "$LAB_DIR/old.conf"
+    MESH_NETWORK=$LAB_DIR/old.conf
+    mesh_relays_start
+    start_client 3 alder cedar oak
+    lab_check revoke_page_through_it_before page
+    mesh_client_stop
+    mesh_bootstrap revoke "$LAB_DIR/net" cedar
+    cp "$LAB_DIR/net/network.conf" "$LAB_DIR/net/nodes/birch/network.conf"
+    mesh_node_stop birch
+    mesh_relays_start birch
+    figure "all nodes know of the revocation after $(until_true 1200 revoked_everywhere boot alder birch elm maple oak) s"
+    lab_check revoke_is_known_everywhere revoked_everywhere boot alder birch elm maple oak
+    lab_check revoke_it_is_refused refused_as_middle
+    mesh_client_stop
+    mesh_forget
+    # A link says nothing of it: the newcomer hears of it from the nodes.
+    mesh_join
+    start_client 5
+    lab_check revoke_newcomer_hears_of_it is view.revocations 1
+    lab_check revoke_newcomer_does_not_draw_it draws_without cedar 3
+    lab_check revoke_programs_alive mesh_alive
+}
+
+# ---- one process per case, so that each cleans up its own lab ----
+
+if [ "${1:-}" = --case ]; then
+    mesh_need_programs
+    lab_begin
+    "case_$2"
+    exit $((LAB_FAILED > 0))
+fi
