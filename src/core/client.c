@@ -30,6 +30,9 @@
  * so long, or at the latest after this time. */
 #define GUARD_IDLE MVPN_S(30)
 #define GUARD_SETTLE MVPN_S(3600)
+/* A spare circuit gives way to a fresh one: its hops are the directories that we ask, and the same
+ * few for hours could show us whatever they like (§12). */
+#define SPARE_LIFE MVPN_S(600)
 #define BEGIN_AGAIN MVPN_S(1)
 #define BEGIN_TRIES 8
 /* Liveness: unanswered data for this long begins pings; so many unanswered are the end. */
@@ -51,6 +54,7 @@ typedef struct slot {
     uint8_t begins; /* RelayBegin sent */
     uint8_t misses; /* pings unanswered */
     mvpn_time next_ping;
+    mvpn_time retire; /* if it is still a spare then */
 } slot;
 
 struct mvpn_client {
@@ -360,6 +364,7 @@ static void start_build(mvpn_client *client, mvpn_time now)
     s->used = true;
     s->begins = 0;
     s->misses = 0;
+    s->retire = now + mvpn_rng_jitter(client->cfg.env.rng, SPARE_LIFE, 25);
     client->stats.builds++;
     client->has_exit = true;
     client->exit = path.hop[path.count - 1];
@@ -682,7 +687,7 @@ static void watch_guards(mvpn_client *client, mvpn_time now)
     if (spare == NULL) {
         return;
     }
-    if (!is_sound(client, spare) ||
+    if (!is_sound(client, spare) || now >= spare->retire ||
         (!is_primary(client, spare) && can_use_primary(client, spare, now))) {
         give_up(client, spare, now);
         return;

@@ -461,9 +461,10 @@ void mvpn_learner_offer_circuit(mvpn_learner *l, mvpn_circuit *c, mvpn_time now)
         }
     }
     mvpn_view_source source = source_of_hop(l, c, hop);
-    if (source == 0 || (l->early > 0 && l->early < EARLY_SWEEPS && was_asked(l, source) &&
-                        now < l->next_sweep + EARLY_TIME)) {
-        return; /* wait for a circuit with somebody new in it */
+    /* All circuits are offered in turn: one with somebody new in it comes first. */
+    bool may_wait = l->early > 0 && now < l->next_sweep + EARLY_TIME;
+    if (source == 0 || (may_wait && was_asked(l, source))) {
+        return;
     }
     l->over_circuit = sweep_begin(l, source, now);
     if (l->over_circuit != NULL) {

@@ -771,6 +771,37 @@ static void test_several_operators_at_first(void **state)
     assert_true(w.hop_asks[2] > 0 && w.hop_asks[3] > 0);
 }
 
+/* Of all circuits the one with a hop that was not asked yet, in whatever order they are offered. */
+static void test_new_hops_first(void **state)
+{
+    (void)state;
+    connect();
+    mvpn_circuit old = circuit_of(0), fresh = circuit_of(9);
+    offer(&old, MVPN_S(300)); /* all of its hops were asked */
+    assert_true(w.swept >= 4);
+    offer(&old, MVPN_S(30));
+    w.circuits_answer = false;
+    w.queued = 0;
+    for (unsigned i = 0; i < 4000 && w.queued == 0; i++) {
+        mvpn_learner_offer_circuit(w.l, &old, w.now);
+        mvpn_learner_offer_circuit(w.l, &fresh, w.now);
+        mvpn_learner_tick(w.l, w.now);
+        w.now += STEP;
+    }
+    assert_int_equal(w.queued, 4);
+    assert_ptr_equal(w.queue[0].circuit, &fresh);
+    mvpn_learner_circuit_closed(w.l, &fresh);
+    /* With nobody new, anybody does. */
+    w.queued = 0;
+    for (unsigned i = 0; i < 100 && w.queued == 0; i++) {
+        mvpn_learner_offer_circuit(w.l, &old, w.now);
+        mvpn_learner_tick(w.l, w.now);
+        w.now += STEP;
+    }
+    assert_int_equal(w.queued, 4);
+    mvpn_learner_circuit_closed(w.l, &old);
+}
+
 static void test_a_hop_that_says_nothing(void **state)
 {
     (void)state;
@@ -869,6 +900,7 @@ int main(void)
         TEST(test_hops_are_asked_but_not_the_guard),
         TEST(test_sweeps_go_on),
         TEST(test_several_operators_at_first),
+        TEST(test_new_hops_first),
         TEST(test_a_hop_that_says_nothing),
         TEST(test_answers_of_strangers),
         TEST(test_the_circuit_closes),
