@@ -7,7 +7,7 @@
 #define SWEEP_EVERY MVPN_S(60)
 
 /* Contacts not heard from for so long are asked; adapts so that about one of six such is gone. */
-#define CHECK_MIN MVPN_S(45)
+#define CHECK_MIN MVPN_S(60)
 #define CHECK_MAX MVPN_S(15 * 60)
 #define CHECKS_AT_ONCE 16
 

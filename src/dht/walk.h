@@ -15,7 +15,7 @@
 #define MVPN_DHT_WALK_BITS_MAX 14
 #define MVPN_DHT_WALK_STEP MVPN_MS(3750)       /* 128 prefixes (1,000 servers) in 8 min */
 #define MVPN_DHT_WALK_PASS_MIN MVPN_S(30)      /* small networks */
-#define MVPN_DHT_WALK_FIRST_STEP MVPN_MS(1800) /* the first pass is quicker */
+#define MVPN_DHT_WALK_FIRST_STEP MVPN_MS(2800) /* the first pass is quicker */
 /* Pages of one prefix: 64 x 41 keys; honest servers have about 8 there. */
 #define MVPN_DHT_WALK_PAGES_MAX 64
 
