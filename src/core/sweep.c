@@ -96,10 +96,13 @@ size_t sweep_records(const sweep *s)
 
 enum sweep_result sweep_result_of(const sweep *s, mvpn_time now)
 {
+    if (s->has_failed) {
+        return SWEEP_FAILED;
+    }
     if (s->phase == PHASE_DONE) {
         return SWEEP_DONE;
     }
-    return s->has_failed || now - s->began > SWEEP_TIME_MAX ? SWEEP_FAILED : SWEEP_GOING;
+    return now - s->began > SWEEP_TIME_MAX ? SWEEP_FAILED : SWEEP_GOING;
 }
 
 /* ---- what is asked ---- */
@@ -306,7 +309,7 @@ static void take_fetched(sweep *s, slot *t, const mvpn_dht_reply *m, uint64_t un
     }
     t->count = left;
     t->is_asked = false;
-    if (left == 0 || t->tries == TRIES) {
+    if (left == 0) {
         slot_done(t);
     }
 }

@@ -357,6 +357,71 @@ static void fetched_without_end(void **state)
     end(&f);
 }
 
+/* It refuses everything: that is no sweep, and what was empty stays so. */
+static void refuses(void **state)
+{
+    fixture f;
+    sweep_request q;
+    (void)state;
+    begin(&f, 3, 0);
+    uint32_t ids[4];
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(sweep_pull(f.s, f.now, &q));
+        mvpn_packet_free(&f.pool, q.packet);
+        ids[i] = q.id;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        sweep_reply(f.s, ids[i], MVPN_CMD_DHT_ERROR, MVPN_BYTES_LITERAL("\2"), NOW, f.now);
+    }
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_FAILED);
+    assert_false(sweep_pull(f.s, f.now, &q));
+    end(&f);
+}
+
+/* A list that leads out of the part that was asked for ends that part. */
+static void list_of_another_part(void **state)
+{
+    fixture f;
+    sweep_request q;
+    mvpn_dht_reply m = {.command = MVPN_CMD_DHT_LISTED, .more = true, .listed_count = 1};
+    uint8_t body[MVPN_DHT_BODY_MAX];
+    unsigned lists = 0;
+    (void)state;
+    begin(&f, 0, 0);
+    memset(m.listed[0].key.b, 0xff, sizeof(m.listed[0].key.b));
+    m.listed[0].key.b[0] = 0xbf; /* the third */
+    m.listed[0].key.b[19] = 0xf0;
+    while (sweep_pull(f.s, f.now, &q)) {
+        mvpn_packet_free(&f.pool, q.packet);
+        if (q.command == MVPN_CMD_DHT_LIST && ++lists < 100) {
+            size_t n = mvpn_dht_reply_encode(body, sizeof(body), &m);
+            sweep_reply(f.s, q.id, MVPN_CMD_DHT_LISTED, mvpn_bytes_of(body, n), NOW, f.now);
+        }
+    }
+    assert_in_range(lists, 4, 5); /* the third is that key's own */
+    end(&f);
+}
+
+/* The answer of another phase is none. */
+static void list_instead_of_records(void **state)
+{
+    fixture f;
+    mvpn_dht_id key;
+    (void)state;
+    begin(&f, 1, 0);
+    const mvpn_descriptor *d = mvpn_view_at(f.theirs, 0);
+    mvpn_record_key(key.b, &f.trust.network_id, &d->identity);
+    sweep_request q = to_fetch(&f, &key);
+    sweep_reply(f.s, q.id, MVPN_CMD_DHT_LISTED, MVPN_BYTES_LITERAL("\0\0\0\0\0"), NOW, f.now);
+    sweep_reply(f.s, q.id, MVPN_CMD_DHT_BLOB_PART, MVPN_BYTES_LITERAL("\0\0\0\0\0\0\0\0"), NOW,
+                f.now);
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_GOING);
+    give_fetched(&f, q.id, mvpn_bytes_of(d->encoded, d->encoded_len), false);
+    assert_int_equal(sweep_result_of(f.s, f.now), SWEEP_DONE);
+    assert_int_equal(sweep_records(f.s), 1);
+    end(&f);
+}
+
 /* A directory that answers, but a little at a time. */
 static void drips(void **state)
 {
@@ -524,6 +589,9 @@ int main(void)
         cmocka_unit_test(list_that_goes_on),
         cmocka_unit_test(forged_record),
         cmocka_unit_test(fetched_without_end),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(list_of_another_part),
+        cmocka_unit_test(list_instead_of_records),
         cmocka_unit_test(drips),
         cmocka_unit_test(snapshot_in_pieces),
         cmocka_unit_test(snapshot_of_a_liar),
