@@ -22,6 +22,11 @@ struct local_id *connid_find(mvpn_links *links, const uint8_t id[static MVPN_CON
     return NULL;
 }
 
+bool mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id)
+{
+    return connid_find(links, id->b) != NULL;
+}
+
 int connid_give(struct session *s, mvpn_connection_id *ret)
 {
     for (size_t i = 0; i < LOCAL_IDS; i++) {

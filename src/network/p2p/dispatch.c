@@ -14,7 +14,7 @@
 
 enum place {
     PLACE_LINK,  /* handled here */
-    PLACE_OWNER, /* circuits and DHT */
+    PLACE_OWNER, /* circuits, DHT and NAT relays */
     PLACE_LAYER, /* only inside a layer */
     PLACE_UNKNOWN,
 };
@@ -33,6 +33,13 @@ static enum place place_of(unsigned command)
     case MVPN_CMD_DESTROY:
     case MVPN_CMD_RELAY:
     case MVPN_CMD_RELAY_EARLY:
+    case MVPN_CMD_NAT_REGISTER:
+    case MVPN_CMD_NAT_REGISTERED:
+    case MVPN_CMD_NAT_OPEN:
+    case MVPN_CMD_NAT_OPENED:
+    case MVPN_CMD_NAT_INCOMING:
+    case MVPN_CMD_NAT_MORE:
+    case MVPN_CMD_NAT_CLOSE:
         return PLACE_OWNER;
     case MVPN_CMD_EXTEND:
     case MVPN_CMD_EXTENDED:

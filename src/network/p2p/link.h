@@ -14,6 +14,7 @@
 #include "crypto/aead.h"
 #include "crypto/keys.h"
 #include "crypto/rng.h"
+#include "wire/handshake.h"
 #include "wire/message.h"
 #include "wire/record.h"
 
@@ -135,6 +136,8 @@ typedef struct mvpn_link_event {
 bool mvpn_links_pull_event(mvpn_links *links, mvpn_link_event *ret);
 
 /* Questions. */
+/** Is this one of the connection ids at which our links receive? */
+bool mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id);
 bool mvpn_link_is_open(const mvpn_link *link);
 bool mvpn_link_is_initiator(const mvpn_link *link);
 /** The peer's identity, or NULL for a client. */

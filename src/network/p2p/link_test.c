@@ -325,7 +325,7 @@ static void test_unknown_command_is_answered_once(void **state)
     mvpn_link *other, *link = net_joined(net, 0, 1, &other);
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(net_send(net, 0, link, 0x0f, 20, 1, false), 0);
-        assert_int_equal(net_send(net, 0, link, 0x45, 20, 1, false), 0);
+        assert_int_equal(net_send(net, 0, link, 0x5f, 20, 1, false), 0);
     }
     net_for(net, MVPN_MS(100));
     assert_int_equal(net->node[1].sent, 1);
