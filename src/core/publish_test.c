@@ -87,6 +87,24 @@ static void sequence_only_rises(void **state)
     assert_int_equal(mvpn_publisher_renew(&f.p, NOW - 1000, &d), MVPN_E_AGAIN);
 }
 
+/* Whatever was seen, it never begins anew at 0: nobody would take that. */
+static void sequence_at_its_end(void **state)
+{
+    fixture f;
+    const mvpn_descriptor *d;
+    (void)state;
+    begin(&f);
+    mvpn_publisher_saw(&f.p, UINT64_MAX); /* nothing is higher */
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
+    assert_int_equal(decoded(&f, d, NOW).sequence, NOW);
+    mvpn_publisher_saw(&f.p, UINT64_MAX - 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
+        assert_true(decoded(&f, d, NOW).sequence == UINT64_MAX);
+        mvpn_publisher_set_onion_keys(&f.p, f.template.onion_keys, 1);
+    }
+}
+
 static void changes_are_published(void **state)
 {
     fixture f;
@@ -131,9 +149,8 @@ static void withdraws(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(renews_in_time),
-        cmocka_unit_test(sequence_only_rises),
-        cmocka_unit_test(changes_are_published),
+        cmocka_unit_test(renews_in_time),      cmocka_unit_test(sequence_only_rises),
+        cmocka_unit_test(sequence_at_its_end), cmocka_unit_test(changes_are_published),
         cmocka_unit_test(withdraws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
