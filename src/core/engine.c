@@ -17,6 +17,7 @@ struct mvpn_engine {
     mvpn_links *links;
     mvpn_relay *relay;           /* NULL for a client */
     mvpn_exit *exit;             /* NULL unless an exit */
+    mvpn_nat_relay *nat_relay;   /* NULL unless one */
     mvpn_client *client;         /* NULL for a relay */
     mvpn_follower *follower;     /* with the finder: keeps up with discovery nodes */
     mvpn_finder *finder;         /* a relay that finds the others */
@@ -64,6 +65,12 @@ static int exit_create(mvpn_engine *e, const mvpn_exit_config *config, mvpn_poli
     ec.packets = &e->pool;
     ec.rng = &e->rng;
     return mvpn_exit_new(&ec, &e->exit, ret_error);
+}
+
+static int nat_relay_create(mvpn_engine *e, mvpn_time now)
+{
+    const mvpn_nat_relay_config nc = {.rng = &e->rng, .pool = &e->pool, .links = e->links};
+    return mvpn_nat_relay_new(&nc, now, &e->nat_relay);
 }
 
 static int relay_create(mvpn_engine *e, const mvpn_engine_config *config, const mvpn_realm *realm,
@@ -122,6 +129,7 @@ static int finder_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_
         .is_server = config->is_dht_server && config->own_address_count > 0,
         .address = config->own_addresses[0],
         .allow_private = config->allow_private,
+        .relax_blocks = config->closed && (config->relax & MVPN_RELAX_BLOCK) != 0,
         .has_ipv4 = config->has_ipv4,
         .has_ipv6 = config->has_ipv6,
         .unix_offset_us = config->unix_offset_us,
@@ -313,6 +321,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     if (config->is_relay) {
         r = r != 0 || config->exit == NULL ? r : exit_create(e, config->exit, ret_error);
         r = r != 0 ? r : relay_create(e, config, &realm, now);
+        r = r != 0 || !config->is_nat_relay ? r : nat_relay_create(e, now);
         r = r != 0 || !config->finds ? r : finder_create(e, config, now);
         r = r != 0 || config->survey == NULL ? r : survey_create(e, config, &realm, now);
     } else {
@@ -355,6 +364,8 @@ void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
     e->client = NULL;
     mvpn_survey_free(e->survey, now);
     e->survey = NULL;
+    mvpn_nat_relay_free(e->nat_relay);
+    e->nat_relay = NULL;
     mvpn_relay_free(e->relay, now);
     e->relay = NULL;
     mvpn_follower_free(e->follower, now);
@@ -369,6 +380,7 @@ void mvpn_engine_free(mvpn_engine *e)
     }
     mvpn_client_free(e->client, 0);
     mvpn_survey_free(e->survey, 0);
+    mvpn_nat_relay_free(e->nat_relay);
     mvpn_relay_free(e->relay, 0);
     mvpn_follower_free(e->follower, 0);
     mvpn_finder_free(e->finder);
@@ -400,6 +412,11 @@ static bool is_directory_reply(unsigned command)
     return command >= MVPN_CMD_DHT_PONG && command <= MVPN_CMD_DHT_ERROR;
 }
 
+static bool is_nat_message(unsigned command)
+{
+    return command >= MVPN_CMD_NAT_REGISTER && command <= MVPN_CMD_NAT_CLOSE;
+}
+
 void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time now)
 {
     mvpn_packet *p;
@@ -414,8 +431,17 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
             dht_datagram(e, p, now);
             continue;
         }
+        if (e->nat_relay != NULL && mvpn_nat_relay_forward(e->nat_relay, p, now)) {
+            continue; /* others' datagrams */
+        }
         if (mvpn_links_recv(e->links, p, now, &link, &header) != 1) {
             continue; /* counted there */
+        }
+        if (e->nat_relay != NULL && is_nat_message(header.command)) {
+            (void)mvpn_nat_relay_message(e->nat_relay, link, &header,
+                                         mvpn_bytes_of(p->data, p->len), now);
+            mvpn_packet_free(&e->pool, p);
+            continue;
         }
         if (e->survey != NULL && mvpn_survey_message(e->survey, link, &header, p, now)) {
             continue;
@@ -580,6 +606,9 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
         if (e->survey != NULL) {
             mvpn_survey_link_closed(e->survey, event.link, now);
         }
+        if (e->nat_relay != NULL) {
+            mvpn_nat_relay_link_closed(e->nat_relay, event.link, now);
+        }
         if (e->relay != NULL) {
             mvpn_relay_link_closed(e->relay, event.link, now);
         } else if (e->client != NULL) {
@@ -594,6 +623,9 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
     find_turn(e, now);
     if (e->exit != NULL) {
         mvpn_exit_tick(e->exit, now);
+    }
+    if (e->nat_relay != NULL) {
+        mvpn_nat_relay_tick(e->nat_relay, now);
     }
     if (e->relay != NULL) {
         mvpn_relay_tick(e->relay, now);
@@ -621,6 +653,9 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     }
     if (e->relay != NULL) {
         t = mvpn_time_min(t, mvpn_relay_deadline(e->relay));
+    }
+    if (e->nat_relay != NULL) {
+        t = mvpn_time_min(t, mvpn_nat_relay_deadline(e->nat_relay));
     }
     if (e->client != NULL) {
         t = mvpn_time_min(t, mvpn_client_deadline(e->client));
@@ -664,6 +699,9 @@ bool mvpn_engine_pull_event(mvpn_engine *e, mvpn_engine_event *ret)
 mvpn_packet_queue *mvpn_engine_datagrams_out(mvpn_engine *e)
 {
     mvpn_packet_queue *out = mvpn_links_out(e->links);
+    if (e->nat_relay != NULL) {
+        mvpn_packet_queue_splice(out, mvpn_nat_relay_out(e->nat_relay));
+    }
     if (e->finder != NULL) {
         mvpn_packet_queue_splice(out, mvpn_finder_out(e->finder));
     }
@@ -709,6 +747,11 @@ const mvpn_relay *mvpn_engine_relay(const mvpn_engine *e)
 mvpn_exit *mvpn_engine_exit(mvpn_engine *e)
 {
     return e->exit;
+}
+
+const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *e)
+{
+    return e->nat_relay;
 }
 
 const mvpn_client *mvpn_engine_client(const mvpn_engine *e)

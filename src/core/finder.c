@@ -85,6 +85,7 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
         .verify_ctx = config->trust,
         .unix_offset_us = config->unix_offset_us,
         .allow_private = config->allow_private,
+        .relax_blocks = config->relax_blocks,
         .is_server = config->is_server,
         .is_walker = true,
         .reports_kept = true,

@@ -21,6 +21,7 @@ typedef struct mvpn_finder_config {
     bool is_server;
     mvpn_addr address; /* of a server */
     bool allow_private;
+    bool relax_blocks; /* the network file permits relays in one block */
     bool has_ipv4, has_ipv6;
     int64_t unix_offset_us;
     const mvpn_descriptor *publish; /* template, or NULL */

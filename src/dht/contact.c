@@ -55,6 +55,12 @@ uint64_t mvpn_dht_wide_of(const mvpn_addr *addr)
     return (uint64_t)addr->family << 32 | (addr->family == 4 ? ip >> 16 : ip);
 }
 
+uint64_t mvpn_dht_alone_of(const mvpn_addr *addr)
+{
+    uint64_t high = mvpn_load64(addr->ip), low = mvpn_load64(addr->ip + 8);
+    return (high ^ (low << 1 | low >> 63)) + addr->family;
+}
+
 bool mvpn_dht_quota_take(mvpn_dht_quota *quota, uint64_t block, uint64_t wide)
 {
     unsigned blocks = 0, wides = 0;

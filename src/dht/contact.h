@@ -36,6 +36,8 @@ void mvpn_dht_id_random(mvpn_dht_id *ret, mvpn_rng *rng, const mvpn_dht_id *id, 
 
 /** Names of the blocks of mvpn_dht_same_block and mvpn_addr_same_block, to compare many quickly. */
 uint64_t mvpn_dht_block_of(const mvpn_addr *addr);
+/** In a network that relaxes the quotas each address is its own block. */
+uint64_t mvpn_dht_alone_of(const mvpn_addr *addr);
 uint64_t mvpn_dht_wide_of(const mvpn_addr *addr);
 
 /** Counts a gathering of at most K contacts. Start with zeros. */

@@ -47,6 +47,7 @@ int mvpn_dht_new(const mvpn_dht_config *config, mvpn_time now, mvpn_dht **ret)
     mvpn_list_init(&dht->ops);
     mvpn_list_init(&dht->events);
     mvpn_dht_routing_init(&dht->routing, &dht->config.self.id);
+    dht->routing.is_relaxed = config->relax_blocks;
     mvpn_dht_storage_init(&dht->storage, &dht->config.self.id, config->records_max,
                           config->records_bytes);
     mvpn_dht_limits_init(&dht->sources, config->rng, SOURCE_COST, SOURCE_BURST, SOURCE_BLOCKS,

@@ -31,6 +31,9 @@ typedef struct mvpn_dht_config {
     void *verify_ctx;
     int64_t unix_offset_us; /* Unix time = now + offset */
     bool allow_private;     /* contacts at private addresses count too */
+    /* The network permits that its servers share blocks (few rented machines of one provider, each
+     * certified): the quotas count single addresses instead. */
+    bool relax_blocks;
     /* A server answers, is found, stores. Else: a node that only asks. */
     bool is_server;
     mvpn_dht_contact self;

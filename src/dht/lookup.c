@@ -97,8 +97,8 @@ static void add(mvpn_dht_shortlist *l, const mvpn_dht_contact *c, unsigned path,
     }
     l->candidates[slot] = (mvpn_dht_candidate){
         .contact = *c,
-        .block = mvpn_dht_block_of(&c->addr),
-        .wide = mvpn_dht_wide_of(&c->addr),
+        .block = l->is_relaxed ? mvpn_dht_alone_of(&c->addr) : mvpn_dht_block_of(&c->addr),
+        .wide = l->is_relaxed ? mvpn_dht_alone_of(&c->addr) : mvpn_dht_wide_of(&c->addr),
         .state = MVPN_DHT_CANDIDATE_NEW,
         .known = (uint8_t)(1u << path),
         .path = (uint8_t)path,

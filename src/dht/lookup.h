@@ -54,6 +54,7 @@ typedef struct mvpn_dht_candidate {
 typedef struct mvpn_dht_shortlist {
     mvpn_dht_id target;
     bool wants_value;
+    bool is_relaxed; /* quotas count single addresses */
     uint8_t paths;
     uint8_t asks_max; /* of one path */
     uint8_t in_flight[MVPN_DHT_PATHS_MAX];

@@ -131,7 +131,10 @@ bool mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, 
         return false;
     }
     if (dht->proofs_under_way >= MVPN_DHT_PROOFS_MAX ||
-        !mvpn_dht_limits_take(&dht->proofs, mvpn_dht_block_of(&c->addr), now)) {
+        !mvpn_dht_limits_take(&dht->proofs,
+                              dht->config.relax_blocks ? mvpn_dht_alone_of(&c->addr)
+                                                       : mvpn_dht_block_of(&c->addr),
+                              now)) {
         return false;
     }
     mvpn_dht_ask_proof(dht, c, !is_claim, now);

@@ -113,6 +113,7 @@ int mvpn_dht_op_begin(mvpn_dht *dht, mvpn_dht_op *op, mvpn_time now)
     }
     mvpn_dht_shortlist_init(op->lookup, &op->target, op->type == MVPN_DHT_OP_VALUE,
                             op->type == MVPN_DHT_OP_REFRESH ? 1 : MVPN_DHT_PATHS);
+    op->lookup->is_relaxed = dht->config.relax_blocks;
     if (op->type == MVPN_DHT_OP_REFRESH) {
         op->lookup->asks_max = REFRESH_ASKS;
     }

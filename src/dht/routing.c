@@ -58,19 +58,29 @@ mvpn_dht_peer *mvpn_dht_routing_find(const mvpn_dht_routing *r, const mvpn_dht_i
     return b != NULL ? mvpn_dht_kbucket_find(b, id) : NULL;
 }
 
+static uint64_t block_of(const mvpn_dht_routing *r, const mvpn_addr *addr)
+{
+    return r->is_relaxed ? mvpn_dht_alone_of(addr) : mvpn_dht_block_of(addr);
+}
+
+static uint64_t wide_of(const mvpn_dht_routing *r, const mvpn_addr *addr)
+{
+    return r->is_relaxed ? mvpn_dht_alone_of(addr) : mvpn_dht_wide_of(addr);
+}
+
 /* Would one more of these blocks be too many, in this bucket or in the table? */
 static bool is_over_quota(const mvpn_dht_routing *r, const mvpn_dht_kbucket *home,
                           const mvpn_addr *addr)
 {
-    uint64_t block = mvpn_dht_block_of(addr), wide = mvpn_dht_wide_of(addr);
+    uint64_t block = block_of(r, addr), wide = wide_of(r, addr);
     unsigned blocks = 0, wides = 0;
     for (size_t i = 0; i < r->depth; i++) {
         const mvpn_dht_kbucket *b = r->buckets[i];
         unsigned blocks_here = 0, wides_here = 0;
         for (size_t k = 0; b != NULL && k < b->count; k++) {
             const mvpn_addr *other = &b->peers[k].contact.addr;
-            blocks_here += mvpn_dht_block_of(other) == block;
-            wides_here += mvpn_dht_wide_of(other) == wide;
+            blocks_here += block_of(r, other) == block;
+            wides_here += wide_of(r, other) == wide;
         }
         if (b != NULL && b == home &&
             (blocks_here >= MVPN_DHT_PER_BLOCK || wides_here >= MVPN_DHT_PER_WIDE)) {
@@ -196,6 +206,7 @@ void mvpn_dht_routing_set_self(mvpn_dht_routing *r, const mvpn_dht_id *self, mvp
 {
     mvpn_dht_routing old = *r;
     mvpn_dht_routing_init(r, self);
+    r->is_relaxed = old.is_relaxed;
     for (size_t i = 0; i < MVPN_DHT_ID_BITS; i++) {
         mvpn_dht_kbucket *from = old.buckets[i];
         for (size_t k = 0; from != NULL && k < from->count; k++) {
@@ -217,6 +228,7 @@ struct near {
 
 /* A stage of the search: contacts that lie in one range of distances, sorted. */
 struct stage {
+    const mvpn_dht_routing *routing;
     const mvpn_dht_id *target, *skip;
     bool good_only;
     size_t count;
@@ -253,7 +265,7 @@ static size_t stage_take(struct stage *s, mvpn_dht_quota *quota, size_t max,
 {
     for (size_t i = 0; i < s->count && count < max; i++) {
         const mvpn_addr *addr = &s->near[i].peer->contact.addr;
-        if (mvpn_dht_quota_take(quota, mvpn_dht_block_of(addr), mvpn_dht_wide_of(addr))) {
+        if (mvpn_dht_quota_take(quota, block_of(s->routing, addr), wide_of(s->routing, addr))) {
             ret[count++] = s->near[i].peer;
         }
     }
@@ -270,6 +282,7 @@ size_t mvpn_dht_routing_closest(const mvpn_dht_routing *r, const mvpn_dht_id *ta
     unsigned bits = mvpn_dht_common_bits(&r->self, target);
     size_t count;
     MVPN_ASSERT(max <= MVPN_DHT_K);
+    s.routing = r;
     s.target = target;
     s.skip = skip;
     s.good_only = good_only;

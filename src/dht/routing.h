@@ -20,6 +20,7 @@ typedef struct mvpn_dht_routing {
     mvpn_dht_kbucket *buckets[MVPN_DHT_ID_BITS]; /* NULL: never needed */
     size_t count;                                /* contacts in buckets */
     unsigned depth;                              /* buckets from here on were never needed */
+    bool is_relaxed; /* quotas count single addresses (dht.h, relax_blocks) */
 } mvpn_dht_routing;
 
 enum mvpn_dht_room {

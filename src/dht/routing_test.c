@@ -117,6 +117,24 @@ static void buckets_have_their_quota(void **state)
     assert_true(prove(0x4000000000000000u, 0x0b000003)); /* another bucket */
 }
 
+/* A network of few rented machines may say that they share blocks: addresses count then. */
+static void relaxed_quotas_count_addresses(void **state)
+{
+    (void)state;
+    mvpn_dht_id near_us = test_id(0);
+    const mvpn_dht_peer *near[MVPN_DHT_K];
+    r.is_relaxed = true;
+    for (uint32_t i = 0; i < 12; i++) {
+        assert_true(prove(0x8000000000000000u + i, 0x0b000001 + i));
+    }
+    assert_true(prove(0x8000000000000100u, 0x0b000001));
+    assert_false(prove(0x8000000000000200u, 0x0b000001)); /* a third of one address */
+    assert_int_equal(mvpn_dht_routing_closest(&r, &near_us, NULL, false, MVPN_DHT_K, near), 13);
+    mvpn_dht_routing_set_self(&r, &near_us, 1);
+    assert_true(r.is_relaxed);
+    assert_int_equal(r.count, 13);
+}
+
 static void good_contacts_stay(void **state)
 {
     (void)state;
@@ -192,6 +210,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(closest_as_a_sorted_list, setup, teardown),
         cmocka_unit_test_setup_teardown(blocks_have_their_share, setup, teardown),
         cmocka_unit_test_setup_teardown(buckets_have_their_quota, setup, teardown),
+        cmocka_unit_test_setup_teardown(relaxed_quotas_count_addresses, setup, teardown),
         cmocka_unit_test_setup_teardown(good_contacts_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(failing_contacts_are_not_handed_out, setup, teardown),
         cmocka_unit_test_setup_teardown(a_new_id_deals_anew, setup, teardown),
