@@ -9,7 +9,7 @@ set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
 
-# Machine alone, and what it may be when its cores are shared with other tests.
+# For a machine that does nothing else.
 FIRST_READY_S=3
 RESTART_READY_S=0.5
 
@@ -272,6 +272,184 @@ case_revoke() {
     lab_check revoke_programs_alive mesh_alive
 }
 
+# ---- clock ----
+
+# clock_told SECONDS: its status and its log say that the clock is that much ahead (or behind: below 0)
+clock_told() {
+    local got
+    got=$(mesh_status | mesh_get clock.offset_s)
+    echo "offset $got, expected $((-$1))"
+    [ $((got + $1)) -le 120 ] && [ $((got + $1)) -ge -120 ] && is clock.is_wrong true &&
+        grep "clock is [0-9]* seconds $([ "$1" -gt 0 ] && echo fast || echo slow)" "$LAB_DIR/log/client.log"
+}
+
+# wrong_clock NAME SECONDS: a first start with a clock so much ahead, and a restart
+wrong_clock() {
+    local name=$1 seconds=$2
+    mesh_forget
+    : >"$LAB_DIR/log/client.log"
+    MESH_CLIENT_ENV="LD_PRELOAD=$LAB_BUILD/tests/netns/clock_shift.so CLOCK_SHIFT_S=$seconds"
+    mesh_client_start 3
+    figure "clock $name: first start connected after $(mesh_client_ready 15) s"
+    lab_check "clock_${name}_connects" page
+    until_true 30 clock_told "$seconds" >/dev/null
+    lab_check "clock_${name}_is_told" clock_told "$seconds"
+    mesh_client_stop
+    mesh_client_start 3
+    figure "clock $name: restart connected after $(mesh_client_ready 15) s"
+    lab_check "clock_${name}_restart_connects" page
+    mesh_client_stop
+    MESH_CLIENT_ENV=
+}
+
+case_clock() {
+    [ -e "$LAB_BUILD/tests/netns/clock_shift.so" ] || lab_die "clock_shift.so is not built in $LAB_BUILD"
+    lab_internet
+    lab_services
+    mesh_create found
+    mesh_relays_start
+    sleep 1
+    mesh_join
+    wrong_clock hour_fast 3600
+    wrong_clock hour_slow -3600
+    wrong_clock day_fast 86400
+    wrong_clock day_slow -86400
+    wrong_clock year_fast 31536000
+    wrong_clock year_slow -31536000
+    lab_check clock_programs_alive mesh_alive
+}
+
+# ---- crash ----
+
+crash_start() {
+    mesh_client_start 3
+    mesh_client_ready 10
+}
+
+# kill_often COUNT: killed at random moments of its start and its writing; each start must come through
+kill_often() {
+    local i ms
+    for i in $(seq "$1"); do
+        mesh_client_start 3
+        ms=$((RANDOM % 900 + 20))
+        sleep "$(awk "BEGIN { print $ms / 1000 }")"
+        kill -0 "$MESH_CLIENT_PID" || { echo "it ended by itself within $ms ms" && return 1; }
+        mesh_client_stop KILL
+    done
+    crash_start
+}
+
+# damaged FILE SIZE: the state file cut to that size, or (SIZE = noise) overwritten from the middle on
+damaged() {
+    local file=$LAB_DIR/run/client/$1
+    cp "$LAB_DIR/whole/"* "$LAB_DIR/run/client/"
+    if [ "$2" = noise ]; then
+        head -c 200 /dev/urandom | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc status=none
+    else
+        truncate -s "$2" "$file"
+    fi
+    crash_start && mesh_client_stop
+}
+
+case_crash() {
+    local file size
+    lab_internet
+    lab_services
+    mesh_create found
+    mesh_relays_start
+    sleep 1
+    mesh_join
+    lab_check crash_killed_at_random_moments kill_often 12
+    lab_check crash_page page
+    sleep 2
+    mesh_client_stop
+    cp -r "$LAB_DIR/run/client" "$LAB_DIR/whole"
+    lab_check crash_no_file_is_left_half [ -z "$(find "$LAB_DIR/run/client" -name '*.new' -o -name '*.tmp')" ]
+    for file in view guards entries sample-key; do
+        size=$(stat -c %s "$LAB_DIR/whole/$file")
+        lab_check "crash_empty_$file" damaged "$file" 0
+        lab_check "crash_cut_$file" damaged "$file" $((RANDOM % (size - 1) + 1))
+        lab_check "crash_noise_in_$file" damaged "$file" noise
+    done
+    lab_check crash_programs_alive mesh_alive
+}
+
+# ---- sources ----
+
+ENTRIES_NAME=entries.lab.example
+
+# A name server for the client at the address that its system names; answers with boot's TXT records.
+entries_in_dns() {
+    local server servers options=()
+    servers=$(awk '$1 == "nameserver" { print $2 }' /etc/resolv.conf)
+    for server in ${servers:-127.0.0.1}; do
+        lab_in client ip addr add "$server" dev lo 2>/dev/null
+        options+=(--listen-address="$server")
+    done
+    while read -r server; do
+        options+=(--txt-record="$ENTRIES_NAME,$server")
+    done < <("$MESH_PROGRAMS/meshvpn-bootstrap" show "$LAB_DIR/net" | sed -n 's/.*TXT "\(.*\)"$/\1/p')
+    lab_spawn client entries-dns dnsmasq --no-daemon --conf-file=/dev/null --no-resolv --no-hosts \
+        --user=root --pid-file= --bind-interfaces "${options[@]}"
+    lab_wait_port client udp 53
+}
+
+# source_alone NAME LINE...: a first start whose network file has this source of entries and no other
+source_alone() {
+    local name=$1
+    shift
+    MESH_NETWORK=$LAB_DIR/$name.conf
+    sed '/^entries = {/,/^}/d; /^dns = /d; /^discovery = /d; /^lan_discovery = /d' "$LAB_DIR/net/network.conf" \
+        >"$MESH_NETWORK"
+    printf '%s\n' "$@" >>"$MESH_NETWORK"
+    chmod 600 "$MESH_NETWORK"
+    mesh_client_start 3
+    figure "source $name: connected after $(mesh_client_ready "${SOURCE_TIME:-10}" 2>/dev/null) s"
+}
+
+source_check() {
+    lab_check "sources_$1_alone" page
+    mesh_client_stop
+    mesh_forget
+}
+
+case_sources() {
+    LAB_ENTRIES="boot disc"
+    lab_internet
+    lab_neighbour fig
+    lab_services
+    LAB_RELAYS="$LAB_RELAYS fig"
+    mesh_create found
+    mesh_set "$(mesh_conf fig)" lan_announce true
+    mesh_relays_start
+    entries_in_dns
+    sleep 1
+    # Without any that works nothing works: what follows is not due to something forgotten.
+    SOURCE_TIME=3 source_alone none "dns = \"nobody.lab.example\""
+    lab_check sources_none_is_not_connected is state connecting
+    mesh_client_stop
+    mesh_forget
+    source_alone file "$(sed -n '/^entries = {/,/^}/p' "$LAB_DIR/net/network.conf")"
+    source_check file
+    source_alone dns "dns = \"$ENTRIES_NAME\""
+    source_check dns
+    source_alone url "discovery = {\"http://$(lab_addr4 disc):8080\"}"
+    source_check url
+    source_alone lan "lan_discovery = true"
+    source_check lan
+    mesh_join
+    mesh_client_start 3
+    figure "source invitation: connected after $(mesh_client_ready 10) s"
+    lab_check sources_invitation_alone page
+    sleep 2
+    mesh_client_stop
+    # Peers of the last run, without what it knew of relays.
+    rm "$LAB_DIR/run/client/view"
+    source_alone cached "dns = \"nobody.lab.example\""
+    source_check cached
+    lab_check sources_programs_alive mesh_alive
+}
+
 # ---- one process per case, so that each cleans up its own lab ----
 
 if [ "${1:-}" = --case ]; then
@@ -280,3 +458,47 @@ if [ "${1:-}" = --case ]; then
     "case_$2"
     exit $((LAB_FAILED > 0))
 fi
+
+# The figures of a start are those of a machine that does nothing else; the other cases mostly wait.
+[ $# -gt 0 ] || set -- ready live dead revoke clock crash sources
+mesh_need_programs
+status=0
+out=$(mktemp -d "${TMPDIR:-/tmp}/meshvpn-find.XXXXXX") || exit 1
+children=()
+trap 'kill "${children[@]}" 2>/dev/null; wait; rm -rf "$out"; exit 143' HUP INT TERM
+
+run_case() {
+    "$0" --case "$1" >"$out/$1.out" 2>"$out/$1.err" &
+    children+=("$!")
+}
+
+# collect CASE PID
+collect() {
+    wait "$2"
+    local code=$?
+    cat "$out/$1.err" >&2
+    cat "$out/$1.out"
+    [ "$code" = 0 ] && echo "ok find_case_$1" && return
+    # A case that could not even set up must not pass for one that did.
+    status=1
+    echo "FAIL find_case_$1"
+}
+
+names=()
+for name; do
+    if [ "$name" = ready ]; then
+        run_case ready
+        collect ready "${children[0]}"
+        children=()
+    else
+        names+=("$name")
+    fi
+done
+for name in "${names[@]}"; do
+    run_case "$name"
+done
+for i in "${!names[@]}"; do
+    collect "${names[$i]}" "${children[$i]}"
+done
+rm -rf "$out"
+exit "$status"

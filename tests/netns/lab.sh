@@ -49,6 +49,7 @@ lab_addr4() {
     elm) echo 11.76.140.16 ;;
     boot) echo 11.87.140.17 ;;
     disc) echo 11.98.140.18 ;;
+    fig) echo 11.233.140.19 ;;
     *) return 1 ;;
     esac
 }
@@ -66,6 +67,7 @@ lab_addr6() {
     elm) echo 2a10:76::16 ;;
     boot) echo 2a10:87::17 ;;
     disc) echo 2a10:98::18 ;;
+    fig) echo 2a10:e9c7::19 ;;
     *) return 1 ;;
     esac
 }
@@ -78,6 +80,7 @@ lab_country() {
     maple) echo IS ;;
     oak) echo CH ;;
     elm) echo DE ;;
+    fig) echo FR ;;
     esac
 }
 
@@ -274,6 +277,34 @@ lab_linkem() {
         [ "$tries" -gt 0 ] || lab_die "linkem does not start"
         sleep 0.02
     done
+}
+
+# lab_neighbour NODE: on the client's own local network, which becomes a bridge of the router.
+lab_neighbour() {
+    local node=$1 four six
+    four=$(lab_addr4 client | cut -d. -f1-2)
+    six=$(lab_addr6 client | cut -d: -f1-2)
+    lab_node "$node"
+    lab_in "$node" ip link add eth0 mtu "$LAB_MTU" type veth peer name "$node" \
+        mtu "$LAB_MTU" netns "$(lab_ns inet)" || lab_die "cannot make a veth pair"
+    lab_in inet ip -batch - <<BATCH || lab_die "cannot make the client's local network"
+link add lan type bridge mcast_snooping 0
+addr del $four.0.1/16 dev client
+addr del $six::1/32 dev client
+link set client master lan
+link set $node master lan
+addr add $four.0.1/16 dev lan
+addr add $six::1/32 dev lan nodad
+link set $node up
+link set lan up
+BATCH
+    lab_in "$node" ip -batch - <<BATCH || lab_die "cannot set up the wire of $node"
+addr add $(lab_addr4 "$node")/16 dev eth0
+addr add $(lab_addr6 "$node")/32 dev eth0 nodad
+link set eth0 up
+route add default via $four.0.1
+route add default via $six::1
+BATCH
 }
 
 # lab_link_set NODE SETTING...: change a running linkem.
