@@ -47,7 +47,7 @@ refuses() {
     before=$(state)
     in_ns "$@" >"$dir/out" 2>&1
     got=$?
-    if [ "$got" = "$want" ] && grep -qE "$pattern" "$dir/out" && [ "$before" = "$(state)" ]; then
+    if [ "$got" = "$want" ] && { [ -z "$pattern" ] || grep -qE "$pattern" "$dir/out"; } && [ "$before" = "$(state)" ]; then
         echo "ok $name"
         return
     fi
@@ -110,6 +110,39 @@ refuses "client: world-readable network secret names the remedy" 2 'network.conf
 chmod 600 "$net/network.conf"
 refuses "exit: bad policy rule is refused with its line" 2 'exit.conf.bad:[0-9]+: policy' \
     "$bin/meshvpn-exit-node" --config "$(with "$exit/exit.conf" 'policy = {"reject tcp * 70000"}')"
+
+# network_file NAME SED-SCRIPT: a client whose network file was changed so; prints its configuration
+network_file() {
+    mkdir -p "$dir/$1"
+    cp "$found/client.conf" "$dir/$1/"
+    sed "$2" "$found/network.conf" >"$dir/$1/network.conf"
+    chmod 600 "$dir/$1/network.conf"
+    echo "control_socket = \"$dir/client.sock\"" >>"$dir/$1/client.conf"
+    echo "$dir/$1/client.conf"
+}
+
+found=$dir/found
+"$bin/meshvpn-bootstrap" init "$found" --dns entries.example.org >/dev/null &&
+    "$bin/meshvpn-bootstrap" add-node "$found" boot --bootstrap --address 11.3.0.1:443 >/dev/null || exit 1
+refuses "client: a network file that names nobody" 1 'names nobody to begin with.*meshvpn join LINK' \
+    "$bin/meshvpn-client" --config "$(network_file empty '/^entries/,/^}/d; /^dns/d')"
+refuses "client: an altered entry is named" 2 'network.conf:[0-9]+: entries: entry 1 was altered' \
+    "$bin/meshvpn-client" --config "$(network_file altered '/^    "/s/"..../"AAAA/')"
+refuses "client: an entry cut off is named" 2 'network.conf:[0-9]+: entries: entry 1 is not an entry' \
+    "$bin/meshvpn-client" --config "$(network_file cut '/^    "/s/"...../"/')"
+refuses "client: a bad discovery URL" 2 "network.conf:[0-9]+: discovery: 'ftp://x' is no URL" \
+    "$bin/meshvpn-client" --config "$(network_file url '$adiscovery = {"ftp://x"}')"
+refuses "client: a bad name of DNS" 2 "network.conf:[0-9]+: dns: 'a b' is no name" \
+    "$bin/meshvpn-client" --config "$(network_file name 's/^dns.*/dns = "a b"/')"
+refuses "client: a network key cut off" 2 'network.conf:[0-9]+: network_key: not a key.*Copy the line again' \
+    "$bin/meshvpn-client" --config "$(network_file key '/^network_key/s/"...../"/')"
+link=$("$bin/meshvpn-bootstrap" invite "$found" --days 1 --no-qr 2>/dev/null)
+refuses "join: an expired invitation names its date" 1 'expired on [0-9-]+ .* UTC. Ask for a new one, or set' \
+    env LD_PRELOAD="$build/tests/netns/clock_shift.so" CLOCK_SHIFT_S=90000 "$bin/meshvpn" join "$link" --config-dir "$dir/join"
+refuses "join: an invitation cut off" 1 'not whole' "$bin/meshvpn" join "${link%?????}" --config-dir "$dir/join"
+refuses "join: an invitation with a typing error" 1 'typing error' "$bin/meshvpn" join "$(echo "$link" | sed 's/A/B/')" --config-dir "$dir/join"
+refuses "join: not an invitation" 1 'no invitation' "$bin/meshvpn" join hello --config-dir "$dir/join"
+refuses "join: nothing was written" 1 '' test -e "$dir/join"
 
 nsenter --net="/run/netns/$ns" -- python3 -c '
 import socket, sys, time
