@@ -22,9 +22,8 @@ static const mvpn_time ask_resend_at[] = {MVPN_MS(500), MVPN_MS(1500)};
 #define CLIENT_TOKENS 64
 /* Requests sent in one flush: what the core has under way. The others wait for the next. */
 #define FLUSH_MAX MVPN_DHT_PENDING_MAX
-/* Longest Pong with certificate: what a Ping without token is padded to. */
-#define PONG_LEN_MAX                                                                               \
-    (MVPN_DHT_REPLY_HEADER_LEN + NOISE_LEN + mvpn_dht_answer_overhead(true, true) + 8 + 1 + 2 + 16)
+/* Longest Pong's body. */
+#define PONG_ROOM (8 + 1 + 2 + 16)
 
 /* A request of ours under way. */
 struct pending {
@@ -178,16 +177,11 @@ static bool send_bytes(mvpn_dht_exchange *x, const mvpn_addr *to, const uint8_t 
 }
 
 /* Up to where a request without a token is padded: as long as its longest answer that is of use. */
-static size_t padded_len(const mvpn_dht_request *request, const mvpn_addr *to)
+static size_t padded_len(const struct pending *p, size_t reply_room)
 {
-    switch (request->command) {
-    case MVPN_CMD_DHT_PING:
-        return PONG_LEN_MAX;
-    case MVPN_CMD_DHT_STORE: /* refused without a token, but answered with one */
-        return 0;
-    default:
-        return mvpn_dht_datagram_max(to);
-    }
+    size_t len = MVPN_DHT_REPLY_HEADER_LEN + NOISE_LEN +
+                 mvpn_dht_answer_overhead(p->wants_certificate, p->wants_certificate) + reply_room;
+    return MVPN_MIN(len, mvpn_dht_datagram_max(&p->to.addr));
 }
 
 /* Payload of message 1. Returns its length, 0 if it does not fit. */
@@ -207,8 +201,8 @@ static size_t make_payload(const mvpn_dht_exchange *x, uint8_t *out, size_t size
 
 /* Write the datagram of a request; begins p->hs. MVPN_E_TOO_BIG; MVPN_E_AUTH: its key is no key. */
 static int make_datagram(mvpn_dht_exchange *x, struct pending *p, const mvpn_dht_request *request,
-                         bool has_claim, mvpn_time now, uint8_t out[static MVPN_DHT_DATAGRAM4_MAX],
-                         size_t *ret_len)
+                         bool has_claim, size_t reply_room, mvpn_time now,
+                         uint8_t out[static MVPN_DHT_DATAGRAM4_MAX], size_t *ret_len)
 {
     uint8_t payload[MVPN_DHT_DATAGRAM4_MAX], token[MVPN_DHT_TOKEN_LEN];
     mvpn_rng *rng = x->config.rng;
@@ -244,7 +238,7 @@ static int make_datagram(mvpn_dht_exchange *x, struct pending *p, const mvpn_dht
     mvpn_mac1_make(mac, &key, mvpn_bytes_of(out, mvpn_writer_len(&w)));
     mvpn_write_bytes(&w, mac, sizeof(mac));
     mvpn_wipe(&key, sizeof(key));
-    size_t padded = has_token ? 0 : padded_len(request, &p->to.addr);
+    size_t padded = has_token ? 0 : padded_len(p, reply_room);
     if (mvpn_writer_len(&w) < padded) {
         mvpn_write_zero(&w, padded - mvpn_writer_len(&w));
     }
@@ -306,8 +300,8 @@ static void send_request(mvpn_dht_exchange *x, const mvpn_dht_outgoing *o, mvpn_
     p->command = o->request.command;
     p->wants_certificate = o->wants_certificate;
     p->ask = NULL;
-    int rc =
-        make_datagram(x, p, &o->request, o->has_claim && x->config.is_server, now, bytes, &len);
+    int rc = make_datagram(x, p, &o->request, o->has_claim && x->config.is_server, o->reply_room,
+                           now, bytes, &len);
     if (rc != 0) {
         mvpn_list_append(&x->free, &p->link);
         mvpn_dht_reply_failed(x->config.dht, o->transaction, now);
@@ -540,7 +534,8 @@ int mvpn_dht_exchange_ask(mvpn_dht_exchange *x, const mvpn_dht_contact *contact,
     p->command = request->command;
     p->wants_certificate = true;
     p->ask = ask;
-    int rc = make_datagram(x, p, request, false, now, ask->bytes, &ask->len);
+    size_t room = request->command == MVPN_CMD_DHT_PING ? PONG_ROOM : MVPN_DHT_BODY_MAX;
+    int rc = make_datagram(x, p, request, false, room, now, ask->bytes, &ask->len);
     if (rc != 0) {
         return rc;
     }

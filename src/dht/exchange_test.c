@@ -249,6 +249,8 @@ static void send(struct net *net, mvpn_dht_request request, bool wants_certifica
     mvpn_dht *core = &net->a.core;
     mvpn_dht_outgoing *o = &core->queue[0];
     *o = (mvpn_dht_outgoing){.transaction = mvpn_rng_u64(&net->a.rng),
+                             .reply_room =
+                                 request.command == MVPN_CMD_DHT_PING ? 32 : MVPN_DHT_BODY_MAX,
                              .to = net->b.self,
                              .wants_certificate = wants_certificate,
                              .has_claim = true,
