@@ -94,6 +94,8 @@ static int invite(const arguments *args, const network *net, mvpn_fault *fault)
     char link[MVPN_INVITATION_MAX + 1];
     mvpn_invitation inv = {
         .closed = net->file.is_closed,
+        .allow_private = net->file.allow_private,
+        .relax = (uint8_t)net->file.relax,
         .network_pub = net->pub,
         .network_secret = net->file.network_secret,
         .expires = mvpn_clock_unix() +

@@ -136,7 +136,8 @@ static int write_network(const char *path, const mvpn_invitation *inv, mvpn_netw
     mvpn_network_id(&f->network_id, &f->network_pub);
     f->network_secret = inv->network_secret;
     f->entries[0] = inv->entry;
-    f->allow_private = !mvpn_addr_is_public(&inv->entry.addr);
+    f->allow_private = inv->allow_private || !mvpn_addr_is_public(&inv->entry.addr);
+    f->relax = inv->relax;
     (void)snprintf(f->name, sizeof(f->name), "network-%02x%02x%02x%02x", f->network_id.b[0],
                    f->network_id.b[1], f->network_id.b[2], f->network_id.b[3]);
     return mvpn_network_file_save(path, f, fault);

@@ -9,6 +9,10 @@
 #define SCHEME "meshvpn:"
 #define SCHEME_LEN (sizeof(SCHEME) - 1)
 #define FLAG_CLOSED 0x01
+#define FLAGS_RELAX_AT 1 /* three bits */
+#define FLAGS_RELAX 0x07
+#define FLAG_PRIVATE 0x10
+#define FLAGS_KNOWN (FLAG_CLOSED | FLAGS_RELAX << FLAGS_RELAX_AT | FLAG_PRIVATE)
 #define CHECK_LEN 2
 #define S_PER_MINUTE 60u
 /* version, flags, expiry, two keys, the longer entry, check */
@@ -85,7 +89,9 @@ void mvpn_invitation_format(char out[static MVPN_INVITATION_MAX + 1], const mvpn
     uint64_t minutes = inv->expires / S_PER_MINUTE;
     mvpn_writer w = mvpn_writer_init(b, sizeof(b));
     mvpn_write8(&w, VERSION);
-    mvpn_write8(&w, inv->closed ? FLAG_CLOSED : 0);
+    mvpn_write8(&w, (uint8_t)((inv->closed ? FLAG_CLOSED : 0) |
+                              (inv->relax & FLAGS_RELAX) << FLAGS_RELAX_AT |
+                              (inv->allow_private ? FLAG_PRIVATE : 0)));
     mvpn_write32(&w, (uint32_t)MVPN_MIN(minutes, UINT32_MAX));
     mvpn_write_bytes(&w, inv->network_pub.b, sizeof(inv->network_pub.b));
     if (inv->closed) {
@@ -143,13 +149,15 @@ static int decode(mvpn_invitation *ret, mvpn_bytes in)
     }
     unsigned flags = mvpn_read8(&r);
     m.closed = (flags & FLAG_CLOSED) != 0;
+    m.relax = flags >> FLAGS_RELAX_AT & FLAGS_RELAX;
+    m.allow_private = (flags & FLAG_PRIVATE) != 0;
     m.expires = (uint64_t)mvpn_read32(&r) * S_PER_MINUTE;
     mvpn_read_copy(&r, m.network_pub.b, sizeof(m.network_pub.b));
     if (m.closed) {
         mvpn_read_copy(&r, m.network_secret.b, sizeof(m.network_secret.b));
     }
     int rc = mvpn_dht_contact_decode(&m.entry, mvpn_read_rest(&r));
-    if (r.failed || (flags & ~(unsigned)FLAG_CLOSED) != 0) {
+    if (r.failed || (flags & ~(unsigned)FLAGS_KNOWN) != 0) {
         rc = MVPN_E_FORMAT;
     }
     if (rc == 0) {

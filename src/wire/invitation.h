@@ -11,7 +11,9 @@
 
 typedef struct mvpn_invitation {
     bool closed;
-    uint64_t expires; /* Unix seconds; kept to the minute */
+    bool allow_private; /* relays may stand at private addresses */
+    uint8_t relax;      /* rules for paths that do not hold (0 to 7), as the network file says */
+    uint64_t expires;   /* Unix seconds; kept to the minute */
     mvpn_ed25519_pub network_pub;
     mvpn_key network_secret; /* closed */
     mvpn_dht_contact entry;

@@ -43,6 +43,8 @@ static mvpn_invitation make(bool closed)
 static void assert_same(const mvpn_invitation *a, const mvpn_invitation *b)
 {
     assert_int_equal(a->closed, b->closed);
+    assert_int_equal(a->relax, b->relax);
+    assert_int_equal(a->allow_private, b->allow_private);
     assert_true(a->expires == b->expires);
     assert_memory_equal(a->network_pub.b, b->network_pub.b, 32);
     assert_memory_equal(a->network_secret.b, b->network_secret.b, 32);
@@ -70,6 +72,15 @@ static void test_vectors(void **state)
 static void test_round_trip(void **state)
 {
     (void)state;
+    for (unsigned relax = 0; relax < 8; relax++) {
+        mvpn_invitation inv = make(true), out;
+        char link[MVPN_INVITATION_MAX + 1];
+        inv.relax = (uint8_t)relax;
+        inv.allow_private = relax % 2 == 0;
+        mvpn_invitation_format(link, &inv);
+        assert_int_equal(mvpn_invitation_parse(&out, link, EXPIRES), 0);
+        assert_same(&out, &inv);
+    }
     for (unsigned i = 0; i < 4; i++) {
         mvpn_invitation inv = make(i & 1), out;
         mvpn_ed25519_pub identity = {{(uint8_t)i}};
@@ -187,7 +198,10 @@ static void test_rules(void **state)
         {0, 1, 0},
         {0, 2, MVPN_E_UNKNOWN}, /* version */
         {0, 0, MVPN_E_UNKNOWN},
-        {1, 2, MVPN_E_FORMAT},  /* unknown flag */
+        {1, 2, 0},                /* a rule that does not hold */
+        {1, 0x10, 0},             /* private addresses */
+        {1, 0x20, MVPN_E_FORMAT}, /* unknown flags */
+        {1, 0x80, MVPN_E_FORMAT},
         {1, 1, MVPN_E_FORMAT},  /* closed, and no secret */
         {40, 9, MVPN_E_POLICY}, /* the entry's id */
         {92, 9, MVPN_E_POLICY}, /* its block: not 11.1.9.x */
