@@ -16,6 +16,7 @@
 #include "io/source_lan.h"
 #include "io/statefile.h"
 #include "io/status.h"
+#include "io/stun_service.h"
 
 #define EXIT_SESSIONS 4096
 #define ONION_KEY_AGE_S (7 * 24 * 3600)
@@ -35,6 +36,7 @@ typedef struct relay_program {
     mvpn_descriptor descriptor; /* template of what is published */
     mvpn_time started;
     mvpn_lan_server *lan;
+    mvpn_stun_service *stun;
     bool has_state;           /* the state directory can be written */
     const relay_extra *extra; /* NULL: none */
 } relay_program;
@@ -63,6 +65,30 @@ static void announce_on_lan(relay_program *p)
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "nothing is announced on the local network: %s",
                   why.text);
     }
+}
+
+/* What was asked for must be there: an operator would not notice that nobody is answered. */
+static int serve_stun(relay_program *p, mvpn_fault *fault)
+{
+    const mvpn_config_relay *c = &p->cli.config.relay;
+    if (c->stun_count == 0) {
+        return 0;
+    }
+    return mvpn_stun_service_new(p->loop, c->stun_listen, c->stun_count, c->stun_strict, &p->stun,
+                                 fault);
+}
+
+static void report_stun(const relay_program *p, json_t *reply)
+{
+    if (p->stun == NULL) {
+        return;
+    }
+    mvpn_stun_server_stats s = mvpn_stun_service_get_stats(p->stun);
+    json_object_set_new(reply, "stun",
+                        json_pack("{s:I, s:I, s:I, s:I, s:I}", "answered", (json_int_t)s.answered,
+                                  "refused", (json_int_t)s.refused, "malformed",
+                                  (json_int_t)s.malformed, "too_short", (json_int_t)s.too_short,
+                                  "limited", (json_int_t)s.limited));
 }
 
 /* Once a week; the previous key is kept for another week. (docs/protocol.md §1) */
@@ -132,6 +158,7 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
         return MVPN_E_UNKNOWN;
     }
     mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
+    report_stun(p, reply);
     if (p->extra != NULL) {
         p->extra->status(p->extra->ctx, reply);
     }
@@ -295,6 +322,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         .ctx = p,
     };
     r = r != 0 ? r : mvpn_node_new(&options, &p->node, fault);
+    r = r != 0 ? r : serve_stun(p, fault);
     if (r == 0) {
         rotate_onion_key(p);
         load_view(p);
@@ -315,6 +343,7 @@ static void relay_stop(relay_program *p)
     }
     save_view(p);
     mvpn_lan_server_free(p->lan);
+    mvpn_stun_service_free(p->stun);
     mvpn_node_free(p->node);
     mvpn_host_exit_remove(&p->host);
     mvpn_loop_free(p->loop);

@@ -22,6 +22,7 @@
 #define DEFAULT_MARK 0x4d56
 #define DNS_PORT 53
 #define HTTP_PORT 8080
+#define STUN_PORT 3478 /* RFC 8489 §18.6 */
 
 static const char *const kind_names[MVPN_CONFIG_KINDS] = {"relay", "exit", "client", "bootstrap",
                                                           "discovery"};
@@ -220,6 +221,50 @@ static int set_lan_announce(void *target, const mvpn_setting_value *v, mvpn_faul
 {
     (void)why;
     ((mvpn_config *)target)->relay.lan_announce = v->flag;
+    return 0;
+}
+
+/* The addresses themselves: answers must come from the one that was asked. */
+static int set_stun_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_relay *r = &((mvpn_config *)target)->relay;
+    static const uint8_t zero[16];
+    const mvpn_addr *primary = NULL;
+    unsigned of_family = 0;
+    mvpn_addr a;
+    if (mvpn_addr_parse(v->text, &a) != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is not an address. Write it as 198.51.100.7:3478 or "
+                              "[2001:db8::7]:3478",
+                              v->text);
+    }
+    if (memcmp(a.ip, zero, sizeof(zero)) == 0) {
+        return bad(why, "0.0.0.0 and [::] are not possible here. Name the addresses of the host");
+    }
+    for (unsigned i = 0; i < r->stun_count; i++) {
+        if (r->stun_listen[i].family == a.family) {
+            primary = of_family++ == 0 ? &r->stun_listen[i] : primary;
+        }
+    }
+    a.port = a.port != 0 ? a.port : primary == NULL ? STUN_PORT : (uint16_t)(primary->port + 1);
+    if (of_family == 2) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most two IPv%u addresses are possible",
+                              (unsigned)a.family);
+    }
+    if (primary != NULL && (mvpn_addr_ip_eq(primary, &a) || primary->port == a.port)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' must differ from the first IPv%u address in address and in "
+                              "port: each address is served on both ports",
+                              v->text, (unsigned)a.family);
+    }
+    r->stun_listen[r->stun_count++] = a;
+    return 0;
+}
+
+static int set_stun_strict(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->relay.stun_strict = v->flag;
     return 0;
 }
 
@@ -568,6 +613,10 @@ static const mvpn_setting settings[] = {
     {"lan_announce", BOOL, NODE, set_lan_announce, "false",
      "Answer members who ask for an entry by multicast on the local network, if this node serves "
      "the DHT. Whoever listens there sees that a relay runs here."},
+    {"stun_listen", LIST, NODE, set_stun_listen, "{} (no STUN)",
+     "Addresses at which STUN (RFC 8489) is served to anybody, port 3478 if none is said. A second one of a family, which differs in address and port, makes behaviour discovery (RFC 5780) possible: both addresses are served on both ports."},
+    {"stun_strict", BOOL, NODE, set_stun_strict, "true",
+     "Never answer STUN with more bytes than were asked with: nobody can make this node flood others, but clients that ask without padding (most) get no answer. With false they get up to 4.6 times as many bytes, at most 10 answers a second to a block of addresses."},
     {"bandwidth_mbit", NUMBER, RELAYS, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
     {"country", TEXT, RELAYS, set_country, "not said", "Declared country, two upper-case letters."},
     {"provider", TEXT, RELAYS, set_provider, "not said",
@@ -644,6 +693,7 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     copy_text(ret->client.geoip_dir, sizeof(ret->client.geoip_dir), MVPN_GEOIP_DIR);
     ret->discovery.http_listen = (mvpn_addr){.family = 4, .port = HTTP_PORT, .ip = {127, 0, 0, 1}};
     ret->discovery.measure = true;
+    ret->relay.stun_strict = true;
     ret->client.hops = 3;
     ret->client.size_policy = MVPN_SIZE_CLASSES;
     ret->client.routes_all = true;
@@ -718,6 +768,17 @@ static int resolve_all(mvpn_config *c, const char *path, mvpn_fault *fault)
     return rc;
 }
 
+/* Ports of one family are not shared, whichever address: an alternate is bound on both ports. */
+static bool is_taken(const mvpn_config *c, const mvpn_addr *a)
+{
+    for (unsigned i = 0; i < c->listen_count; i++) {
+        if (c->listen[i].family == a->family && c->listen[i].port == a->port) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn_config_kind kind,
                       mvpn_config *ret, mvpn_fault *fault)
 {
@@ -744,6 +805,14 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
                               "%s: path names %u relays but hops is %u. Remove hops, or name as "
                               "many relays",
                               path, ret->client.path_count, ret->client.hops);
+    }
+    for (unsigned i = 0; i < ret->relay.stun_count; i++) {
+        if (is_taken(ret, &ret->relay.stun_listen[i])) {
+            return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                                  "%s: stun_listen: port %u is the node's own (listen). STUN needs "
+                                  "another",
+                                  path, (unsigned)ret->relay.stun_listen[i].port);
+        }
     }
     if (kind == MVPN_CONFIG_EXIT && ret->exit.dns_count == 0) {
         ret->exit.dns_count = mvpn_config_read_resolv("/etc/resolv.conf", ret->exit.dns_upstream,

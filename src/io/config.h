@@ -27,6 +27,8 @@
 
 /* One UDP socket per address family. */
 #define MVPN_CONFIG_LISTEN_MAX 2
+/* Primary and alternate address of each family. */
+#define MVPN_CONFIG_STUN_MAX 4
 #define MVPN_CONFIG_DNS_MAX 3           /* as resolv.conf(5) */
 #define MVPN_CONFIG_POLICY_SIZE 8192    /* MVPN_POLICY_RULES_MAX short rules */
 #define MVPN_CONFIG_TUN_NAME_MAX 15     /* IFNAMSIZ - 1 */
@@ -62,6 +64,9 @@ typedef struct mvpn_config_relay {
     char country[3];                      /* "" = not said */
     char provider[MVPN_PROVIDER_MAX + 1]; /* "" = not said */
     bool lan_announce;                    /* answer who asks on the local network (§13.4) */
+    unsigned stun_count;
+    mvpn_addr stun_listen[MVPN_CONFIG_STUN_MAX]; /* of a family: primary, then alternate */
+    bool stun_strict;
     unsigned family_count;
     mvpn_ed25519_pub family[MVPN_DESCRIPTOR_FAMILY_MAX]; /* ascending */
 } mvpn_config_relay;

@@ -91,6 +91,7 @@ static void test_all_keys(void **state)
            "listen = {\"0.0.0.0:4433\", \"[::]:4434\"}\nname = exit-1\n"
            "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\nlan_announce "
            "= true\n"
+           "stun_listen = {\"11.0.0.1\", \"[2a10::1]:99\", \"11.0.0.2\"}\nstun_strict = false\n"
            "country = CH\ntun_name = tx0\npool_v4 = \"10.99.0.0/20\"\npool_v6 = \"fd01::/64\"\n"
            "dns_upstream = {\"9.9.9.9\", \"[2620:fe::fe]:5353\"}\n"
            "policy = {\"reject tcp * 6881-6999\",\n \"accept * *\"}\nipv6 = no\n");
@@ -112,6 +113,11 @@ static void test_all_keys(void **state)
     assert_int_equal(config.relay.addresses[1].port, 4434);
     assert_int_equal(config.relay.bandwidth_mbit, 1000);
     assert_true(config.relay.lan_announce);
+    assert_int_equal(config.relay.stun_count, 3);
+    assert_int_equal(config.relay.stun_listen[0].port, 3478);
+    assert_int_equal(config.relay.stun_listen[1].port, 99);
+    assert_int_equal(config.relay.stun_listen[2].port, 3479);
+    assert_false(config.relay.stun_strict);
     assert_string_equal(config.relay.country, "CH");
     assert_string_equal(config.exit.tun_name, "tx0");
     assert_int_equal(config.exit.pool_v4.bits, 20);
@@ -242,6 +248,22 @@ static void test_faults(void **state)
          "F:1: log_level: 'loud' is not possible. Write error, warn, info or debug"},
         {MVPN_CONFIG_RELAY, "name = \"Exit 1\"\n",
          "F:1: name: 'Exit 1' is not a name. Use 1 to 24 of a-z, 0-9 and -"},
+        {MVPN_CONFIG_RELAY, "stun_listen = {\"somewhere\"}\n",
+         "F:1: stun_listen: 'somewhere' is not an address. Write it as 198.51.100.7:3478 or "
+         "[2001:db8::7]:3478"},
+        {MVPN_CONFIG_RELAY, "stun_listen = {\"0.0.0.0:3478\"}\n",
+         "F:1: stun_listen: 0.0.0.0 and [::] are not possible here. Name the addresses of the "
+         "host"},
+        {MVPN_CONFIG_RELAY, "stun_listen = {\"11.0.0.1\", \"11.0.0.2:3478\"}\n",
+         "F:1: stun_listen: '11.0.0.2:3478' must differ from the first IPv4 address in address and "
+         "in port: each address is served on both ports"},
+        {MVPN_CONFIG_RELAY, "stun_listen = {\"11.0.0.1\", \"11.0.0.1:3479\"}\n",
+         "F:1: stun_listen: '11.0.0.1:3479' must differ from the first IPv4 address in address and "
+         "in port: each address is served on both ports"},
+        {MVPN_CONFIG_RELAY, "stun_listen = {\"11.0.0.1\", \"11.0.0.2\", \"11.0.0.3:80\"}\n",
+         "F:1: stun_listen: at most two IPv4 addresses are possible"},
+        {MVPN_CONFIG_RELAY, "listen = {\"0.0.0.0:53\"}\nstun_listen = {\"11.0.0.1:53\"}\n",
+         "F: stun_listen: port 53 is the node's own (listen). STUN needs another"},
         {MVPN_CONFIG_RELAY, "address = {\"0.0.0.0:443\"}\n",
          "F:1: address: this address is published, so it must be one that others reach. 0.0.0.0 "
          "and "
