@@ -392,6 +392,35 @@ static void test_five_thousand(void **state)
     assert_int_equal(mvpn_view_add(view, &d), MVPN_E_LIMIT); /* all are the network file's */
 }
 
+/* In an open network anybody signs relays; one that no source has shown is marked. */
+static void test_unshown(void **state)
+{
+    (void)state;
+    for (unsigned closed = 0; closed < 2; closed++) {
+        test_network open;
+        mvpn_view *v;
+        mvpn_view_info info;
+        test_network_make(&open, 1);
+        open.trust.closed = closed;
+        const mvpn_view_config config = {.trust = &open.trust, .sample_key = {1}};
+        assert_int_equal(mvpn_view_new(&config, &v), 0);
+        mvpn_descriptor d = test_relay(&open, 1, 1), own = test_relay(&open, 2, 1);
+        const mvpn_addr addr = {.family = 4, .port = 1, .ip = {9, 9, 9, 9}};
+        assert_int_equal(mvpn_view_put(v, MVPN_RECORD_DESCRIPTOR, test_record(&d), 0, TEST_NOW), 0);
+        assert_int_equal(mvpn_view_add(v, &own), 0);
+        assert_true(mvpn_view_find_info(v, &d.identity, &info));
+        assert_int_equal(info.is_unshown, !closed);
+        assert_true(mvpn_view_find_info(v, &own.identity, &info));
+        assert_false(info.is_unshown);
+        assert_int_equal(mvpn_view_put(v, MVPN_RECORD_DESCRIPTOR, test_record(&d),
+                                       mvpn_view_source_of(v, NULL, &addr), TEST_NOW),
+                         MVPN_E_EXPIRED);
+        assert_true(mvpn_view_find_info(v, &d.identity, &info));
+        assert_false(info.is_unshown);
+        mvpn_view_free(v);
+    }
+}
+
 /* ---- expiry, withdrawal, revocation ---- */
 
 static void test_expiry_and_withdrawal(void **state)
@@ -1121,6 +1150,7 @@ int main(void)
         TEST(test_five_thousand),
         TEST(test_expiry_and_withdrawal),
         TEST(test_revocation),
+        TEST(test_unshown),
         TEST(test_snapshot_needs_its_head),
         TEST(test_heads_of_the_vouched_only),
         TEST(test_measurements),

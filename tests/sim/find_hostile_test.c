@@ -120,7 +120,7 @@ static void hostile_first_run(uint64_t seed)
     mvpn_time start = w->now;
     CHECK(sim_connect(client, MVPN_S(30)));
     say("connected %.1f s after the honest entry came", (double)(w->now - start) / 1e6);
-    for (unsigned i = 0; i < 30; i++) {
+    for (unsigned i = 0; i < 12; i++) {
         sim_for(w, MVPN_S(10));
         CHECK(guards_among(client, foe, end) == 0);
         CHECK(!hops_among(client, foe, end));
@@ -190,7 +190,7 @@ static void list_give(sim_node *n, const list *l)
 
 static void two_lists(uint64_t seed)
 {
-    sim *w = world_new(seed, true);
+    sim *w = world_new(seed + 1, true); /* by default one where the first hops do not tell */
     size_t bootstrap = island(w, 8, 4);
     sim_for(w, MVPN_S(60));
     sim_node *liar = w->node[bootstrap];
@@ -301,8 +301,39 @@ static void revoke_hop(uint64_t seed, unsigned hop)
     sim_free(w);
 }
 
+/* Only the client has heard of it (its neighbours may be slow, or hostile): it leaves by itself. */
+static void revoke_for_client(uint64_t seed, unsigned hop)
+{
+    sim *w = world_new(seed, true);
+    (void)island(w, 9, 4);
+    sim_for(w, MVPN_S(60));
+    sim_node *client = add(w, SIM_CLIENT);
+    sim_start(client);
+    check_context("hop %u, the client alone", hop);
+    CHECK(sim_connect(client, MVPN_S(5)));
+    sim_for(w, MVPN_S(20));
+    sim_node *bad = sim_hop(client, hop);
+    REQUIRE(bad != NULL, sim_free(w); return );
+    mvpn_revocations revoked = {.sequence = 7, .published = SIM_UNIX, .count = 1};
+    revoked.serials[0] = bad->index + 1;
+    CHECK(mvpn_revocations_sign(&revoked, &w->network_secret_key, &w->network_id) == 0);
+    CHECK(mvpn_view_put(view_of(client), MVPN_RECORD_REVOCATIONS,
+                        mvpn_bytes_of(revoked.encoded, revoked.encoded_len), 0, SIM_UNIX) == 0);
+    sim_touch(client);
+    sim_for(w, MVPN_S(30));
+    CHECK(!uses(client, bad));
+    CHECK(mvpn_links_find(mvpn_engine_links(client->engine), &bad->config.identity) == NULL);
+    mvpn_client_status s;
+    sim_status(client, &s);
+    CHECK(s.state == MVPN_CLIENT_CONNECTED);
+    sim_free(w);
+}
+
 static void revocation(uint64_t seed)
 {
+    for (unsigned hop = 1; hop <= 3; hop++) {
+        revoke_for_client(seed + hop, hop);
+    }
     for (unsigned hop = 1; hop <= 3; hop++) {
         revoke_hop(seed + hop, hop);
     }
@@ -323,7 +354,7 @@ static size_t knowing(sim_node *const *clients, size_t count, const sim_node *re
 static void news(uint64_t seed)
 {
     const char *size = getenv("MVPN_SIM_NEWS_RELAYS");
-    size_t relays = size == NULL ? 24 : (size_t)atoi(size);
+    size_t relays = size == NULL ? 16 : (size_t)atoi(size);
     size_t count = relays / 5;
     sim_node *clients[64];
     sim *w = world_new(seed, true);
