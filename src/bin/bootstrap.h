@@ -46,6 +46,7 @@ typedef struct arguments {
     unsigned relax;
     const char *dns;
     bool lan_discovery;
+    bool is_nat_relay;
     unsigned kind_count; /* how many of --exit, --bootstrap, --discovery were given */
     enum node_kind kind;
     bool is_listed;

@@ -241,6 +241,9 @@ static void describe(const arguments *args, mvpn_descriptor *d)
 {
     bool has_v6 = false;
     *d = (mvpn_descriptor){.roles = node_kinds[args->kind].roles};
+    if (args->is_nat_relay) {
+        d->roles |= MVPN_ROLE_NAT_RELAY;
+    }
     for (unsigned i = 0; i < args->address_count; i++) {
         d->addresses[i] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, args->addresses[i]};
         has_v6 = has_v6 || args->addresses[i].family == 6;
@@ -278,6 +281,9 @@ static void describe_text(const arguments *args, char *out, size_t size)
     }
     if (args->bandwidth_mbit != 0) {
         n += (size_t)snprintf(out + n, size - n, "bandwidth_mbit = %lu\n", args->bandwidth_mbit);
+    }
+    if (args->is_nat_relay) {
+        n += (size_t)snprintf(out + n, size - n, "nat_relay = true\n");
     }
     if (args->provider != NULL) {
         (void)snprintf(out + n, size - n, "provider = \"%s\"\n", args->provider);
@@ -545,11 +551,12 @@ int command_add_node(int argc, char **argv)
         return bootstrap_fail_usage("--url is the address of a discovery node: add --discovery");
     }
     bool is_relay = args.kind == NODE_RELAY || args.kind == NODE_EXIT;
-    if (!is_relay && (args.is_listed || args.country != NULL || args.provider != NULL ||
-                      args.bandwidth_mbit != 0)) {
-        return bootstrap_fail_usage("--listed, --country, --provider and --bandwidth-mbit are for "
-                                    "relays and exits: a %s is in nobody's path",
-                                    node_kinds[args.kind].text);
+    if (!is_relay && (args.is_listed || args.is_nat_relay || args.country != NULL ||
+                      args.provider != NULL || args.bandwidth_mbit != 0)) {
+        return bootstrap_fail_usage(
+            "--listed, --nat-relay, --country, --provider and "
+            "--bandwidth-mbit are for relays and exits: a %s is in nobody's path",
+            node_kinds[args.kind].text);
     }
     rc = with_network(&args, add_node);
     if (rc == EXIT_SUCCESS) {

@@ -14,10 +14,11 @@ static void show_relay(const mvpn_descriptor *d, const char *kind, uint64_t now)
     time_t expires = (time_t)d->expires;
     struct tm tm;
     (void)strftime(date, sizeof(date), "%Y-%m-%d", gmtime_r(&expires, &tm));
-    (void)printf("  %-24s %s%s%s%s%s%s%s\n", d->name[0] != '\0' ? d->name : "-",
+    (void)printf("  %-24s %s%s%s%s%s%s%s%s\n", d->name[0] != '\0' ? d->name : "-",
                  (d->roles & MVPN_ROLE_GUARD) != 0 ? "guard " : "",
                  (d->roles & MVPN_ROLE_MIDDLE) != 0 ? "middle " : "",
                  (d->roles & MVPN_ROLE_EXIT) != 0 ? "exit " : "",
+                 (d->roles & MVPN_ROLE_NAT_RELAY) != 0 ? "nat-relay " : "",
                  (d->roles & MVPN_ROLE_DISCOVERY) != 0 ? "discovery " : "", d->country, kind,
                  now > d->expires ? " EXPIRED" : "");
     (void)printf("    identity %s\n    address ",

@@ -44,7 +44,7 @@ cmp -s "$net/network.conf" "$dir/before" || fail "a refused init changed network
 
 # Nodes.
 "$bootstrap" add-node "$net" guard-1 --listed --address 11.1.0.1:443 --country CH --bandwidth-mbit 1000 >/dev/null
-"$bootstrap" add-node "$net" middle-1 --listed --address 11.2.0.1:443 --address '[2a10:2::1]:443' --provider "Hoster 2" >/dev/null
+"$bootstrap" add-node "$net" middle-1 --listed --nat-relay --address 11.2.0.1:443 --address '[2a10:2::1]:443' --provider "Hoster 2" >/dev/null
 "$bootstrap" add-node "$net" exit-1 --listed --address 11.3.0.1:443 --exit --country SE >/dev/null
 refused 1 "not reachable from the public internet" "$bootstrap" add-node "$net" x --address 10.0.0.1:443
 refused 1 "has a node exit-1 already: nothing was changed" "$bootstrap" add-node "$net" exit-1 --address 11.9.0.1:443
@@ -56,7 +56,7 @@ refused 2 "an address with a port is expected" "$bootstrap" add-node "$net" x --
 refused 2 "two upper-case letters" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --country ch
 refused 2 "a number from 1 to 3650" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --days 0
 refused 2 "is one of --exit, --bootstrap and --discovery" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --exit --bootstrap
-refused 2 "--listed, --country, --provider and --bandwidth-mbit are for" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --bootstrap --country CH
+refused 2 "--listed, --nat-relay, --country, --provider and --bandwidth-mbit are for" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --bootstrap --country CH
 refused 2 "add --discovery" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --url https://x.example.org
 refused 2 "a URL is expected" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --discovery --url x.example.org
 refused 2 "is no command" "$bootstrap" ad-node
@@ -76,7 +76,7 @@ cp -a "$net/nodes/exit-1" "$dir/server"
 "$meshvpn" config check client "$net/client.conf" >/dev/null
 grep -qF 'listen = {"0.0.0.0:443", "[::]:443"}' "$net/nodes/middle-1/relay.conf" || fail "listen of middle-1"
 "$bootstrap" show "$net" >"$dir/show"
-for text in 'network "test net" (closed)' '3 nodes' 'guard middle CH' 'guard middle exit SE' '11.2.0.1:443 [2a10:2::1]:443' 'provider Hoster 2' 'bandwidth 1000 Mbit/s'; do
+for text in 'network "test net" (closed)' '3 nodes' 'guard middle CH' 'guard middle nat-relay relay' 'guard middle exit SE' '11.2.0.1:443 [2a10:2::1]:443' 'provider Hoster 2' 'bandwidth 1000 Mbit/s'; do
     grep -qF "$text" "$dir/show" || fail "show does not print: $text"
 done
 

@@ -271,6 +271,12 @@ static int fill_descriptor(relay_program *p, mvpn_fault *fault)
     if (r != 0) {
         return r;
     }
+    e->is_nat_relay = (p->descriptor.roles & MVPN_ROLE_NAT_RELAY) != 0;
+    if (p->cli.config.relay.nat_relay && !e->is_nat_relay) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "this node forwards for nobody: nat_relay is set, but its membership certificate "
+                  "does not say so (meshvpn-bootstrap add-node --nat-relay)");
+    }
     if (p->descriptor.address_count == 0) {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
                   "the configuration names no 'address' of this node: it is not published, and "

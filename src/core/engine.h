@@ -19,6 +19,7 @@
 #include "core/view.h"
 #include "exit/exit.h"
 #include "network/p2p/link.h"
+#include "network/p2p/nat_relay.h"
 
 typedef struct mvpn_engine mvpn_engine;
 
@@ -67,6 +68,7 @@ typedef struct mvpn_engine_config {
     bool is_dht_server;             /* at own_addresses[0], which must be reachable as it stands */
     const mvpn_descriptor *publish; /* template of the descriptor; NULL: none is published */
     mvpn_ed25519_secret identity_secret; /* with `publish` */
+    bool is_nat_relay; /* forwards between neighbours of which one is behind a NAT (§14) */
     const mvpn_exit_config *exit; /* an exit's settings (packets and rng are filled in), or NULL */
     /* A discovery node's (env, identity and membership are filled in), or NULL; needs `finds`. */
     const mvpn_survey_config *survey;
@@ -134,6 +136,7 @@ bool mvpn_engine_pull_event(mvpn_engine *engine, mvpn_engine_event *ret);
 mvpn_links *mvpn_engine_links(mvpn_engine *engine);
 const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
+const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *engine); /* NULL: none */
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
 mvpn_finder *mvpn_engine_finder(mvpn_engine *engine); /* NULL: a client, or finds nobody */
 mvpn_survey *mvpn_engine_survey(mvpn_engine *engine); /* NULL: no discovery node */

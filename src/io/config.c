@@ -224,6 +224,13 @@ static int set_lan_announce(void *target, const mvpn_setting_value *v, mvpn_faul
     return 0;
 }
 
+static int set_nat_relay(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->relay.nat_relay = v->flag;
+    return 0;
+}
+
 /* The addresses themselves: answers must come from the one that was asked. */
 static int set_stun_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -623,6 +630,8 @@ static const mvpn_setting settings[] = {
      "Who runs the host, such as the hosting company: no path takes two relays of one provider."},
     {"family", LIST, RELAYS, set_family, "{}",
      "Identities of relays under the same operator, at most 4: no path takes two of them."},
+    {"nat_relay", BOOL, RELAYS, set_nat_relay, "false",
+     "Forward between relays behind a NAT and those who want to reach them: their encrypted links pass through this node as they are. Needs an address that everybody reaches."},
 
     {"http_listen", TEXT, DISCOVERY, set_http_listen, "127.0.0.1:8080",
      "Where the HTTP interface listens (TCP); put a web server with HTTPS before it."},

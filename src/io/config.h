@@ -64,6 +64,7 @@ typedef struct mvpn_config_relay {
     char country[3];                      /* "" = not said */
     char provider[MVPN_PROVIDER_MAX + 1]; /* "" = not said */
     bool lan_announce;                    /* answer who asks on the local network (§13.4) */
+    bool nat_relay;                       /* relays and exits: forward for others (§14) */
     unsigned stun_count;
     mvpn_addr stun_listen[MVPN_CONFIG_STUN_MAX]; /* of a family: primary, then alternate */
     bool stun_strict;

@@ -90,7 +90,7 @@ static void test_all_keys(void **state)
            "control_socket = \"c.sock\"\nlog_level = debug\n"
            "listen = {\"0.0.0.0:4433\", \"[::]:4434\"}\nname = exit-1\n"
            "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\nlan_announce "
-           "= true\n"
+           "= true\nnat_relay = true\n"
            "stun_listen = {\"11.0.0.1\", \"[2a10::1]:99\", \"11.0.0.2\"}\nstun_strict = false\n"
            "country = CH\ntun_name = tx0\npool_v4 = \"10.99.0.0/20\"\npool_v6 = \"fd01::/64\"\n"
            "dns_upstream = {\"9.9.9.9\", \"[2620:fe::fe]:5353\"}\n"
@@ -118,6 +118,7 @@ static void test_all_keys(void **state)
     assert_int_equal(config.relay.stun_listen[1].port, 99);
     assert_int_equal(config.relay.stun_listen[2].port, 3479);
     assert_false(config.relay.stun_strict);
+    assert_true(config.relay.nat_relay);
     assert_string_equal(config.relay.country, "CH");
     assert_string_equal(config.exit.tun_name, "tx0");
     assert_int_equal(config.exit.pool_v4.bits, 20);

@@ -53,6 +53,9 @@ int mvpn_describe(const mvpn_config *config, const mvpn_node_keys *keys, bool ha
     mvpn_descriptor *d = ret;
     *d = (mvpn_descriptor){.identity = keys->identity, .link_key = keys->link.pub};
     d->roles = mvpn_describe_roles(config->kind);
+    if (c->nat_relay) {
+        d->roles |= MVPN_ROLE_NAT_RELAY;
+    }
     memcpy(d->link_certificate, keys->link_certificate, sizeof(d->link_certificate));
     d->onion_key_count = keys->onion_count;
     for (unsigned i = 0; i < keys->onion_count; i++) {

@@ -155,6 +155,18 @@ static json_t *describe_dht(mvpn_finder *finder)
     return o;
 }
 
+static json_t *describe_nat_relay(const mvpn_nat_relay *nat)
+{
+    const mvpn_nat_relay_counters *c = mvpn_nat_relay_get_counters(nat);
+    json_t *o = json_object();
+    set_number(o, "sessions", mvpn_nat_relay_session_count(nat));
+    set_number(o, "packets_forwarded", c->forwarded);
+    set_number(o, "bytes_forwarded", c->forwarded_bytes);
+    set_number(o, "packets_dropped", c->dropped_source + c->dropped_limit);
+    set_number(o, "sessions_refused", c->refused);
+    return o;
+}
+
 void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsigned relax,
                         mvpn_time now)
 {
@@ -231,6 +243,10 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
     set_number(counters, "directory_refused", rc->directory_refused);
     (void)json_object_set_new(reply, "counters", counters);
     (void)json_object_set_new(reply, "view", describe_view(mvpn_engine_view(engine)));
+    if (mvpn_engine_nat_relay(engine) != NULL) {
+        (void)json_object_set_new(reply, "nat_relay",
+                                  describe_nat_relay(mvpn_engine_nat_relay(engine)));
+    }
     if (mvpn_engine_finder(engine) != NULL) {
         (void)json_object_set_new(reply, "dht", describe_dht(mvpn_engine_finder(engine)));
     }
