@@ -27,6 +27,7 @@ struct sim_event {
     void (*fn)(sim *w, void *arg);
     void *arg;
     mvpn_addr from, to;
+    nat_box *realm; /* in whose inside the datagram is under way; NULL: the internet */
     size_t len;
     uint8_t bytes[];
 };
@@ -94,18 +95,19 @@ static struct sim_event *event_new(sim *w, enum event_kind kind, mvpn_time delay
     return e;
 }
 
-static void post(sim *w, const sim_datagram *d, mvpn_time delay)
+static void post(sim *w, const sim_datagram *d, nat_box *realm, mvpn_time delay)
 {
     struct sim_event *e = event_new(w, EVENT_DATAGRAM, delay, d->len);
     e->from = d->from;
     e->to = d->to;
+    e->realm = realm;
     memcpy(e->bytes, d->bytes, d->len);
     heap_push(w, e);
 }
 
 void sim_inject(sim *w, const sim_datagram *d, mvpn_time delay)
 {
-    post(w, d, delay);
+    post(w, d, NULL, delay);
 }
 
 void sim_tun_in(sim_node *n, const uint8_t *packet, size_t len, mvpn_time delay)
@@ -158,7 +160,7 @@ static bool chance(sim *w, uint32_t ppm)
     return ppm > 0 && mvpn_rng_below(&w->rng, 1000000) < ppm;
 }
 
-static void travel(sim *w, const sim_path *path, sim_datagram *d)
+static void travel(sim *w, const sim_path *path, sim_datagram *d, nat_box *realm)
 {
     if (path->is_cut || (path->mtu > 0 && d->len > path->mtu) || chance(w, path->loss)) {
         w->lost++;
@@ -181,7 +183,7 @@ static void travel(sim *w, const sim_path *path, sim_datagram *d)
                 (uint8_t)(1u << mvpn_rng_below(&w->rng, 8));
             sent = &altered;
         }
-        post(w, sent, delay);
+        post(w, sent, realm, delay);
     }
 }
 
@@ -204,17 +206,83 @@ static void trace_add(sim *w, const sim_datagram *d)
 
 /* ---- nodes ---- */
 
-sim_node *sim_find(const sim *w, const mvpn_addr *addr)
+static bool has_address(const sim_node *n, const mvpn_addr *addr)
+{
+    for (size_t i = 0; i < n->addr_count; i++) {
+        if (n->kind == SIM_HOST ? mvpn_addr_ip_eq(&n->addr[i], addr)
+                                : mvpn_addr_eq(&n->addr[i], addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static sim_node *find_in(const sim *w, const nat_box *realm, const mvpn_addr *addr)
 {
     for (size_t i = 0; i < w->node_count; i++) {
-        sim_node *n = w->node[i];
-        for (size_t j = 0; j < n->addr_count; j++) {
-            if (mvpn_addr_eq(&n->addr[j], addr)) {
-                return n;
-            }
+        if (w->node[i]->nat == realm && has_address(w->node[i], addr)) {
+            return w->node[i];
         }
     }
     return NULL;
+}
+
+sim_node *sim_find(const sim *w, const mvpn_addr *addr)
+{
+    return find_in(w, NULL, addr);
+}
+
+/* ---- NATs ---- */
+
+/* The box that takes what is sent to `addr` in this realm. */
+static nat_box *box_in(const sim *w, const nat_box *realm, const mvpn_addr *addr)
+{
+    for (size_t i = 0; i < w->nat_count; i++) {
+        nat_box *box = w->nat[i];
+        if (nat_outer(box) == realm &&
+            (nat_config_of(box)->is_firewall ? find_in(w, box, addr) != NULL
+                                             : mvpn_addr_ip_eq(nat_outside(box), addr))) {
+            return box;
+        }
+    }
+    return NULL;
+}
+
+/* Out through the boxes until the datagram is in a realm that knows its destination, or on the
+ * internet. False: a box keeps it. */
+static bool leave_home(const sim *w, nat_box **realm, sim_datagram *d)
+{
+    while (*realm != NULL) {
+        nat_box *box = *realm;
+        bool is_hairpin = mvpn_addr_ip_eq(nat_outside(box), &d->to);
+        if (find_in(w, box, &d->to) != NULL || box_in(w, box, &d->to) != NULL) {
+            return true;
+        }
+        if ((is_hairpin && !nat_config_of(box)->hairpin) ||
+            !nat_out(box, &d->from, &d->to, w->now, &d->from)) {
+            return false;
+        }
+        *realm = nat_outer(box); /* a hairpin turns there */
+    }
+    return true;
+}
+
+/* In through the boxes; `*to` is translated on the way. With `is_asking` nothing changes and no
+ * filter is heard: whose it is. */
+static sim_node *come_home(const sim *w, nat_box *realm, const mvpn_addr *from, mvpn_addr *to,
+                           bool is_asking)
+{
+    for (;;) {
+        sim_node *n = find_in(w, realm, to);
+        nat_box *box = n == NULL ? box_in(w, realm, to) : NULL;
+        if (box == NULL) {
+            return n;
+        }
+        if (!(is_asking ? nat_holder(box, to, w->now, to) : nat_in(box, from, to, w->now, to))) {
+            return NULL;
+        }
+        realm = box;
+    }
 }
 
 sim_node *sim_find_identity(const sim *w, const mvpn_ed25519_pub *identity)
@@ -262,7 +330,7 @@ static void make_addresses(sim_node *n)
                              .port = 443,
                              .ip = {(uint8_t)(45 + hi), (uint8_t)(10 + lo), 7, (uint8_t)(1 + lo)}};
     n->addr_count = 1;
-    if (n->kind == SIM_RELAY || n->kind == SIM_EXIT || n->kind == SIM_BOOTSTRAP) {
+    if (n->kind != SIM_CLIENT && n->kind != SIM_PUPPET) {
         n->addr[1] = (mvpn_addr){
             .family = 6, .port = 443, .ip = {0x2a, 0x10, hi, (uint8_t)(10 + lo), [15] = 1}};
         n->addr_count = 2;
@@ -334,7 +402,7 @@ static void configure(sim_node *n)
         n->client.env.family = 4;
         return;
     }
-    if (n->kind == SIM_PUPPET) {
+    if (n->kind == SIM_PUPPET || n->kind == SIM_HOST) {
         return;
     }
     c->is_relay = true;
@@ -357,7 +425,7 @@ static void configure(sim_node *n)
 
 sim_node *sim_add(sim *w, enum sim_kind kind)
 {
-    static const char *const names[] = {"relay", "exit", "client", "puppet", "bootstrap"};
+    static const char *const names[] = {"relay", "exit", "client", "puppet", "bootstrap", "host"};
     MVPN_ASSERT(w->node_count < SIM_NODES);
     sim_node *n = calloc(1, sizeof(*n));
     MVPN_ASSERT(n != NULL);
@@ -448,26 +516,51 @@ void sim_start(sim_node *n)
 
 /* ---- what nodes send ---- */
 
-static void send_datagram(sim_node *n, const mvpn_packet *p)
+/* From a node's own address to the wire: through its NATs, then what can be seen of it. */
+static void emit(sim_node *n, sim_datagram *d)
 {
     sim *w = n->world;
+    nat_box *realm = n->nat;
+    n->sent++;
+    n->sent_bytes += d->len;
+    if (!leave_home(w, &realm, d)) {
+        w->kept_in++;
+        return;
+    }
+    w->datagrams++;
+    trace_add(w, d);
+    mvpn_addr inside = d->to;
+    sim_node *to = come_home(w, realm, &d->from, &inside, true);
+    if (w->tap != NULL && !w->tap(w, n, to, d)) {
+        w->lost++;
+        return;
+    }
+    const sim_path *own = to == NULL ? NULL : w->own_path[n->index * SIM_NODES + to->index];
+    travel(w, own == NULL ? &w->path : own, d, realm);
+}
+
+static void send_datagram(sim_node *n, const mvpn_packet *p)
+{
     sim_datagram d = {.from = n->addr[0], .to = p->remote, .flags = p->flags, .len = p->len};
     MVPN_ASSERT(p->len <= sizeof(d.bytes));
     if (p->remote.family == 6 && n->addr_count > 1) {
         d.from = n->addr[1];
     }
     memcpy(d.bytes, p->data, p->len);
-    n->sent++;
-    n->sent_bytes += p->len;
-    w->datagrams++;
-    trace_add(w, &d);
-    sim_node *to = sim_find(w, &d.to);
-    if (w->tap != NULL && !w->tap(w, n, to, &d)) {
-        w->lost++;
-        return;
+    emit(n, &d);
+}
+
+void sim_host_send(sim_node *host, uint16_t port, const mvpn_addr *to, const uint8_t *bytes,
+                   size_t len)
+{
+    sim_datagram d = {.from = host->addr[0], .to = *to, .len = len};
+    MVPN_ASSERT(host->kind == SIM_HOST && len <= sizeof(d.bytes));
+    if (to->family == 6 && host->addr_count > 1) {
+        d.from = host->addr[1];
     }
-    const sim_path *own = to == NULL ? NULL : w->own_path[n->index * SIM_NODES + to->index];
-    travel(w, own == NULL ? &w->path : own, &d);
+    d.from.port = port;
+    memcpy(d.bytes, bytes, len);
+    emit(host, &d);
 }
 
 static void collect_tun(sim_node *n, mvpn_packet_queue *out)
@@ -594,6 +687,68 @@ void sim_stop(sim_node *n, bool is_orderly)
 void sim_move(sim_node *n, const mvpn_addr *addr)
 {
     n->addr[0] = *addr;
+    n->nat = NULL;
+}
+
+nat_box *sim_add_nat(sim *w, const nat_config *config, nat_box *outer)
+{
+    MVPN_ASSERT(w->nat_count < SIM_NATS);
+    size_t k = w->nat_count;
+    uint8_t hi = (uint8_t)(k >> 7), lo = (uint8_t)(k & 127);
+    mvpn_addr outside = {.family = 4,
+                         .ip = {(uint8_t)(90 + hi), (uint8_t)(10 + lo), 9, (uint8_t)(1 + lo)}};
+    if (config->is_firewall) {
+        outside = (mvpn_addr){.family = 6, .ip = {0x2a, 0x11, hi, (uint8_t)(10 + lo), [15] = 9}};
+    } else if (outer != NULL) {
+        /* Unique in all carriers' insides, for simplicity. */
+        outside = (mvpn_addr){.family = 4, .ip = {100, 64, hi, (uint8_t)(2 + lo)}};
+    }
+    w->nat[k] = nat_new(config, &outside, outer, w->seed * SIM_NATS + k);
+    w->nat_count++;
+    return w->nat[k];
+}
+
+nat_box *sim_add_home(sim *w, const char *type)
+{
+    if (strcmp(type, "public") == 0) {
+        return NULL;
+    }
+    if (strcmp(type, "double") == 0 || strcmp(type, "doublesym") == 0) {
+        const char *carrier = strcmp(type, "double") == 0 ? "port" : "sym";
+        return sim_add_nat(w, nat_type("port"), sim_add_nat(w, nat_type(carrier), NULL));
+    }
+    MVPN_ASSERT(nat_type(type) != NULL);
+    return sim_add_nat(w, nat_type(type), NULL);
+}
+
+void sim_put_behind(sim_node *n, nat_box *box)
+{
+    mvpn_addr addr = {.family = 4, .port = n->addr[0].port, .ip = {192, 168, 1, 2}};
+    if (nat_config_of(box)->is_firewall) {
+        addr = *nat_outside(box);
+        addr.port = n->addr[0].port;
+        addr.ip[7] = 1;
+        addr.ip[15] = 2;
+    }
+    n->addr_count = 0; /* not in its own way, should it be there already */
+    uint8_t *last = &addr.ip[addr.family == 4 ? 3 : 15];
+    for (bool is_free = false; !is_free;) {
+        is_free = true;
+        for (size_t i = 0; i < n->world->node_count; i++) {
+            const sim_node *other = n->world->node[i];
+            if (other->nat == box && other->addr_count > 0 &&
+                mvpn_addr_ip_eq(&other->addr[0], &addr)) {
+                is_free = false;
+            }
+        }
+        if (!is_free) {
+            MVPN_ASSERT(*last < 254);
+            (*last)++;
+        }
+    }
+    n->addr[0] = addr;
+    n->addr_count = 1;
+    n->nat = box;
 }
 
 /* ---- arrivals ---- */
@@ -639,9 +794,21 @@ static void deliver(sim *w, struct sim_event *e)
         e->fn(w, e->arg);
         return;
     }
-    sim_node *n = e->kind == EVENT_DATAGRAM ? sim_find(w, &e->to) : e->node;
+    sim_node *n = e->node;
+    if (e->kind == EVENT_DATAGRAM) {
+        bool is_natted = box_in(w, e->realm, &e->to) != NULL;
+        n = come_home(w, e->realm, &e->from, &e->to, false);
+        if (n == NULL && is_natted) {
+            w->kept_out++;
+            return;
+        }
+    }
     if (n == NULL) {
         w->to_nobody++;
+    } else if (n->kind == SIM_HOST) {
+        n->received++;
+        n->received_bytes += e->len;
+        n->on_datagram(n, &e->from, &e->to, e->bytes, e->len);
     } else if (is_running(n)) {
         n->received++;
         n->received_bytes += e->len;
@@ -768,6 +935,9 @@ void sim_free(sim *w)
     }
     for (size_t i = 0; i < SIM_NODES * SIM_NODES; i++) {
         free(w->own_path[i]);
+    }
+    for (size_t i = 0; i < w->nat_count; i++) {
+        nat_free(w->nat[i]);
     }
     free(w->heap);
     free(w);

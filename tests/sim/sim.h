@@ -7,16 +7,23 @@
  * a call of the test's own, or a deadline of an engine.
  *
  *   client --datagrams--> [tap] [path: delay, loss, ...] --> relays --> exit --tun_out--> internet
+ *
+ * A node may stand behind NATs (nat.h): its address is then one of a LAN, every datagram of its is
+ * translated on the way out, before the tap, and on the way in when it arrives.
+ *
+ *   host 192.168.1.2 -- box -- [carrier's box --] [tap] [path] --> ...
  */
 #ifndef MVPN_SIM_SIM_H
 #define MVPN_SIM_SIM_H
 
 #include "core/engine.h"
+#include "nat.h"
 
 /* Nodes of a world, and addresses of a node: the largest scenario has a dozen relays and a few
  * hundred clients. */
 #define SIM_NODES 512
 #define SIM_ADDRESSES 2
+#define SIM_NATS SIM_NODES
 #define SIM_UNIX 1800000000 /* Unix time at the world's beginning */
 #define SIM_START MVPN_S(1000)
 #define SIM_DATAGRAM_MAX 1536
@@ -30,6 +37,7 @@ enum sim_kind {
     SIM_CLIENT,
     SIM_PUPPET,    /* links without an engine, as a client's */
     SIM_BOOTSTRAP, /* a relay without circuits: DHT server and directory */
+    SIM_HOST,      /* bare datagrams, at any port: the test is its program */
 };
 
 /** What a path does to datagrams; probabilities in parts per million. */
@@ -54,8 +62,9 @@ struct sim_node {
     size_t index;
     enum sim_kind kind;
     char name[MVPN_NAME_MAX + 1];
-    mvpn_addr addr[SIM_ADDRESSES]; /* IPv4, and IPv6 for relays */
+    mvpn_addr addr[SIM_ADDRESSES]; /* IPv4, and IPv6 for relays and hosts */
     size_t addr_count;
+    nat_box *nat; /* it stands behind; NULL: on the internet */
 
     /* Keys stay over restarts, as on a disk. */
     mvpn_ed25519_secret secret;
@@ -83,6 +92,9 @@ struct sim_node {
     void (*on_message)(sim_node *node, mvpn_link *link, const mvpn_header *header,
                        mvpn_packet *packet);
     void (*on_closed)(sim_node *node, mvpn_link *link);
+    /** What reaches a SIM_HOST, at which of its addresses and ports. */
+    void (*on_datagram)(sim_node *host, const mvpn_addr *from, const mvpn_addr *to,
+                        const uint8_t *bytes, size_t len);
     void *user;
 
     /* Events of a client. */
@@ -106,6 +118,9 @@ struct sim {
     mvpn_key network_id;
     mvpn_key network_secret;
 
+    nat_box *nat[SIM_NATS]; /* freed with the world */
+    size_t nat_count;
+
     struct sim_event **heap;
     size_t heap_count, heap_size;
     uint64_t order;
@@ -124,6 +139,7 @@ struct sim {
     uint64_t trace; /* hash of all datagrams so far: time, ends, bytes */
     uint64_t datagrams, lost, steps;
     uint64_t to_nobody;                  /* datagrams to addresses without a node */
+    uint64_t kept_in, kept_out;          /* datagrams that NATs dropped, from inside and to it */
     uint64_t inet_packets, inet_altered; /* at the servers; altered: not as a client made them */
     uint8_t inet_src[16];                /* of the latest packet there */
 };
@@ -144,8 +160,21 @@ void sim_start(sim_node *n);
 void sim_add_entry(sim *w, const sim_node *n);
 /** Stop: orderly, with a word to the peers, or as if the power failed. */
 void sim_stop(sim_node *n, bool is_orderly);
-/** A node's address changes to another (a client behind a new NAT binding). */
+/** A node's address changes to another on the internet (a client behind a new NAT binding). */
 void sim_move(sim_node *n, const mvpn_addr *addr);
+
+/** A NAT with an address in a /16 of its own, or an address of `outer`'s inside: a carrier's
+ * customer. */
+nat_box *sim_add_nat(sim *w, const nat_config *config, nat_box *outer);
+/** The boxes of a home by the type's name in tests/netns/nat.sh, the innermost: double and
+ * doublesym are two, public is NULL. */
+nat_box *sim_add_home(sim *w, const char *type);
+/**
+ * The node's only address is now one of this box's inside: 192.168.1.2 and up in every home, at its
+ * port; behind a firewall (v6only) a global IPv6 address. Before it runs, or while: it moves. A
+ * relay's descriptor and own addresses are not changed: what it should say of itself is its matter.
+ */
+void sim_put_behind(sim_node *n, nat_box *box);
 
 /** `relays` relays and `exits` exits, started, and one client with so many hops, not yet started:
  * the last node. */
@@ -162,6 +191,9 @@ void sim_cut(sim *w, const sim_node *a, const sim_node *b, bool is_cut);
 
 /** Put a datagram on its way as if `d->from` had sent it: no tap, no path but this delay. */
 void sim_inject(sim *w, const sim_datagram *d, mvpn_time delay);
+/** A SIM_HOST sends from this port of its address of the family. */
+void sim_host_send(sim_node *host, uint16_t port, const mvpn_addr *to, const uint8_t *bytes,
+                   size_t len);
 /** Hand an IP packet to a node's TUN (a client's, or an exit's from the internet). */
 void sim_tun_in(sim_node *n, const uint8_t *packet, size_t len, mvpn_time delay);
 /** Hand a datagram to an exit's DNS socket. */
@@ -180,6 +212,7 @@ bool sim_run_until(sim *w, bool (*is_done)(sim *w, void *arg), void *arg, mvpn_t
 /** Run until the client has a session. */
 bool sim_connect(sim_node *client, mvpn_time span);
 
+/** The node with this address on the internet; not behind a NAT. */
 sim_node *sim_find(const sim *w, const mvpn_addr *addr);
 sim_node *sim_find_identity(const sim *w, const mvpn_ed25519_pub *identity);
 /** The node at a hop (1 = guard) of the client's circuit in use; NULL if there is none. */
