@@ -290,11 +290,32 @@ static void describe_text(const arguments *args, char *out, size_t size)
     }
 }
 
+/* The name under which a discovery node is asked: the host of its URL, in lower case. */
+static void http_names_text(const arguments *args, char *out, size_t size)
+{
+    char name[256];
+    const char *host = args->url == NULL ? NULL : strstr(args->url, "://");
+    out[0] = '\0';
+    if (args->kind != NODE_DISCOVERY || host == NULL) {
+        return;
+    }
+    host += 3;
+    size_t n = host[0] == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/");
+    if (n == 0 || n >= sizeof(name)) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] - 'A' + 'a' : host[i]);
+    }
+    name[n] = '\0';
+    (void)snprintf(out, size, "http_names = {\"%s\"}\n", name);
+}
+
 static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *fault)
 {
     const kind_info *kind = &node_kinds[args->kind];
     char listen[2 * MVPN_ADDR_STRLEN] = "", address[MVPN_DESCRIPTOR_ADDRESSES_MAX * 64] = "";
-    char extra[160], text[MVPN_ADDR_STRLEN];
+    char extra[160], names[300], text[MVPN_ADDR_STRLEN];
     bool has_family[7] = {false};
     size_t n = 0, m = 0;
     for (unsigned i = 0; i < args->address_count; i++) {
@@ -308,6 +329,7 @@ static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *f
         }
     }
     describe_text(args, extra, sizeof(extra));
+    http_names_text(args, names, sizeof(names));
     return write_text(
         path_of("%s/%s.conf", dir, kind->name).text, 0644, fault,
         "# The %s \"%s\" of this network. This directory is all that its server needs:\n"
@@ -320,9 +342,9 @@ static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *f
         "control_socket = \"/run/meshvpn/%s.sock\"\n"
         "name = %s\n"
         "address = {%s}\n"
-        "%s",
+        "%s%s",
         kind->text, args->node, kind->program, kind->name, listen, args->node, args->node, address,
-        extra);
+        extra, names);
 }
 
 /* What is kept of a node here: its descriptor, its unit. */

@@ -76,7 +76,7 @@ cp -a "$net/nodes/exit-1" "$dir/server"
 "$meshvpn" config check client "$net/client.conf" >/dev/null
 grep -qF 'listen = {"0.0.0.0:443", "[::]:443"}' "$net/nodes/middle-1/relay.conf" || fail "listen of middle-1"
 "$bootstrap" show "$net" >"$dir/show"
-for text in 'network "test net" (closed)' '3 nodes' 'guard middle CH' 'guard middle nat-relay relay' 'guard middle exit SE' '11.2.0.1:443 [2a10:2::1]:443' 'provider Hoster 2' 'bandwidth 1000 Mbit/s'; do
+for text in 'network "test net" (closed)' '3 nodes' 'guard middle CH' 'guard middle nat-relay' 'guard middle exit SE' '11.2.0.1:443 [2a10:2::1]:443' 'provider Hoster 2' 'bandwidth 1000 Mbit/s'; do
     grep -qF "$text" "$dir/show" || fail "show does not print: $text"
 done
 
@@ -105,6 +105,7 @@ net=$dir/dht
 refused 1 "has no entry node" "$bootstrap" invite "$net"
 "$bootstrap" add-node "$net" entry-1 --bootstrap --address '[2a10:1::1]:443' --address 11.1.0.1:443 >/dev/null
 "$bootstrap" add-node "$net" index-1 --discovery --address 11.2.0.1:4443 --url https://index.example.org/ >/dev/null
+grep -qxF 'http_names = {"index.example.org"}' "$net/nodes/index-1/discovery.conf" || fail "the name of the URL is not answered"
 "$bootstrap" add-node "$net" relay-1 --address 11.3.0.1:4443 >/dev/null
 "$bootstrap" add-node "$net" exit-1 --exit --address 11.4.0.1:443 --provider "Hoster 2" >/dev/null
 refused 1 "is the address of node relay-1 already" "$bootstrap" add-node "$net" x --address 11.3.0.1:4443

@@ -523,7 +523,9 @@ static void link_opened(mvpn_engine *e, mvpn_link *link, mvpn_time now)
 /* The exit refuses relays as destinations: those that the view knows now. */
 static void tell_exit(mvpn_engine *e, mvpn_time now)
 {
-    if (e->exit == NULL || e->finder == NULL || now < e->next_exit_relays) {
+    /* In an open network anybody could name a web server as his relay, and exits would refuse it.
+     */
+    if (e->exit == NULL || e->finder == NULL || !e->trust.closed || now < e->next_exit_relays) {
         return;
     }
     e->next_exit_relays = now + EXIT_RELAYS_TIME;
