@@ -302,7 +302,7 @@ nat_carrier() {
 
 # ---- what happens to them ----
 
-# nat_forget BOX: as if it had been switched off and on: no mapping is left. Also for all boxes of a host.
+# nat_forget BOX: as if it had been switched off and on: no mapping is left. (Of double types: each box.)
 nat_forget() {
     lab_in "$1" conntrack -F 2>/dev/null
     lab_in "$1" nft -f - <<'RULES'
@@ -320,7 +320,7 @@ nat_move() {
 
 # nat_entries BOX: how many UDP flows it tracks.
 nat_entries() {
-    lab_in "$1" conntrack -L -p udp 2>/dev/null | grep -c .
+    lab_in "$1" conntrack -L -p udp 2>/dev/null | wc -l
 }
 
 # nat_punch NODE NODE FILE [OPTION...]: the plain puncher between two; its JSON in FILE.0 and FILE.1.

@@ -43,6 +43,14 @@ probe_start() {
     PROBES[$name]+=" $!"
 }
 
+# learn FILE...: their JSON into FOUND["FILE KEY"].
+learn() {
+    local key value
+    while IFS='=' read -r key value; do
+        FOUND[$key]=$value
+    done < <("$LAB_PYTHON" "$NAT_TOOL" flat "$@")
+}
+
 # is FILE KEY EXPECTED
 is() {
     [ "${FOUND[$1 $2]:--}" = "$3" ] && return 0
@@ -100,6 +108,23 @@ shared_holds() {
         [ "${FOUND[sh$1.0 port]}" != "${FOUND[sh$1.1 port]}" ]
 }
 
+# What the probes left is there, and then it is not.
+forgets() {
+    [ "$(nat_entries port-r)" -gt 0 ] && [ "$(elements port-r)" -gt 0 ] && nat_forget port-r &&
+        [ "$(nat_entries port-r)" = 0 ] && [ "$(elements port-r)" = 0 ]
+}
+
+elements() {
+    lab_in "$1" nft list map ip nat_lab eim | grep -c expires
+}
+
+moves() {
+    nat_move linux full-r
+    lab_in linux "$LAB_PYTHON" "$NAT_TOOL" probe "$NAT_PORT" "$NAT_STUN4" "$NAT_STUN4_OTHER" >"$LAB_DIR/moved.ours"
+    learn "$LAB_DIR/moved.ours"
+    [ "${NAT_SEEN_AS[linux]}" = "${NAT_WAN[full-r]}" ] && is moved.ours address "${NAT_WAN[full-r]}"
+}
+
 table() {
     local name type rest
     printf '%-10s %-18s %-18s %-18s %-18s %-8s %-8s\n' type "mapping (ours)" "(coturn)" "filtering (ours)" \
@@ -122,9 +147,7 @@ done <<<"$ROWS"
 shared_starts
 # shellcheck disable=SC2086 # process ids are words
 wait ${PROBES[*]}
-while IFS='=' read -r key value; do
-    FOUND[$key]=$value
-done < <("$LAB_PYTHON" "$NAT_TOOL" flat "$LAB_DIR"/*.ours "$LAB_DIR"/*.coturn "$LAB_DIR"/sh*.[01])
+learn "$LAB_DIR"/*.ours "$LAB_DIR"/*.coturn "$LAB_DIR"/sh*.[01]
 
 table >&2
 if [ -n "$JSON" ]; then
@@ -141,5 +164,7 @@ lab_check nat_lifetime_shortsym lifetime_is_20 shortsym
 lab_check nat_v6only_has_no_v4 v6only_has_no_v4
 lab_check nat_shared_hairpin_on shared_holds on true
 lab_check nat_shared_hairpin_off shared_holds off false
+lab_check nat_forget_leaves_no_mapping forgets
+lab_check nat_move_changes_address moves
 
 exit $((LAB_FAILED > 0))
