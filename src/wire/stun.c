@@ -223,7 +223,7 @@ int mvpn_stun_decode(mvpn_stun_message *ret, mvpn_bytes in)
         return MVPN_E_FORMAT;
     }
     unsigned type = mvpn_load16(in.p);
-    if (in.n % 4 != 0 || mvpn_load16(in.p + 2) != in.n - MVPN_STUN_HEADER_LEN) {
+    if (mvpn_load16(in.p + 2) != in.n - MVPN_STUN_HEADER_LEN) {
         return MVPN_E_FORMAT;
     }
     /* §5: the two bits of the class lie between those of the method. */

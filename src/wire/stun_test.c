@@ -183,6 +183,16 @@ static void test_bad_values(void **state)
     }
 }
 
+static uint32_t crc32_slowly(const uint8_t *p, size_t n)
+{
+    uint32_t crc = 0xffffffffu;
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        crc ^= bit % 8 == 0 ? p[bit / 8] : 0;
+        crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    return ~crc;
+}
+
 static void test_bad_frames(void **state)
 {
     (void)state;
@@ -237,6 +247,9 @@ static void test_bad_frames(void **state)
     mvpn_stun_put_fingerprint(&s);
     assert_int_equal(decode(&m), 0);
     mvpn_stun_put_bytes(&s, MVPN_STUN_SOFTWARE, MVPN_BYTES_LITERAL("x"));
+    assert_int_equal(decode(&m), MVPN_E_FORMAT);
+    /* However right it is. */
+    mvpn_store32(out + 24, crc32_slowly(out, 20) ^ 0x5354554e);
     assert_int_equal(decode(&m), MVPN_E_FORMAT);
 }
 

@@ -157,11 +157,12 @@ static enum mvpn_stun_mapping classify_mapping(const mvpn_stun_client *c)
     return mapping_by_observers(c);
 }
 
-/* RFC 5780 §4.4. Silence is a filter's only if the address that was silent answers others. */
+/* RFC 5780 §4.4. Silence is a filter's only if the address that was silent answers others: A2:P2
+ * is asked last, after A1:P2 has answered. */
 static enum mvpn_stun_filtering classify_filtering(const mvpn_stun_client *c)
 {
     bool both_silent = c->t[T_FILTER_BOTH].state == SILENT && has_answer(c, T_MAP_A2P2);
-    bool port_silent = c->t[T_FILTER_PORT].state == SILENT && has_answer(c, T_MAP_A1P2);
+    bool port_silent = c->t[T_FILTER_PORT].state == SILENT;
     if (has_answer(c, T_FILTER_BOTH)) {
         return MVPN_STUN_FILTERING_ENDPOINT_INDEPENDENT;
     }

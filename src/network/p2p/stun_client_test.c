@@ -479,11 +479,16 @@ static void test_retransmission(void **state)
 
 static mvpn_stun_datagram asked[MVPN_STUN_CLIENT_SOCKETS];
 
+static const char *own_address; /* NULL: INSIDE */
+
 /* A client whose two first requests are in `asked`; nothing else is there. */
 static void begin_alone(void)
 {
     reset((struct nat){.mapping = NONE, .filtering = NONE}, 3);
     w.config.rc = 7;
+    if (own_address != NULL) {
+        w.config.local[0] = w.config.local[1] = addr(own_address);
+    }
     assert_int_equal(mvpn_stun_client_new(&w.client, &w.config, &w.client_rng, w.now), 0);
     for (unsigned i = 0; i < MVPN_STUN_CLIENT_SOCKETS; i++) {
         assert_true(mvpn_stun_client_pull(w.client, &asked[i]));
@@ -601,6 +606,10 @@ static unsigned packets_to_other(const char *other)
 static void test_named_alternate(void **state)
 {
     (void)state;
+    /* Our own address, if that is a public one behind a NAT. */
+    own_address = "14.0.0.9:5000";
+    assert_int_equal(packets_to_other("14.0.0.9:53"), 0);
+    own_address = NULL;
     static const char *const refused[] = {
         "192.168.1.1:53", "10.0.0.1:3479",
         "127.0.0.1:3479", "11.0.0.1:3479", /* the server */
@@ -630,6 +639,52 @@ static void test_refused(void **state)
     }
     assert_true(mvpn_stun_client_is_done(w.client));
     assert_int_equal(result()->nat, MVPN_STUN_NAT_UNKNOWN);
+    end();
+}
+
+/* RFC 8489 §6.2.1 (Karn): an answer after a retransmission may belong to either. */
+static void test_rtt(void **state)
+{
+    (void)state;
+    begin_alone();
+    w.now += MVPN_STUN_QUICK_RTO;
+    mvpn_stun_client_tick(w.client, w.now);
+    w.now += MVPN_MS(10);
+    for (unsigned i = 0; i < MVPN_STUN_CLIENT_SOCKETS; i++) {
+        forge(MVPN_STUN_SUCCESS, &asked[i]);
+        put(MVPN_STUN_XOR_MAPPED_ADDRESS, "13.0.0.7:40000");
+        assert_int_equal(deliver(i, "11.0.0.1:3478"), 0);
+    }
+    assert_int_equal(result()->rtt, 0);
+    end();
+}
+
+/* The packet of one socket to the other one's mapped address, and nothing else. */
+static void test_hairpin_packets(void **state)
+{
+    (void)state;
+    mvpn_stun_datagram d[2];
+    begin_alone();
+    for (unsigned i = 0; i < MVPN_STUN_CLIENT_SOCKETS; i++) {
+        forge(MVPN_STUN_SUCCESS, &asked[i]);
+        put(MVPN_STUN_XOR_MAPPED_ADDRESS, i == 0 ? "13.0.0.7:40000" : "13.0.0.7:40001");
+        assert_int_equal(deliver(i, "11.0.0.1:3478"), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(mvpn_stun_client_pull(w.client, &d[i]));
+        assert_int_equal(d[i].socket, i);
+        assert_int_equal(d[i].to.port, 40001 - i);
+    }
+    forge(MVPN_STUN_REQUEST, &d[0]);
+    assert_int_equal(deliver(0, "13.0.0.7:40000"), MVPN_E_STATE); /* mirrored to its sender */
+    forge(MVPN_STUN_SUCCESS, &d[0]);
+    put(MVPN_STUN_XOR_MAPPED_ADDRESS, "13.0.0.7:40000");
+    assert_int_equal(deliver(0, "13.0.0.7:40001"), MVPN_E_STATE);
+    assert_false(mvpn_stun_client_is_done(w.client));
+    forge(MVPN_STUN_REQUEST, &d[0]);
+    assert_int_equal(deliver(1, "13.0.0.7:40000"), 0);
+    assert_true(mvpn_stun_client_is_done(w.client));
+    assert_int_equal(result()->hairpin, MVPN_STUN_HAIRPIN_YES);
     end();
 }
 
@@ -684,7 +739,8 @@ int main(void)
         cmocka_unit_test(test_blocked),         cmocka_unit_test(test_address_only),
         cmocka_unit_test(test_retransmission),  cmocka_unit_test(test_forged),
         cmocka_unit_test(test_named_alternate), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_config),          cmocka_unit_test(test_hairpin_needs_agreement),
+        cmocka_unit_test(test_config),          cmocka_unit_test(test_rtt),
+        cmocka_unit_test(test_hairpin_packets), cmocka_unit_test(test_hairpin_needs_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

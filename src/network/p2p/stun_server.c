@@ -138,7 +138,7 @@ static int refuse(mvpn_stun_writer *w, const uint16_t *types, size_t count, size
 }
 
 static int succeed(const mvpn_stun_server *s, const mvpn_stun_message *m, mvpn_stun_writer *w,
-                   const mvpn_stun_answer *a, size_t max)
+                   const mvpn_stun_answer *a, size_t max, size_t asked)
 {
     size_t least = MVPN_STUN_HEADER_LEN + mvpn_stun_address_len(&a->to);
     if (least > max) {
@@ -158,15 +158,19 @@ static int succeed(const mvpn_stun_server *s, const mvpn_stun_message *m, mvpn_s
     if (!is_any(&origin)) {
         put_if_fits(&r, MVPN_STUN_RESPONSE_ORIGIN, &origin);
     }
-    put_if_fits(&r, MVPN_STUN_MAPPED_ADDRESS, &a->to);
+    /* For clients of RFC 3489, which know no other; never at the cost of a longer answer. */
+    if (max - r.left + mvpn_stun_address_len(&a->to) <= asked) {
+        put_if_fits(&r, MVPN_STUN_MAPPED_ADDRESS, &a->to);
+    }
     if (has_fingerprint) {
         mvpn_stun_put_fingerprint(w);
     }
     return 0;
 }
 
+/* `asked` is the length of the request, `max` what the answer may have. */
 static int answer(const mvpn_stun_server *s, const mvpn_stun_message *m, mvpn_stun_answer *a,
-                  size_t max)
+                  size_t max, size_t asked)
 {
     static const uint16_t change[] = {MVPN_STUN_CHANGE_REQUEST};
     bool has_alternate = s->config.alternate.family != 0;
@@ -182,7 +186,7 @@ static int answer(const mvpn_stun_server *s, const mvpn_stun_message *m, mvpn_st
         err = refuse(&w, change, 1, max); /* RFC 5780 §6.1 */
     } else {
         a->socket ^= (m->change_ip ? 2u : 0) | (m->change_port ? 1u : 0);
-        err = succeed(s, m, &w, a, max);
+        err = succeed(s, m, &w, a, max, asked);
     }
     a->length = mvpn_stun_end(&w);
     return err != 0 ? err : refuses ? MVPN_E_REFUSED : 0;
@@ -206,7 +210,7 @@ int mvpn_stun_server_recv(mvpn_stun_server *s, unsigned socket, const mvpn_addr 
         return err;
     }
     size_t max = s->config.is_strict ? MVPN_MIN(in.n, NO_LIMIT) : NO_LIMIT;
-    err = answer(s, &m, &a, max);
+    err = answer(s, &m, &a, max, in.n);
     if (err == MVPN_E_TOO_BIG) {
         s->stats.too_short++;
         return err;
