@@ -128,7 +128,38 @@ static void wrong_clock(uint64_t seed)
     sim_free(w);
 }
 
+/* A bootstrap node whose clock is 40 min fast: in a closed network its word counts while it is the
+ * only one, in an open one only an anchor's does. (docs/protocol.md §12) */
+static void time_of_strangers(uint64_t seed)
+{
+    for (unsigned kind = 0; kind < 3; kind++) {
+        bool is_closed = kind == 0, is_anchor = kind == 1;
+        mvpn_clock_reading clock;
+        sim *w = sim_new(seed);
+        check_context("%s", is_closed ? "closed" : is_anchor ? "anchor" : "open");
+        w->is_closed = is_closed;
+        w->finds = true;
+        w->path.delay = MVPN_MS(25);
+        sim_node *bootstrap = sim_add(w, SIM_BOOTSTRAP);
+        sim_add_entry(w, bootstrap);
+        bootstrap->config.unix_offset_us += 2400 * (int64_t)MVPN_US_PER_S;
+        sim_start(bootstrap);
+        sim_node *client = sim_add(w, SIM_CLIENT);
+        if (is_anchor) {
+            client->config.anchors[client->config.anchor_count++] = bootstrap->config.identity;
+        }
+        sim_start(client);
+        sim_for(w, MVPN_S(10));
+        mvpn_engine_clock(client->engine, &clock);
+        CHECK(clock.peers == (is_closed || is_anchor ? 1 : 0));
+        CHECK(clock.offset_s == (is_closed || is_anchor ? clock.measured_s : 0));
+        CHECK(!(is_closed || is_anchor) || (clock.measured_s > 2390 && clock.measured_s < 2410));
+        sim_free(w);
+    }
+}
+
 static const scenario scenarios[] = {
+    {"time-of-strangers", time_of_strangers},
     {"wrong-clock", wrong_clock},
     {"first-start", first_start},
     {"only-guards", only_guards_after_ready},
