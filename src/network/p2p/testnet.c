@@ -154,6 +154,9 @@ int net_inject(struct net *net, const struct net_datagram *d)
         MVPN_ASSERT(p != NULL);
         memcpy(mvpn_packet_append(p, (uint32_t)d->len), d->bytes, d->len);
         p->remote = d->from;
+        if (net->datagram != NULL && net->datagram(net, n, p)) {
+            return 0;
+        }
         mvpn_link *link = NULL;
         mvpn_header header;
         int err = mvpn_links_recv(n->links, p, net->now, &link, &header);

@@ -64,6 +64,8 @@ struct net {
     uint64_t order;
     /* Sees each datagram as it is sent and may alter it; false: it is lost. */
     bool (*filter)(struct net *net, struct net_datagram *d);
+    /* Sees each datagram before the node's links do; true: it took the packet. */
+    bool (*datagram)(struct net *net, struct net_node *node, mvpn_packet *packet);
     /* Sees each message for the owner; the packet is the network's. */
     void (*message)(struct net *net, struct net_node *node, mvpn_link *link,
                     const mvpn_header *header, const mvpn_packet *packet);
