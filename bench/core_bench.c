@@ -15,7 +15,10 @@
 #include "core/handshake.h"
 #include "crypto/x25519.h"
 #include "network/ip/inner.h"
+#include "network/p2p/nat_relay.h"
+#include "network/p2p/testnet.h"
 #include "sim.h"
+#include "wire/natmsg.h"
 
 #define RUNS 9
 #define BATCH 64
@@ -36,6 +39,7 @@ enum figure {
     RELAY_CELL,
     RELAY_SMALL,
     EXIT_CELL,
+    NAT_FORWARD,
     PATH_SELECT,
     FIGURES,
 };
@@ -46,7 +50,8 @@ static const char *const name[FIGURES] = {
     "link_header_seal_ns",   "noise_nk_us",
     "noise_nk_relay_us",     "client_cell_3_layers_ns",
     "relay_cell_ns",         "relay_small_cell_ns",
-    "exit_cell_ns",          "path_select_5000_us",
+    "exit_cell_ns",          "nat_forward_ns",
+    "path_select_5000_us",
 };
 
 static double runs[FIGURES][RUNS];
@@ -182,6 +187,85 @@ static void bench_path(unsigned run)
         mvpn_view_free(view);
         view = NULL;
     }
+}
+
+/* ---- the NAT relay ---- */
+
+/* What NatRegistered and NatIncoming tell the relay behind the NAT. */
+static mvpn_nat_registered nat_registered;
+static mvpn_nat_ids nat_ids;
+
+static void nat_told(struct net *net, struct net_node *node, mvpn_link *link,
+                     const mvpn_header *header, const mvpn_packet *packet)
+{
+    (void)net;
+    (void)node;
+    (void)link;
+    mvpn_bytes body = mvpn_bytes_of(packet->data, packet->len);
+    if (header->command == MVPN_CMD_NAT_REGISTERED) {
+        need(mvpn_nat_registered_decode(&nat_registered, body) == 0, "NatRegistered");
+    } else if (header->command == MVPN_CMD_NAT_INCOMING) {
+        need(mvpn_nat_incoming_decode(&nat_ids, body) == 0, "NatIncoming");
+    }
+}
+
+static void nat_tell(mvpn_nat_relay *relay, struct net *net, mvpn_link *link, unsigned command,
+                     mvpn_bytes body)
+{
+    const mvpn_header header = {.command = (uint16_t)command, .length = (uint16_t)body.n};
+    need(mvpn_nat_relay_message(relay, link, &header, body, net->now), "a NAT message");
+    net_for(net, MVPN_S(1));
+}
+
+/* Full-size datagrams through each of many sessions in turn: what one costs beside the sockets. */
+static void bench_nat(unsigned run)
+{
+    enum { LEN = 1424, SESSIONS = 60, TURNS = 40000, AT_ONCE = 60 };
+    mvpn_connection_id ids[SESSIONS];
+    mvpn_link *caller, *home;
+    mvpn_nat_relay *relay;
+    uint8_t body[MVPN_NAT_OPEN_LEN];
+    struct net *net = net_standard(run + 1, false);
+    struct net_node *node = &net->node[1];
+    net->message = nat_told;
+    (void)net_joined(net, 0, 1, &caller);
+    (void)net_joined(net, 2, 1, &home);
+    const mvpn_nat_relay_config config = {.rng = &node->rng,
+                                          .pool = &node->pool,
+                                          .links = node->links,
+                                          .session_bytes_s = 1u << 30,
+                                          .total_bytes_s = UINT64_C(1) << 36};
+    need(mvpn_nat_relay_new(&config, net->now, &relay) == 0, "no NAT relay");
+    mvpn_nat_register_encode(body, 3600);
+    nat_tell(relay, net, home, MVPN_CMD_NAT_REGISTER, mvpn_bytes_of(body, MVPN_NAT_REGISTER_LEN));
+    mvpn_nat_open_encode(body, &(mvpn_nat_open){1, nat_registered.rendezvous, 8});
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        nat_tell(relay, net, caller, MVPN_CMD_NAT_OPEN, MVPN_BYTES_ARRAY(body));
+        ids[i] = nat_ids.own[0];
+    }
+    double spent = 0;
+    mvpn_packet *p[AT_ONCE];
+    for (unsigned t = 0; t < TURNS; t += AT_ONCE) {
+        net->now += MVPN_MS(1);
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            p[i] = mvpn_packet_new(&node->pool);
+            need(p[i] != NULL, "the NAT relay's packet pool is empty");
+            uint8_t *b = mvpn_packet_append(p[i], LEN);
+            b[0] = 0x45;
+            memcpy(b + 1, ids[i % SESSIONS].b, sizeof(ids[0].b));
+            p[i]->remote = net_addr(0);
+        }
+        double from = now_ns();
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            need(mvpn_nat_relay_forward(relay, p[i], net->now), "not forwarded");
+        }
+        spent += now_ns() - from;
+        mvpn_packet_queue_clear(mvpn_nat_relay_out(relay), &node->pool);
+    }
+    need(mvpn_nat_relay_get_counters(relay)->forwarded >= TURNS, "datagrams were dropped");
+    runs[NAT_FORWARD][run] = spent / TURNS;
+    mvpn_nat_relay_free(relay);
+    net_free(net);
 }
 
 /* ---- engines ---- */
@@ -320,6 +404,7 @@ int main(int argc, char **argv)
         bench_handshake(run);
         bench_engines(w, run);
         bench_path(run);
+        bench_nat(run);
     }
     sim_free(w);
 
@@ -329,9 +414,11 @@ int main(int argc, char **argv)
             (void)printf(", \"%s\": %.1f", name[f], median((enum figure)f));
         }
         (void)printf(
-            ", \"relay_cells_s\": %.0f, \"noise_handshakes_s\": %.0f, \"circuit_bytes\": %.0f}\n",
+            ", \"relay_cells_s\": %.0f, \"noise_handshakes_s\": %.0f, \"circuit_bytes\": %.0f, "
+            "\"nat_packets_s\": %.0f, \"nat_mbit_s\": %.0f}\n",
             1e9 / median(RELAY_CELL), 1e6 / median(HANDSHAKE_RELAY),
-            (double)mvpn_relay_circuit_size());
+            (double)mvpn_relay_circuit_size(), 1e9 / median(NAT_FORWARD),
+            1424 * 8e3 / median(NAT_FORWARD));
         return 0;
     }
     (void)printf("One process, no sockets; medians of %d runs.\n", RUNS);
@@ -341,5 +428,7 @@ int main(int argc, char **argv)
     (void)printf("  %-26s %10.0f\n  %-26s %10.0f\n  %-26s %10.0f\n", "relay_cells_s",
                  1e9 / median(RELAY_CELL), "noise_handshakes_s", 1e6 / median(HANDSHAKE_RELAY),
                  "circuit_bytes", (double)mvpn_relay_circuit_size());
+    (void)printf("  %-26s %10.0f\n  %-26s %10.0f\n", "nat_packets_s", 1e9 / median(NAT_FORWARD),
+                 "nat_mbit_s", 1424 * 8e3 / median(NAT_FORWARD));
     return 0;
 }
