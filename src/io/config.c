@@ -275,6 +275,13 @@ static int set_stun_strict(void *target, const mvpn_setting_value *v, mvpn_fault
     return 0;
 }
 
+static int set_port_mapping(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->relay.port_mapping = v->flag;
+    return 0;
+}
+
 static int set_family(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     mvpn_config_relay *r = &((mvpn_config *)target)->relay;
@@ -624,6 +631,8 @@ static const mvpn_setting settings[] = {
      "Addresses at which STUN (RFC 8489) is served to anybody, port 3478 if none is said. A second one of a family, which differs in address and port, makes behaviour discovery (RFC 5780) possible: both addresses are served on both ports."},
     {"stun_strict", BOOL, NODE, set_stun_strict, "true",
      "Never answer STUN with more bytes than were asked with: nobody can make this node flood others, but clients that ask without padding (most) get no answer. With false they get up to 4.6 times as many bytes, at most 10 answers a second to a block of addresses."},
+    {"port_mapping", BOOL, RELAYS, set_port_mapping, "false",
+     "For a node at home: ask the gateway for a UDP port (PCP, NAT-PMP, else UPnP) and publish the address that it gives in place of those of `address`, which may then be left out. Whoever listens on the home network sees that a node runs here."},
     {"bandwidth_mbit", NUMBER, RELAYS, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
     {"country", TEXT, RELAYS, set_country, "not said", "Declared country, two upper-case letters."},
     {"provider", TEXT, RELAYS, set_provider, "not said",

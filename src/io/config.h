@@ -68,6 +68,7 @@ typedef struct mvpn_config_relay {
     unsigned stun_count;
     mvpn_addr stun_listen[MVPN_CONFIG_STUN_MAX]; /* of a family: primary, then alternate */
     bool stun_strict;
+    bool port_mapping; /* relays and exits: ask the home gateway for a port */
     unsigned family_count;
     mvpn_ed25519_pub family[MVPN_DESCRIPTOR_FAMILY_MAX]; /* ascending */
 } mvpn_config_relay;

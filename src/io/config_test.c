@@ -92,6 +92,7 @@ static void test_all_keys(void **state)
            "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\nlan_announce "
            "= true\nnat_relay = true\n"
            "stun_listen = {\"11.0.0.1\", \"[2a10::1]:99\", \"11.0.0.2\"}\nstun_strict = false\n"
+           "port_mapping = true\n"
            "country = CH\ntun_name = tx0\npool_v4 = \"10.99.0.0/20\"\npool_v6 = \"fd01::/64\"\n"
            "dns_upstream = {\"9.9.9.9\", \"[2620:fe::fe]:5353\"}\n"
            "policy = {\"reject tcp * 6881-6999\",\n \"accept * *\"}\nipv6 = no\n");
@@ -119,6 +120,7 @@ static void test_all_keys(void **state)
     assert_int_equal(config.relay.stun_listen[2].port, 3479);
     assert_false(config.relay.stun_strict);
     assert_true(config.relay.nat_relay);
+    assert_true(config.relay.port_mapping);
     assert_string_equal(config.relay.country, "CH");
     assert_string_equal(config.exit.tun_name, "tx0");
     assert_int_equal(config.exit.pool_v4.bits, 20);

@@ -377,3 +377,43 @@ int mvpn_netlink_find_clash(mvpn_netlink *nl, const mvpn_prefix *prefix, uint32_
     *ret = clash.is_found;
     return 0;
 }
+
+/* ---- gateway ---- */
+
+struct gateway {
+    mvpn_addr addr; /* family 0: none yet */
+    uint32_t index;
+    uint32_t metric;
+};
+
+static void each_default_route(const struct nlmsghdr *msg, void *ctx)
+{
+    struct gateway *best = ctx;
+    const struct rtmsg *info = mnl_nlmsg_get_payload(msg);
+    mvpn_addr addr = {.family = 4};
+    uint32_t metric = find_u32(msg, sizeof(*info), RTA_PRIORITY);
+    if (info->rtm_family == AF_INET && info->rtm_type == RTN_UNICAST && info->rtm_dst_len == 0 &&
+        info->rtm_table == RT_TABLE_MAIN && (info->rtm_flags & RTM_F_CLONED) == 0 &&
+        find_ip(msg, sizeof(*info), RTA_GATEWAY, &addr) &&
+        (best->addr.family == 0 || metric < best->metric)) {
+        *best = (struct gateway){addr, find_u32(msg, sizeof(*info), RTA_OIF), metric};
+    }
+}
+
+int mvpn_netlink_gateway(mvpn_netlink *nl, mvpn_addr *ret_gateway, uint32_t *ret_index,
+                         mvpn_fault *fault)
+{
+    struct gateway best = {.addr = {0}};
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETROUTE, NLM_F_DUMP);
+    struct rtmsg *info = mnl_nlmsg_put_extra_header(msg, sizeof(*info));
+    info->rtm_family = AF_INET;
+    if (mvpn_nlsocket_talk(&nl->nl, msg, each_default_route, &best) != 0) {
+        return fault_of(errno, fault, "list", "routes");
+    }
+    if (best.addr.family == 0) {
+        return mvpn_fault_set(fault, MVPN_E_UNKNOWN, "there is no IPv4 gateway");
+    }
+    *ret_gateway = best.addr;
+    *ret_index = best.index;
+    return 0;
+}

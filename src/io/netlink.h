@@ -58,6 +58,13 @@ MVPN_WUR int mvpn_netlink_route_add(mvpn_netlink *nl, uint32_t table, uint32_t i
 MVPN_WUR int mvpn_netlink_route_del(mvpn_netlink *nl, uint32_t table, uint32_t index,
                                     const mvpn_prefix *prefix, mvpn_fault *fault);
 
+/**
+ * The IPv4 gateway of the main table's default route (the one of least metric) and its interface.
+ * MVPN_E_UNKNOWN: there is none.
+ */
+MVPN_WUR int mvpn_netlink_gateway(mvpn_netlink *nl, mvpn_addr *ret_gateway, uint32_t *ret_index,
+                                  mvpn_fault *fault);
+
 /** A policy rule: which packets look into which table. */
 typedef struct mvpn_rule {
     uint8_t family; /* 4 or 6 */
