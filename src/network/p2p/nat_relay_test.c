@@ -504,6 +504,45 @@ static size_t flood(struct fake *links, unsigned count, unsigned block, bool is_
     return opened;
 }
 
+/* With several to call, too. */
+static void test_sessions_of_one_caller(void **state)
+{
+    (void)state;
+    struct fake second = {.addr = addr(8, 8), .has_identity = true};
+    size_t opened = 0;
+    do_register(&w->home, 3600);
+    do_register(&second, 3600);
+    for (unsigned i = 0; i < 80; i++) {
+        w->now += MVPN_MS(200);
+        opened += do_open(&w->caller, i % 2 == 0 ? &w->home : &second, 2) == 0;
+    }
+    assert_int_equal(opened, 64);
+    assert_int_equal(mvpn_nat_relay_session_count(w->relay), 64);
+}
+
+/* Many callers who open and close at once: the one called hears of 256, then of 20 a second. */
+static void test_calls_are_bounded(void **state)
+{
+    (void)state;
+    static struct fake links[20];
+    do_register(&w->home, 3600);
+    for (unsigned second = 0; second < 2; second++) {
+        for (unsigned i = 0; i < 20; i++) {
+            if (second == 0) {
+                links[i] = (struct fake){.addr = addr(300 + i, 1)};
+            }
+            for (unsigned k = 0; k < 20; k++) {
+                if (do_open(&links[i], &w->home, 2) == 0) {
+                    const mvpn_nat_id id = links[i].opened.ids.session;
+                    assert_true(message(&links[i], MVPN_CMD_NAT_CLOSE, id.b, sizeof(id.b)));
+                }
+            }
+        }
+        assert_int_equal(w->home.incoming_count, second == 0 ? 256 : 276);
+        w->now += MVPN_S(1);
+    }
+}
+
 static void test_a_block_cannot_take_all(void **state)
 {
     (void)state;
@@ -657,6 +696,8 @@ int main(void)
         UNIT(test_idle),
         UNIT(test_malformed_closes_the_link),
         UNIT(test_opens_of_one_link),
+        UNIT(test_sessions_of_one_caller),
+        UNIT(test_calls_are_bounded),
         UNIT(test_a_block_cannot_take_all),
         UNIT(test_a_rendezvous_is_bounded),
         UNIT(test_the_unanswered_give_way),
