@@ -169,6 +169,7 @@ void mvpn_nat_relay_free(mvpn_nat_relay *relay)
                     session_free(relay, s->ids[0].session);
                 }
             }
+            mvpn_timer_clear(&relay->timers, &g->timer);
             free(g);
         }
     }
