@@ -1,4 +1,5 @@
 #include "wire/certificate.h"
+#include "wire/signed.h"
 
 #include "base/assert.h"
 #include "base/cursor.h"
@@ -13,7 +14,7 @@
 #define MEMBERSHIP_LABEL MVPN_BYTES_LITERAL("meshvpn v1 membership")
 
 /* Label, network id, and the longest record signed here. */
-#define SIGNED_MAX (32 + 32 + MVPN_LINK_CERTIFICATE_LEN - SIGNATURE_LEN)
+#define SIGNED_MAX (MVPN_SIGNED_PREFIX_MAX + MVPN_LINK_CERTIFICATE_LEN - SIGNATURE_LEN)
 
 void mvpn_network_id(mvpn_key *ret, const mvpn_ed25519_pub *network_pub)
 {
@@ -48,18 +49,6 @@ bool mvpn_validity_holds(uint64_t not_before, uint64_t not_after, uint64_t unix_
     return unix_now <= not_after || unix_now - not_after <= MVPN_VALIDITY_TOLERANCE_S;
 }
 
-/* The bytes under the signature: label ‖ network id ‖ record. (§8) */
-static mvpn_bytes signed_bytes(uint8_t out[static SIGNED_MAX], mvpn_bytes label,
-                               const mvpn_key *network_id, mvpn_bytes record)
-{
-    mvpn_writer w = mvpn_writer_init(out, SIGNED_MAX);
-    mvpn_write_bytes(&w, label.p, label.n);
-    mvpn_write_bytes(&w, network_id->b, sizeof(network_id->b));
-    mvpn_write_bytes(&w, record.p, record.n);
-    MVPN_ASSERT(!w.failed);
-    return mvpn_bytes_of(out, mvpn_writer_len(&w));
-}
-
 /* Append the signature of what `w` holds so far; it fills the record. */
 static void finish(mvpn_writer *w, mvpn_bytes label, const mvpn_key *network_id,
                    const mvpn_ed25519_secret *secret)
@@ -68,7 +57,7 @@ static void finish(mvpn_writer *w, mvpn_bytes label, const mvpn_key *network_id,
     mvpn_signature sig;
     MVPN_ASSERT(w->start != NULL);
     mvpn_bytes record = mvpn_bytes_of(w->start, mvpn_writer_len(w));
-    mvpn_ed25519_sign(&sig, secret, signed_bytes(buf, label, network_id, record));
+    mvpn_ed25519_sign(&sig, secret, mvpn_signed_bytes(buf, sizeof(buf), label, network_id, record));
     mvpn_write_bytes(w, sig.b, sizeof(sig.b));
     MVPN_ASSERT(!w->failed && w->p == w->end);
 }
@@ -84,7 +73,8 @@ static int check(mvpn_bytes cert, mvpn_bytes label, const mvpn_key *network_id,
         return MVPN_E_FORMAT;
     }
     memcpy(sig.b, cert.p + record.n, sizeof(sig.b));
-    int rc = mvpn_ed25519_verify(&sig, signer, signed_bytes(buf, label, network_id, record));
+    int rc = mvpn_ed25519_verify(&sig, signer,
+                                 mvpn_signed_bytes(buf, sizeof(buf), label, network_id, record));
     if (rc != 0) {
         return rc;
     }

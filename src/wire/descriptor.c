@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "crypto/hash.h"
 #include "crypto/x25519.h"
+#include "wire/signed.h"
 
 #define VERSION 1
 #define LABEL MVPN_BYTES_LITERAL("meshvpn v1 descriptor")
@@ -172,23 +173,10 @@ static void write_tlvs(mvpn_writer *w, const mvpn_descriptor *d)
     }
 }
 
-/* Label ‖ network id ‖ the record's bytes before the signature. (§8) */
-static mvpn_bytes signed_bytes(uint8_t out[static MVPN_DESCRIPTOR_MAX + 64],
-                               const mvpn_key *network_id, mvpn_bytes record)
-{
-    mvpn_writer w = mvpn_writer_init(out, MVPN_DESCRIPTOR_MAX + 64);
-    const mvpn_bytes label = LABEL;
-    mvpn_write_bytes(&w, label.p, label.n);
-    mvpn_write_bytes(&w, network_id->b, sizeof(network_id->b));
-    mvpn_write_bytes(&w, record.p, record.n);
-    MVPN_ASSERT(!w.failed);
-    return mvpn_bytes_of(out, mvpn_writer_len(&w));
-}
-
 int mvpn_descriptor_sign(mvpn_descriptor *d, const mvpn_ed25519_secret *secret,
                          const mvpn_key *network_id)
 {
-    uint8_t out[MVPN_DESCRIPTOR_MAX], buf[MVPN_DESCRIPTOR_MAX + 64];
+    uint8_t out[MVPN_DESCRIPTOR_MAX], buf[MVPN_SIGNED_PREFIX_MAX + MVPN_DESCRIPTOR_MAX];
     mvpn_descriptor check;
     mvpn_signature sig;
     /* The counts index arrays below; all other rules are the decoder's. */
@@ -208,7 +196,8 @@ int mvpn_descriptor_sign(mvpn_descriptor *d, const mvpn_ed25519_secret *secret,
     mvpn_write64(&w, d->expires);
     write_tlvs(&w, d);
     mvpn_ed25519_sign(&sig, secret,
-                      signed_bytes(buf, network_id, mvpn_bytes_of(out, mvpn_writer_len(&w))));
+                      mvpn_signed_bytes(buf, sizeof(buf), LABEL, network_id,
+                                        mvpn_bytes_of(out, mvpn_writer_len(&w))));
     mvpn_write_bytes(&w, sig.b, sizeof(sig.b));
     if (w.failed || mvpn_descriptor_decode(&check, mvpn_bytes_of(out, mvpn_writer_len(&w))) != 0) {
         return MVPN_E_INVAL;
@@ -406,13 +395,14 @@ static int verify_membership(const mvpn_descriptor *d, const mvpn_key *network_i
 int mvpn_descriptor_verify(const mvpn_descriptor *d, const mvpn_key *network_id,
                            const mvpn_ed25519_pub *network_pub, uint64_t unix_now)
 {
-    uint8_t buf[MVPN_DESCRIPTOR_MAX + 64];
+    uint8_t buf[MVPN_SIGNED_PREFIX_MAX + MVPN_DESCRIPTOR_MAX];
     mvpn_signature sig;
     mvpn_link_certificate link;
     MVPN_ASSERT(d->encoded_len >= SIGNATURE_LEN && d->encoded_len <= MVPN_DESCRIPTOR_MAX);
     mvpn_bytes record = mvpn_bytes_of(d->encoded, d->encoded_len - SIGNATURE_LEN);
     memcpy(sig.b, d->encoded + record.n, SIGNATURE_LEN);
-    int rc = mvpn_ed25519_verify(&sig, &d->identity, signed_bytes(buf, network_id, record));
+    int rc = mvpn_ed25519_verify(&sig, &d->identity,
+                                 mvpn_signed_bytes(buf, sizeof(buf), LABEL, network_id, record));
     if (rc != 0) {
         return rc;
     }

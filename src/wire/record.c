@@ -1,4 +1,5 @@
 #include "wire/record.h"
+#include "wire/signed.h"
 
 #include "base/assert.h"
 #include "base/cursor.h"
@@ -16,20 +17,9 @@
 #define HEAD_LABEL MVPN_BYTES_LITERAL("meshvpn v1 snapshot head")
 
 /* Label, network id, and the longest record signed here. */
-#define SIGNED_MAX (32 + 32 + MVPN_REVOCATIONS_LEN_MAX)
+#define SIGNED_MAX (MVPN_SIGNED_PREFIX_MAX + MVPN_REVOCATIONS_LEN_MAX)
 
 /* --- signatures (§8) --- */
-
-static mvpn_bytes signed_bytes(uint8_t out[static SIGNED_MAX], mvpn_bytes label,
-                               const mvpn_key *network_id, mvpn_bytes record)
-{
-    mvpn_writer w = mvpn_writer_init(out, SIGNED_MAX);
-    mvpn_write_bytes(&w, label.p, label.n);
-    mvpn_write_bytes(&w, network_id->b, sizeof(network_id->b));
-    mvpn_write_bytes(&w, record.p, record.n);
-    MVPN_ASSERT(!w.failed);
-    return mvpn_bytes_of(out, mvpn_writer_len(&w));
-}
 
 static void append_signature(mvpn_writer *w, mvpn_bytes label, const mvpn_key *network_id,
                              const mvpn_ed25519_secret *secret)
@@ -38,7 +28,7 @@ static void append_signature(mvpn_writer *w, mvpn_bytes label, const mvpn_key *n
     mvpn_signature sig;
     MVPN_ASSERT(!w->failed);
     mvpn_bytes record = mvpn_bytes_of(w->start, mvpn_writer_len(w));
-    mvpn_ed25519_sign(&sig, secret, signed_bytes(buf, label, network_id, record));
+    mvpn_ed25519_sign(&sig, secret, mvpn_signed_bytes(buf, sizeof(buf), label, network_id, record));
     mvpn_write_bytes(w, sig.b, sizeof(sig.b));
     MVPN_ASSERT(!w->failed);
 }
@@ -51,7 +41,8 @@ static int check_signature(mvpn_bytes in, mvpn_bytes label, const mvpn_key *netw
     mvpn_signature sig;
     mvpn_bytes record = mvpn_bytes_of(in.p, in.n - SIGNATURE_LEN);
     memcpy(sig.b, in.p + record.n, sizeof(sig.b));
-    return mvpn_ed25519_verify(&sig, signer, signed_bytes(buf, label, network_id, record));
+    return mvpn_ed25519_verify(&sig, signer,
+                               mvpn_signed_bytes(buf, sizeof(buf), label, network_id, record));
 }
 
 /* --- revocation lists (§8.4) --- */
