@@ -96,17 +96,6 @@ static void begin(mvpn_follower *f, mvpn_time now)
     f->next = now;
 }
 
-static void send_requests(mvpn_follower *f, mvpn_time now)
-{
-    sweep_request q;
-    while (sweep_pull(f->sweep, now, &q)) {
-        mvpn_header h = {.command = (uint16_t)q.command, .length = (uint16_t)q.packet->len};
-        mvpn_store32(h.circuit.b, q.id);
-        mvpn_rng_bytes(f->cfg.rng, h.circuit.b + 4, sizeof(h.circuit.b) - 4);
-        MVPN_IGNORE(mvpn_link_send(f->link, q.packet, &h, false, now)); /* asked again */
-    }
-}
-
 static void go_on(mvpn_follower *f, mvpn_time now)
 {
     if (f->sweep == NULL && mvpn_link_is_open(f->link)) {
@@ -119,7 +108,7 @@ static void go_on(mvpn_follower *f, mvpn_time now)
         }
         return;
     }
-    send_requests(f, now);
+    sweep_send(f->sweep, f->link, now);
     enum sweep_result result = sweep_result_of(f->sweep, now);
     if (result == SWEEP_GOING) {
         return;

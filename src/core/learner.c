@@ -305,17 +305,6 @@ static void swept(mvpn_learner *l, const sweep *s, bool over_circuit, mvpn_time 
                                         .over_circuit = over_circuit});
 }
 
-static void entry_send(mvpn_learner *l, entry *e, mvpn_time now)
-{
-    sweep_request q;
-    while (sweep_pull(e->sweep, now, &q)) {
-        mvpn_header h = {.command = (uint16_t)q.command, .length = (uint16_t)q.packet->len};
-        mvpn_store32(h.circuit.b, q.id);
-        mvpn_rng_bytes(l->cfg.rng, h.circuit.b + 4, sizeof(h.circuit.b) - 4);
-        MVPN_IGNORE(mvpn_link_send(e->link, q.packet, &h, false, now)); /* asked again */
-    }
-}
-
 static void entry_check(mvpn_learner *l, entry *e, mvpn_time now)
 {
     if (e->state == ENTRY_VOUCHED) {
@@ -323,7 +312,7 @@ static void entry_check(mvpn_learner *l, entry *e, mvpn_time now)
     } else if (e->state == ENTRY_LINKING && now - e->since > LINK_TIME) {
         entry_fail(l, e, MVPN_E_TIMEOUT, now);
     } else if (e->state == ENTRY_SWEEPING) {
-        entry_send(l, e, now);
+        sweep_send(e->sweep, e->link, now);
         enum sweep_result result = sweep_result_of(e->sweep, now);
         if (result == SWEEP_DONE) {
             swept(l, e->sweep, false, now);

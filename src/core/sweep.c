@@ -246,6 +246,17 @@ bool sweep_pull(sweep *s, mvpn_time now, sweep_request *ret)
     return false;
 }
 
+void sweep_send(sweep *s, mvpn_link *link, mvpn_time now)
+{
+    sweep_request q;
+    while (sweep_pull(s, now, &q)) {
+        mvpn_header h = {.command = (uint16_t)q.command, .length = (uint16_t)q.packet->len};
+        mvpn_store32(h.circuit.b, q.id);
+        mvpn_rng_bytes(s->env.rng, h.circuit.b + 4, sizeof(h.circuit.b) - 4);
+        MVPN_IGNORE(mvpn_link_send(link, q.packet, &h, false, now)); /* asked again */
+    }
+}
+
 /* ---- what comes ---- */
 
 static void slot_done(slot *t)

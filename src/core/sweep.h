@@ -1,7 +1,7 @@
 /*
  * One sweep over one directory: list all that it has, fetch what is new to the view, and the
- * snapshot that the view wants. Knows nothing of what carries it: requests are pulled, replies
- * given. (docs/protocol.md §11.3, §12)
+ * snapshot that the view wants. Requests are pulled, replies given, whatever carries them; links
+ * have sweep_send. (docs/protocol.md §11.3, §12)
  */
 #ifndef MVPN_CORE_SWEEP_H
 #define MVPN_CORE_SWEEP_H
@@ -9,6 +9,7 @@
 #include "base/packet.h"
 #include "base/time.h"
 #include "core/view.h"
+#include "network/p2p/link.h"
 
 typedef struct sweep sweep;
 
@@ -30,6 +31,8 @@ typedef struct sweep_request {
 
 /** The next request to be sent, new or again; false: none now. */
 bool sweep_pull(sweep *s, mvpn_time now, sweep_request *ret);
+/** Send all that is due over a link; the request id leads the header's circuit id. (§12) */
+void sweep_send(sweep *s, mvpn_link *link, mvpn_time now);
 /** A reply, as it came: unknown ids, other commands and bad bodies are ignored. */
 void sweep_reply(sweep *s, uint32_t id, unsigned command, mvpn_bytes body, uint64_t unix_now,
                  mvpn_time now);
