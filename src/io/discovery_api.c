@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "discovery_page.h"
+#include "wire/bundle.h"
 
 #define TYPE_JSON "application/json"
 #define TYPE_BYTES "application/octet-stream"
@@ -17,9 +18,6 @@
 /* A digest names its bytes for ever. */
 #define CACHE_FOREVER "public, max-age=86400, immutable"
 #define CACHE_PAGE "no-cache"
-
-#define PART_SNAPSHOT 4
-#define PART_ENTRY 5
 
 static const struct role_name {
     const char *name;
@@ -597,18 +595,16 @@ static void serve_network(const mvpn_discovery *d, mvpn_http_response *ret)
 /* Parts of a bundle, first counted, then written. (§13.3) */
 typedef struct bundle {
     uint8_t *out; /* NULL: only count */
-    size_t n;
+    size_t size, n;
 } bundle;
 
 static void bundle_add(bundle *b, unsigned type, mvpn_bytes part)
 {
-    if (b->out != NULL) {
-        uint8_t *at = b->out + b->n;
-        at[0] = (uint8_t)type;
-        mvpn_store32(at + 1, (uint32_t)part.n);
-        memcpy(at + 5, part.p, part.n);
+    if (b->out == NULL) {
+        b->n += MVPN_BUNDLE_PART_FIXED + part.n;
+        return;
     }
-    b->n += 5 + part.n;
+    MVPN_IGNORE(mvpn_bundle_append(b->out, b->size, &b->n, type, part)); /* no part: left out */
 }
 
 static void add_snapshot(bundle *b, const mvpn_discovery *d)
@@ -616,7 +612,7 @@ static void add_snapshot(bundle *b, const mvpn_discovery *d)
     const mvpn_snapshot_head *head = mvpn_survey_head(d->survey, 0);
     if (head != NULL) {
         bundle_add(b, MVPN_RECORD_SNAPSHOT_HEAD, mvpn_bytes_of(head->encoded, head->encoded_len));
-        bundle_add(b, PART_SNAPSHOT, mvpn_survey_snapshot(d->survey, 0));
+        bundle_add(b, MVPN_BUNDLE_SNAPSHOT, mvpn_survey_snapshot(d->survey, 0));
     }
 }
 
@@ -630,7 +626,7 @@ static void add_all(bundle *b, const mvpn_discovery *d)
     }
     for (size_t i = 0; i < d->entry_count; i++) {
         size_t n = mvpn_dht_contact_encode(entry, sizeof(entry), &d->entries[i]);
-        bundle_add(b, PART_ENTRY, mvpn_bytes_of(entry, n));
+        bundle_add(b, MVPN_BUNDLE_ENTRY, mvpn_bytes_of(entry, n));
     }
     for (size_t i = 0; i < mvpn_view_count(d->view); i++) {
         const mvpn_descriptor *relay = mvpn_view_at(d->view, i);
@@ -649,11 +645,11 @@ static mvpn_http_blob *bundle_make(const mvpn_discovery *d, add_fn *add)
     bundle b = {.out = NULL};
     add(&b, d);
     size_t size = b.n;
-    b = (bundle){.out = malloc(size > 0 ? size : 1)};
+    b = (bundle){.out = malloc(size > 0 ? size : 1), .size = size};
     if (b.out != NULL) {
         add(&b, d);
     }
-    return mvpn_http_blob_new(b.out, size);
+    return mvpn_http_blob_new(b.out, b.n);
 }
 
 static void serve_bundle(mvpn_discovery *d, mvpn_http_response *ret)
