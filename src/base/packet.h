@@ -26,13 +26,21 @@ typedef struct mvpn_packet {
     uint32_t len;
     /*
      * Datagrams: the remote address (source when received, destination when sent), and which local
-     * socket of the node it came by or leaves by (0 unless io knows several).
+     * socket of the node it came by or leaves by (MVPN_LOCAL_*).
      */
     mvpn_addr remote;
-    uint8_t local;
+    uint16_t local;
     uint8_t flags; /* MVPN_PACKET_* */
     uint8_t buf[MVPN_PACKET_BUF];
 } mvpn_packet;
+
+/* A node's UDP sockets. Those from PROBE on have ports of the system's choice; io opens each when
+ * the first packet is to leave by it, and closes it when the engine no longer uses it. */
+#define MVPN_LOCAL_MAIN 0   /* where the node listens */
+#define MVPN_LOCAL_DNS 1    /* an exit's, to the resolver */
+#define MVPN_LOCAL_PROBE 2  /* to learn how NATs behave */
+#define MVPN_LOCAL_PUNCH 16 /* and the next MVPN_LOCAL_PUNCH_MAX - 1: a birthday's */
+#define MVPN_LOCAL_PUNCH_MAX 256
 
 #define MVPN_PACKET_PROBE 0x01   /* path MTU probe: may be lost to EMSGSIZE without further ado */
 #define MVPN_PACKET_CSUM_OK 0x02 /* IP packet whose transport checksum is known to be right */

@@ -35,7 +35,7 @@
 /* Initial TTL of all that leaves: the commonest one. */
 #define MVPN_EXIT_TTL 64
 /* `local` of a packet in dns_out, and of the datagrams that answer it. */
-#define MVPN_EXIT_LOCAL_DNS 1
+#define MVPN_EXIT_LOCAL_DNS MVPN_LOCAL_DNS
 
 typedef struct mvpn_exit mvpn_exit;
 

@@ -65,7 +65,7 @@ typedef struct sock {
 
 struct mvpn_udp {
     sock socks[MVPN_UDP_FAMILIES];
-    uint8_t local;
+    uint16_t local;
     mvpn_udp_stats stats;
     mvpn_addr too_big[TOO_BIG_MAX];
     unsigned too_big_count;

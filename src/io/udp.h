@@ -28,7 +28,7 @@ enum mvpn_udp_family {
 
 typedef struct mvpn_udp_options {
     uint32_t mark; /* SO_MARK of everything sent, for policy routing; 0 = none */
-    uint8_t local; /* written to mvpn_packet.local of what is received */
+    uint16_t local; /* written to mvpn_packet.local of what is received */
     bool no_gso;   /* never try UDP_SEGMENT */
     bool no_gro;   /* never try UDP_GRO */
 } mvpn_udp_options;

@@ -40,6 +40,11 @@ static enum place place_of(unsigned command)
     case MVPN_CMD_NAT_INCOMING:
     case MVPN_CMD_NAT_MORE:
     case MVPN_CMD_NAT_CLOSE:
+    case MVPN_CMD_NAT_ADDRESS:
+    case MVPN_CMD_NAT_ADDRESSED:
+    case MVPN_CMD_NAT_PROBE:
+    case MVPN_CMD_NAT_PROBE_FOR:
+    case MVPN_CMD_NAT_PROBED:
         return PLACE_OWNER;
     case MVPN_CMD_EXTEND:
     case MVPN_CMD_EXTENDED:

@@ -136,7 +136,7 @@ static void give_ids(struct session *s, mvpn_handshake_payload *payload)
 }
 
 static bool queue_packet(mvpn_links *links, mvpn_packet *packet, const uint8_t *bytes,
-                         const mvpn_addr *to, uint8_t socket)
+                         const mvpn_addr *to, uint16_t socket)
 {
     if (packet == NULL) {
         return false;

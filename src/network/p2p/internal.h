@@ -101,7 +101,7 @@ struct local_id {
 struct path_check {
     bool active;
     mvpn_addr addr;
-    uint8_t local;
+    uint16_t local;
     uint64_t token;
     unsigned sent; /* challenges */
     /* All that was sent there before it is proven, and what came from there. (§4.6) */
@@ -192,7 +192,7 @@ struct session {
     size_t spare_count;
 
     mvpn_addr addr; /* proven */
-    uint8_t local_socket;
+    uint16_t local_socket;
     struct path_check check;
     struct failed_path failed[FAILED_PATHS];
     size_t failed_next;
@@ -352,7 +352,7 @@ void transport_start(struct session *s, const mvpn_noise *noise);
  * nothing better to do about it may ignore it.
  */
 int transport_send(struct session *s, mvpn_packet *packet, const mvpn_header *header,
-                   const mvpn_addr *to, uint8_t to_socket, mvpn_time now);
+                   const mvpn_addr *to, uint16_t to_socket, mvpn_time now);
 /** Send an unacknowledged link command. MVPN_E_NOMEM, MVPN_E_EXHAUSTED. */
 int transport_command(struct session *s, unsigned command, mvpn_bytes body, mvpn_time now);
 /** Likewise with an 8-byte token. */

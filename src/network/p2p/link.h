@@ -16,17 +16,32 @@
 #include "crypto/rng.h"
 #include "wire/handshake.h"
 #include "wire/message.h"
+#include "wire/natmsg.h"
 #include "wire/record.h"
 
 typedef struct mvpn_links mvpn_links;
 typedef struct mvpn_link mvpn_link;
 
+/* NAT relays that a descriptor names. (§14.3) */
+#define MVPN_LINK_VIA_MAX 2
+
+/** A NAT relay by which a relay can be reached. */
+typedef struct mvpn_link_via {
+    mvpn_ed25519_pub identity;
+    mvpn_key link_key;
+    mvpn_addr addr;
+    uint64_t serial;
+    mvpn_nat_id rendezvous; /* of the relay there */
+} mvpn_link_via;
+
 /** What is needed to reach a relay. */
 typedef struct mvpn_link_target {
     mvpn_ed25519_pub identity;
     mvpn_key link_key;
-    mvpn_addr addr;
-    uint64_t serial; /* of its membership certificate, if known; else 0 */
+    mvpn_addr addr;   /* family 0 if it can be reached by `via` alone */
+    uint64_t serial;  /* of its membership certificate, if known; else 0 */
+    size_t via_count; /* not 0: the link is made through one of these, in this order (§14) */
+    mvpn_link_via via[MVPN_LINK_VIA_MAX];
 } mvpn_link_target;
 
 typedef struct mvpn_links_config {

@@ -126,7 +126,7 @@ static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *head
 }
 
 int transport_send(struct session *s, mvpn_packet *packet, const mvpn_header *header,
-                   const mvpn_addr *to, uint8_t to_socket, mvpn_time now)
+                   const mvpn_addr *to, uint16_t to_socket, mvpn_time now)
 {
     mvpn_links *links = s->links;
     /* A number at or above the bound is never sealed: the key would end before the counter. */
