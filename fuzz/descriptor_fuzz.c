@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(d.address_count >= 1 && d.address_count <= MVPN_DESCRIPTOR_ADDRESSES_MAX);
     FUZZ_CHECK(d.policy_range_count <= MVPN_DESCRIPTOR_POLICY_RANGES_MAX);
     FUZZ_CHECK(d.family_count <= MVPN_DESCRIPTOR_FAMILY_MAX);
+    FUZZ_CHECK(d.nat_relay_count <= MVPN_DESCRIPTOR_NAT_RELAYS_MAX);
     FUZZ_CHECK(d.name[0] == '\0' || mvpn_name_is_valid(d.name));
     FUZZ_CHECK(d.country[0] == '\0' || mvpn_country_is_valid(d.country));
     FUZZ_CHECK(d.provider[0] == '\0' || mvpn_provider_is_valid(d.provider));

@@ -223,6 +223,12 @@ static void descriptors(void)
     int r = mvpn_descriptor_sign(&d, &l->peer[1].secret, &l->realm.network_id);
     MVPN_ASSERT(r == 0);
     seed("descriptor", "all-fields", d.encoded, d.encoded_len);
+    d.nat_relay_count = 2;
+    d.nat_relays[0] = (mvpn_descriptor_nat_relay){{{1}}, {{3}}, 6};
+    d.nat_relays[1] = (mvpn_descriptor_nat_relay){{{2}}, {{4}}, 4};
+    r = mvpn_descriptor_sign(&d, &l->peer[1].secret, &l->realm.network_id);
+    MVPN_ASSERT(r == 0);
+    seed("descriptor", "behind-nat", d.encoded, d.encoded_len);
     (void)lab_free(l);
 }
 

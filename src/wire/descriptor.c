@@ -135,6 +135,17 @@ static void write_policy(mvpn_writer *w, const mvpn_descriptor *d)
     tlv_end(w, length);
 }
 
+static void write_nat_relays(mvpn_writer *w, const mvpn_descriptor *d)
+{
+    uint8_t *length = tlv_begin(w, TLV_NAT_RELAYS);
+    for (size_t i = 0; i < d->nat_relay_count; i++) {
+        mvpn_write_bytes(w, d->nat_relays[i].identity.b, IDENTITY_LEN);
+        mvpn_write_bytes(w, d->nat_relays[i].rendezvous.b, MVPN_NAT_ID_LEN);
+        mvpn_write8(w, d->nat_relays[i].family);
+    }
+    tlv_end(w, length);
+}
+
 static void write_number(mvpn_writer *w, enum tlv type, uint32_t value, size_t n)
 {
     uint8_t bytes[4];
@@ -164,6 +175,9 @@ static void write_tlvs(mvpn_writer *w, const mvpn_descriptor *d)
     if (d->provider[0] != '\0') {
         write_tlv(w, TLV_PROVIDER, d->provider, strnlen(d->provider, sizeof(d->provider)));
     }
+    if (d->nat_relay_count > 0) {
+        write_nat_relays(w, d);
+    }
     if (d->has_membership) {
         write_tlv(w, TLV_MEMBERSHIP, d->membership + IDENTITY_LEN,
                   sizeof(d->membership) - IDENTITY_LEN);
@@ -184,6 +198,7 @@ int mvpn_descriptor_sign(mvpn_descriptor *d, const mvpn_ed25519_secret *secret,
         d->address_count > MVPN_DESCRIPTOR_ADDRESSES_MAX ||
         d->policy_range_count > MVPN_DESCRIPTOR_POLICY_RANGES_MAX ||
         d->family_count > MVPN_DESCRIPTOR_FAMILY_MAX ||
+        d->nat_relay_count > MVPN_DESCRIPTOR_NAT_RELAYS_MAX ||
         memcmp(d->link_certificate, d->identity.b, IDENTITY_LEN) != 0 ||
         (d->has_membership && memcmp(d->membership, d->identity.b, IDENTITY_LEN) != 0)) {
         return MVPN_E_INVAL;
@@ -289,6 +304,27 @@ static bool read_family(mvpn_descriptor *d, mvpn_bytes value)
     return true;
 }
 
+static bool read_nat_relays(mvpn_descriptor *d, mvpn_bytes value)
+{
+    mvpn_reader r = mvpn_reader_init(value);
+    do {
+        if (d->nat_relay_count == MVPN_DESCRIPTOR_NAT_RELAYS_MAX) {
+            return false;
+        }
+        mvpn_descriptor_nat_relay *n = &d->nat_relays[d->nat_relay_count++];
+        mvpn_read_copy(&r, n->identity.b, IDENTITY_LEN);
+        mvpn_read_copy(&r, n->rendezvous.b, MVPN_NAT_ID_LEN);
+        n->family = mvpn_read8(&r);
+        if ((n->family != 4 && n->family != 6) ||
+            memcmp(n->identity.b, d->identity.b, IDENTITY_LEN) == 0) {
+            return false;
+        }
+    } while (mvpn_reader_left(&r) > 0);
+    return mvpn_reader_done(&r) &&
+           (d->nat_relay_count < 2 ||
+            memcmp(d->nat_relays[0].identity.b, d->nat_relays[1].identity.b, IDENTITY_LEN) != 0);
+}
+
 static bool read_membership(mvpn_descriptor *d, mvpn_bytes value)
 {
     mvpn_reader r = mvpn_reader_init(value);
@@ -333,6 +369,8 @@ static bool read_tlv(mvpn_descriptor *d, unsigned type, mvpn_bytes value)
         return read_family(d, value);
     case TLV_PROVIDER:
         return read_text(d->provider, value, 1, MVPN_PROVIDER_MAX, is_printable);
+    case TLV_NAT_RELAYS:
+        return read_nat_relays(d, value);
     case TLV_MEMBERSHIP:
         return read_membership(d, value);
     case TLV_NAME:

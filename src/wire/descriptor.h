@@ -14,6 +14,7 @@
 #include "base/macros.h"
 #include "crypto/keys.h"
 #include "wire/certificate.h"
+#include "wire/natmsg.h"
 
 /* Bounds of §8.3. */
 #define MVPN_DESCRIPTOR_MAX 1000
@@ -21,6 +22,7 @@
 #define MVPN_DESCRIPTOR_ADDRESSES_MAX 4
 #define MVPN_DESCRIPTOR_POLICY_RANGES_MAX 31 /* (128 - 1) / 4 */
 #define MVPN_DESCRIPTOR_FAMILY_MAX 4
+#define MVPN_DESCRIPTOR_NAT_RELAYS_MAX 2
 #define MVPN_PROVIDER_MAX 32
 #define MVPN_NAME_MAX 24
 
@@ -48,6 +50,13 @@ typedef struct mvpn_port_range {
     uint16_t last;
 } mvpn_port_range;
 
+/* Where a relay behind a NAT is registered. (§14.3) */
+typedef struct mvpn_descriptor_nat_relay {
+    mvpn_ed25519_pub identity; /* of the NAT relay */
+    mvpn_nat_id rendezvous;    /* the relay's, there */
+    uint8_t family;            /* 4, 6: of the link between the two */
+} mvpn_descriptor_nat_relay;
+
 typedef struct mvpn_descriptor {
     mvpn_ed25519_pub identity;
     uint64_t sequence;  /* the higher one replaces the lower */
@@ -72,6 +81,8 @@ typedef struct mvpn_descriptor {
     uint8_t family_count;
     mvpn_ed25519_pub family[MVPN_DESCRIPTOR_FAMILY_MAX]; /* ascending */
     char provider[MVPN_PROVIDER_MAX + 1];                /* "" = not said */
+    uint8_t nat_relay_count;                             /* not 0: it is behind a NAT (§14.3) */
+    mvpn_descriptor_nat_relay nat_relays[MVPN_DESCRIPTOR_NAT_RELAYS_MAX]; /* to be tried so */
     bool has_membership;
     uint8_t membership[MVPN_MEMBERSHIP_LEN]; /* with the identity, as §8.2 */
     char name[MVPN_NAME_MAX + 1];            /* "" = none; not unique, proves nothing */

@@ -68,6 +68,9 @@ static fixture make(void)
         d->family[i].b[0] = (uint8_t)(i + 1);
     }
     memcpy(d->provider, "Hoster & Sons, 32 bytes exactly!", 33);
+    d->nat_relay_count = 2;
+    d->nat_relays[0] = (mvpn_descriptor_nat_relay){{{9, 1}}, {{1, 2, 3, 4, 5, 6, 7, 8}}, 6};
+    d->nat_relays[1] = (mvpn_descriptor_nat_relay){{{8, 2}}, {{8, 7, 6, 5, 4, 3, 2, 1}}, 4};
     d->has_membership = true;
     certify(&f, d->roles | MVPN_ROLE_GUARD, EXPIRES);
     memcpy(d->name, "exit-1-of-the-test-net-x", 25);
@@ -130,6 +133,12 @@ static void test_round_trip(void **state)
     assert_int_equal(d.family_count, 4);
     assert_memory_equal(d.family, before.family, sizeof(d.family));
     assert_string_equal(d.provider, before.provider);
+    assert_int_equal(d.nat_relay_count, 2);
+    for (size_t i = 0; i < 2; i++) { /* in their order */
+        assert_memory_equal(d.nat_relays[i].identity.b, before.nat_relays[i].identity.b, 32);
+        assert_memory_equal(d.nat_relays[i].rendezvous.b, before.nat_relays[i].rendezvous.b, 8);
+        assert_int_equal(d.nat_relays[i].family, before.nat_relays[i].family);
+    }
     assert_true(d.has_membership);
     assert_memory_equal(d.membership, before.membership, 122);
     assert_string_equal(d.name, before.name);
@@ -152,8 +161,22 @@ static void test_minimal(void **state)
     assert_int_equal(m.encoded_len, HEAD_LEN + 4 + 144 + 4 + 33 + 4 + 8 + 4 + 2 + 64);
     assert_false(m.has_policy || m.has_bandwidth || m.has_membership);
     assert_int_equal(m.country[0] | m.provider[0] | m.name[0] | m.family_count, 0);
+    assert_int_equal(m.nat_relay_count, 0);
     assert_int_equal(mvpn_descriptor_verify(&m, &f.network_id, NULL, NOW), 0);
     assert_int_equal(mvpn_descriptor_verify(&m, &f.network_id, &f.network_pub, NOW), MVPN_E_POLICY);
+}
+
+/* Every field at its longest: it fits, so that no field has to give way to another. */
+static void test_largest(void **state)
+{
+    (void)state;
+    fixture f = make();
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(mvpn_addr_parse("[2a10::5]:444", &f.d.addresses[i].addr), 0);
+    }
+    assert_int_equal(mvpn_descriptor_sign(&f.d, &f.identity_secret, &f.network_id), 0);
+    assert_int_equal(f.d.encoded_len, 948);
+    assert_int_equal(verify(&f, NOW), 0);
 }
 
 static void test_truncated(void **state)
@@ -257,6 +280,22 @@ static void spoil_name(mvpn_descriptor *d)
 {
     d->name[5] = 'X';
 }
+static void spoil_nat_relay_count(mvpn_descriptor *d)
+{
+    d->nat_relay_count = 3;
+}
+static void spoil_nat_relay_twice(mvpn_descriptor *d)
+{
+    d->nat_relays[1].identity = d->nat_relays[0].identity;
+}
+static void spoil_nat_relay_own(mvpn_descriptor *d)
+{
+    d->nat_relays[1].identity = d->identity;
+}
+static void spoil_nat_relay_family(mvpn_descriptor *d)
+{
+    d->nat_relays[0].family = 5;
+}
 static void spoil_times(mvpn_descriptor *d)
 {
     d->expires = d->published;
@@ -274,12 +313,28 @@ static void test_rules(void **state)
 {
     (void)state;
     static void (*const rows[])(mvpn_descriptor *) = {
-        spoil_no_onion,       spoil_many_onion,    spoil_same_onion,
-        spoil_no_address,     spoil_port,          spoil_address_family,
-        spoil_mapped_address, spoil_range,         spoil_range_order,
-        spoil_ranges_count,   spoil_country,       spoil_family,
-        spoil_family_count,   spoil_provider,      spoil_name,
-        spoil_times,          spoil_link_identity, spoil_membership_identity,
+        spoil_no_onion,
+        spoil_many_onion,
+        spoil_same_onion,
+        spoil_no_address,
+        spoil_port,
+        spoil_address_family,
+        spoil_mapped_address,
+        spoil_range,
+        spoil_range_order,
+        spoil_ranges_count,
+        spoil_country,
+        spoil_family,
+        spoil_family_count,
+        spoil_provider,
+        spoil_name,
+        spoil_times,
+        spoil_link_identity,
+        spoil_membership_identity,
+        spoil_nat_relay_count,
+        spoil_nat_relay_twice,
+        spoil_nat_relay_own,
+        spoil_nat_relay_family,
     };
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
         fixture f = make();
@@ -328,9 +383,6 @@ static void test_missing_and_repeated_tlvs(void **state)
         uint8_t cut[2 * MVPN_DESCRIPTOR_MAX], twice[2 * MVPN_DESCRIPTOR_MAX];
         mvpn_descriptor d;
         size_t len = 0;
-        if (type == 10) {
-            continue;
-        }
         size_t at = find_tlv(&f.d, type, &len), body = f.d.encoded_len - 64u;
         memcpy(cut, f.d.encoded, at);
         memcpy(cut + at, f.d.encoded + at + len, body - at - len);
@@ -341,6 +393,33 @@ static void test_missing_and_repeated_tlvs(void **state)
         memcpy(twice + at + len, f.d.encoded + at, body - at);
         n = sign_raw(&f, twice, body + len);
         assert_int_equal(mvpn_descriptor_decode(&d, mvpn_bytes_of(twice, n)), MVPN_E_FORMAT);
+    }
+}
+
+/* A value of type 10 of every length from nothing to three entries: whole entries alone. */
+static void test_nat_relays_length(void **state)
+{
+    (void)state;
+    fixture f = make_signed();
+    uint8_t entries[3 * 41] = {0};
+    size_t len = 0, at = find_tlv(&f.d, 10, &len), body = f.d.encoded_len - 64u;
+    for (size_t i = 0; i < 3; i++) {
+        entries[i * 41] = (uint8_t)(i + 1);
+        entries[i * 41 + 40] = 4;
+    }
+    for (size_t n = 0; n <= sizeof(entries); n++) {
+        uint8_t in[2 * MVPN_DESCRIPTOR_MAX];
+        mvpn_descriptor d;
+        memcpy(in, f.d.encoded, at + 2);
+        mvpn_store16(in + at + 2, (uint16_t)n);
+        memcpy(in + at + 4, entries, n);
+        memcpy(in + at + 4 + n, f.d.encoded + at + len, body - at - len);
+        size_t all = sign_raw(&f, in, body - len + 4 + n);
+        int rc = mvpn_descriptor_decode(&d, mvpn_bytes_of(in, all));
+        assert_int_equal(rc, n == 41 || n == 82 ? 0 : MVPN_E_FORMAT);
+        if (rc == 0) {
+            assert_int_equal(d.nat_relay_count, n / 41);
+        }
     }
 }
 
@@ -455,11 +534,17 @@ static void test_questions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_minimal),
-        cmocka_unit_test(test_truncated),    cmocka_unit_test(test_flipped_bits),
-        cmocka_unit_test(test_rules),        cmocka_unit_test(test_missing_and_repeated_tlvs),
-        cmocka_unit_test(test_unknown_tlvs), cmocka_unit_test(test_verify_rules),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_minimal),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_flipped_bits),
+        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_missing_and_repeated_tlvs),
+        cmocka_unit_test(test_unknown_tlvs),
+        cmocka_unit_test(test_verify_rules),
         cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_largest),
+        cmocka_unit_test(test_nat_relays_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
