@@ -208,6 +208,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
         .tun = p->host.tun,
         .on_event = on_event,
         .ctx = p,
+        .log = &p->cli.log,
     };
     r = mvpn_node_new(&options, &p->node, fault);
     if (r == 0) {

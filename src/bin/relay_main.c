@@ -394,6 +394,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         .has_dns = is_exit,
         .on_event = on_event,
         .ctx = p,
+        .log = &p->cli.log,
     };
     r = r != 0 ? r : mvpn_node_new(&options, &p->node, fault);
     r = r != 0 ? r : serve_stun(p, fault);

@@ -6,6 +6,7 @@
 #include "io/addrwatch.h"
 #include "io/clock.h"
 #include "io/random.h"
+#include "io/sockets.h"
 
 /*
  * Packets taken from one descriptor in one turn: large enough to fill GSO messages, small enough
@@ -35,6 +36,7 @@ struct mvpn_node {
     mvpn_engine *engine;
     mvpn_udp *udp;
     mvpn_udp *dns; /* NULL: no exit */
+    mvpn_sockets *sockets;
     mvpn_tun *tun; /* borrowed; NULL: none */
     port ports[2 * MVPN_UDP_FAMILIES];
     unsigned port_count;
@@ -44,6 +46,7 @@ struct mvpn_node {
     bool address_changed;
     mvpn_time address_told;
     mvpn_packet_queue datagrams, from_tun;
+    mvpn_packet_queue further; /* datagrams for further sockets */
     mvpn_node_event_fn *on_event;
     void *ctx;
     void (*on_withdrawn)(void *ctx);
@@ -103,6 +106,42 @@ static mvpn_time tell_address_change(mvpn_node *node, mvpn_time now)
     return MVPN_TIME_NEVER;
 }
 
+/* ---- further sockets ---- */
+
+static bool socket_is_used(void *ctx, uint16_t local)
+{
+    const mvpn_node *node = ctx;
+    (void)node;
+    (void)local;
+    return true;
+}
+
+static void message_too_big(void *ctx, const mvpn_addr *remote)
+{
+    mvpn_node *node = ctx;
+    mvpn_links_message_too_big(mvpn_engine_links(node->engine), remote, mvpn_clock_now());
+}
+
+static int make_sockets(mvpn_node *node, const mvpn_node_options *options)
+{
+    mvpn_sockets_options o = {
+        .loop = node->loop,
+        .main = node->udp,
+        .pool = mvpn_engine_pool(node->engine),
+        .out = &node->further,
+        .in = &node->datagrams,
+        .budget = BATCH,
+        .mark = options->mark,
+        .is_used = socket_is_used,
+        .too_big = message_too_big,
+        .ctx = node,
+        .log = options->log,
+    };
+    return mvpn_sockets_new(&o, &node->sockets);
+}
+
+/* ---- a turn ---- */
+
 static void send_all(mvpn_node *node, mvpn_time now)
 {
     mvpn_packet_pool *pool = mvpn_engine_pool(node->engine);
@@ -117,6 +156,9 @@ static void send_all(mvpn_node *node, mvpn_time now)
     if (node->tun != NULL && tun != NULL && mvpn_tun_write(node->tun, tun, pool) != 0) {
         break_node(node);
     }
+    if (!mvpn_sockets_is_idle(node->sockets)) {
+        mvpn_sockets_turn(node->sockets, now);
+    }
     while (mvpn_udp_pull_too_big(node->udp, &remote)) {
         mvpn_links_message_too_big(mvpn_engine_links(node->engine), &remote, now);
     }
@@ -126,7 +168,8 @@ static void send_all(mvpn_node *node, mvpn_time now)
         mvpn_loop_watch_set(p->watch, MVPN_LOOP_READABLE | (is_blocked ? MVPN_LOOP_WRITABLE : 0));
     }
     if (node->tun_watch != NULL) {
-        mvpn_loop_watch_set(node->tun_watch, out->count > BACKLOG_MAX ? 0 : MVPN_LOOP_READABLE);
+        size_t backlog = out->count + mvpn_sockets_backlog(node->sockets);
+        mvpn_loop_watch_set(node->tun_watch, backlog > BACKLOG_MAX ? 0 : MVPN_LOOP_READABLE);
     }
 }
 
@@ -164,6 +207,7 @@ static void turn(void *ctx)
             node->on_event(node->ctx, &event);
         }
     }
+    again = mvpn_time_min(again, mvpn_sockets_deadline(node->sockets, now));
     mvpn_loop_set_deadline(node->loop, mvpn_time_min(mvpn_engine_deadline(node->engine), again));
 }
 
@@ -222,7 +266,7 @@ static int watch_all(mvpn_node *node)
 static int open_dns(mvpn_node *node, mvpn_fault *fault)
 {
     static const mvpn_addr any[2] = {{.family = 4}, {.family = 6}};
-    mvpn_udp_options options = {.local = MVPN_EXIT_LOCAL_DNS};
+    mvpn_udp_options options = {.local = MVPN_EXIT_LOCAL_DNS, .buffers_of = node->udp};
     if (mvpn_udp_open(&node->dns, any, 2, &options, NULL) == 0) {
         return 0;
     }
@@ -258,7 +302,6 @@ static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn
 
 int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault *fault)
 {
-    mvpn_udp_options udp_options = {.mark = options->mark};
     mvpn_node *node = calloc(1, sizeof(*node));
     if (node == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
@@ -270,12 +313,17 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     node->ctx = options->ctx;
     mvpn_packet_queue_init(&node->datagrams);
     mvpn_packet_queue_init(&node->from_tun);
+    mvpn_packet_queue_init(&node->further);
+    mvpn_udp_options udp_options = {.mark = options->mark, .others = &node->further};
     int r = mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options, fault);
     if (r == 0 && options->has_dns) {
         r = open_dns(node, fault);
     }
     if (r == 0) {
         r = create_engine(node, options, fault);
+    }
+    if (r == 0) {
+        r = make_sockets(node, options);
     }
     if (r == 0) {
         r = mvpn_loop_timer_new(node->loop, check_clock, node, &node->clock_timer);
@@ -308,7 +356,11 @@ void mvpn_node_free(mvpn_node *node)
         mvpn_packet_queue_clear(&node->from_tun, pool);
         mvpn_engine_shutdown(node->engine, mvpn_clock_now());
         MVPN_IGNORE(mvpn_udp_send(node->udp, mvpn_engine_datagrams_out(node->engine), pool));
+        if (node->sockets != NULL && !mvpn_sockets_is_idle(node->sockets)) {
+            mvpn_sockets_turn(node->sockets, mvpn_clock_now());
+        }
     }
+    mvpn_sockets_free(node->sockets);
     for (unsigned i = 0; i < node->port_count; i++) {
         mvpn_loop_unwatch(node->ports[i].watch);
     }

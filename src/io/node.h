@@ -6,6 +6,7 @@
 #ifndef MVPN_IO_NODE_H
 #define MVPN_IO_NODE_H
 
+#include "base/log.h"
 #include "core/engine.h"
 #include "io/fault.h"
 #include "io/loop.h"
@@ -28,6 +29,7 @@ typedef struct mvpn_node_options {
     bool has_dns;                 /* open the exit's resolver socket */
     mvpn_node_event_fn *on_event; /* may be NULL */
     void *ctx;
+    const mvpn_log *log; /* for what the operator should know; borrowed, may be NULL */
 } mvpn_node_options;
 
 /** Open the sockets and make the engine. Errors as mvpn_udp_open and mvpn_engine_new; `fault` says

@@ -21,6 +21,8 @@
 
 /* Half a second of 100 Mbit/s; the kernel doubles what is asked. */
 #define SOCKET_BUFFER (8 << 20)
+/* Of a socket that hears a few probes; 256 of them full are 16 MiB. */
+#define SMALL_BUFFER (64 << 10)
 
 /* A GRO buffer holds at most 65,535 bytes; 16 of them (1 MiB) are one core's second-level cache. */
 #define RECV_MESSAGES 16
@@ -51,30 +53,43 @@ typedef struct message {
     char control[CMSG_ROOM] __attribute__((aligned(8)));
 } message;
 
+/* Messages collected for one sendmmsg. */
+typedef struct batch {
+    unsigned count;
+    unsigned open[SEND_OPEN];
+    unsigned open_count;
+    message messages[SEND_MESSAGES];
+    struct mmsghdr headers[SEND_MESSAGES];
+} batch;
+
+/* What one call needs and nothing keeps: sockets of a thread share it. */
+typedef struct work {
+    batch batch[MVPN_UDP_FAMILIES];
+    uint8_t *recv_memory;
+    struct sockaddr_storage recv_names[RECV_MESSAGES];
+    struct iovec recv_iov[RECV_MESSAGES];
+    char recv_control[RECV_MESSAGES][CMSG_ROOM] __attribute__((aligned(8)));
+    struct mmsghdr recv_headers[RECV_MESSAGES];
+} work;
+
 typedef struct sock {
     int fd;
     mvpn_addr local;
     bool has_gso;
     bool is_blocked;
-    unsigned count; /* messages collected */
-    unsigned open[SEND_OPEN];
-    unsigned open_count;
-    message *messages;
-    struct mmsghdr headers[SEND_MESSAGES];
+    batch *batch;
 } sock;
 
 struct mvpn_udp {
     sock socks[MVPN_UDP_FAMILIES];
     uint16_t local;
+    unsigned recv_per_message; /* datagrams in a message of late, at least 1 */
+    work *work;
+    bool owns_work;
+    mvpn_packet_queue *others; /* borrowed; NULL: every packet is ours */
     mvpn_udp_stats stats;
     mvpn_addr too_big[TOO_BIG_MAX];
     unsigned too_big_count;
-    uint8_t *recv_memory;
-    struct sockaddr_storage recv_names[RECV_MESSAGES];
-    struct iovec recv_iov[RECV_MESSAGES];
-    unsigned recv_per_message; /* datagrams in a message of late, at least 1 */
-    char recv_control[RECV_MESSAGES][CMSG_ROOM] __attribute__((aligned(8)));
-    struct mmsghdr recv_headers[RECV_MESSAGES];
 };
 
 /* ---- opening ---- */
@@ -84,14 +99,14 @@ static int set_int(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-static void set_buffers(int fd)
+static void set_buffers(int fd, int size)
 {
     /* Without CAP_NET_ADMIN the system's limits hold: slower, not wrong. */
-    if (set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER) != 0) {
-        (void)set_int(fd, SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER);
+    if (set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, size) != 0) {
+        (void)set_int(fd, SOL_SOCKET, SO_RCVBUF, size);
     }
-    if (set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER) != 0) {
-        (void)set_int(fd, SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER);
+    if (set_int(fd, SOL_SOCKET, SO_SNDBUFFORCE, size) != 0) {
+        (void)set_int(fd, SOL_SOCKET, SO_SNDBUF, size);
     }
 }
 
@@ -148,7 +163,7 @@ static int open_fd(sock *s, const mvpn_addr *addr, const mvpn_udp_options *optio
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
                                 "cannot mark packets (run as root or with CAP_NET_ADMIN)");
     }
-    set_buffers(fd);
+    set_buffers(fd, options->is_small ? SMALL_BUFFER : SOCKET_BUFFER);
     s->has_gso = !options->no_gso && set_int(fd, IPPROTO_UDP, UDP_SEGMENT, 0) == 0;
     if (!options->no_gro) {
         (void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* without it every datagram comes alone */
@@ -168,28 +183,40 @@ static int open_fd(sock *s, const mvpn_addr *addr, const mvpn_udp_options *optio
     return 0;
 }
 
-static int open_sock(sock *s, const mvpn_addr *addr, const mvpn_udp_options *options,
-                     mvpn_fault *fault)
+/* ---- what calls need ---- */
+
+static void work_free(work *w)
 {
-    s->messages = calloc(SEND_MESSAGES, sizeof(*s->messages));
-    if (s->messages == NULL) {
-        return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for a UDP socket");
+    if (w != NULL) {
+        free(w->recv_memory);
+        free(w);
     }
-    return open_fd(s, addr, options, fault);
 }
 
-static void init_recv(mvpn_udp *udp)
+static work *work_new(void)
 {
+    work *w = calloc(1, sizeof(*w)); /* the pages of a family that is not used stay untouched */
+    if (w == NULL) {
+        return NULL;
+    }
+    w->recv_memory = malloc((size_t)RECV_MESSAGES * RECV_BUFFER);
+    if (w->recv_memory == NULL) {
+        work_free(w);
+        return NULL;
+    }
     for (unsigned i = 0; i < RECV_MESSAGES; i++) {
-        udp->recv_iov[i] = (struct iovec){udp->recv_memory + (size_t)i * RECV_BUFFER, RECV_BUFFER};
-        udp->recv_headers[i].msg_hdr = (struct msghdr){
-            .msg_name = &udp->recv_names[i],
-            .msg_iov = &udp->recv_iov[i],
+        w->recv_iov[i] = (struct iovec){w->recv_memory + (size_t)i * RECV_BUFFER, RECV_BUFFER};
+        w->recv_headers[i].msg_hdr = (struct msghdr){
+            .msg_name = &w->recv_names[i],
+            .msg_iov = &w->recv_iov[i],
             .msg_iovlen = 1,
-            .msg_control = udp->recv_control[i],
+            .msg_control = w->recv_control[i],
         };
     }
+    return w;
 }
+
+/* ---- life ---- */
 
 int mvpn_udp_open(mvpn_udp **ret, const mvpn_addr *bind_addrs, unsigned bind_count,
                   const mvpn_udp_options *options, mvpn_fault *fault)
@@ -201,16 +228,19 @@ int mvpn_udp_open(mvpn_udp **ret, const mvpn_addr *bind_addrs, unsigned bind_cou
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for a UDP socket");
     }
     options = options != NULL ? options : &no_options;
-    udp->socks[MVPN_UDP_V4].fd = -1;
-    udp->socks[MVPN_UDP_V6].fd = -1;
     udp->local = options->local;
+    udp->others = options->others;
     udp->recv_per_message = 1;
-    udp->recv_memory = malloc((size_t)RECV_MESSAGES * RECV_BUFFER);
-    if (udp->recv_memory == NULL) {
+    udp->owns_work = options->buffers_of == NULL;
+    udp->work = udp->owns_work ? work_new() : options->buffers_of->work;
+    for (unsigned i = 0; i < MVPN_UDP_FAMILIES; i++) {
+        udp->socks[i].fd = -1;
+        udp->socks[i].batch = udp->work == NULL ? NULL : &udp->work->batch[i];
+    }
+    if (udp->work == NULL) {
         rc = mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for a UDP socket");
         goto fail;
     }
-    init_recv(udp);
     for (unsigned i = 0; i < bind_count; i++) {
         const mvpn_addr *addr = &bind_addrs[i];
         sock *s = &udp->socks[addr->family == 6 ? MVPN_UDP_V6 : MVPN_UDP_V4];
@@ -219,7 +249,7 @@ int mvpn_udp_open(mvpn_udp **ret, const mvpn_addr *bind_addrs, unsigned bind_cou
                                 "give at most one IPv4 and one IPv6 address to listen on");
             goto fail;
         }
-        rc = open_sock(s, addr, options, fault);
+        rc = open_fd(s, addr, options, fault);
         if (rc != 0) {
             goto fail;
         }
@@ -240,10 +270,20 @@ void mvpn_udp_free(mvpn_udp *udp)
         if (udp->socks[i].fd >= 0) {
             (void)close(udp->socks[i].fd);
         }
-        free(udp->socks[i].messages);
     }
-    free(udp->recv_memory);
+    if (udp->owns_work) {
+        work_free(udp->work);
+    }
     free(udp);
+}
+
+void mvpn_udp_grow(mvpn_udp *udp)
+{
+    for (unsigned i = 0; i < MVPN_UDP_FAMILIES; i++) {
+        if (udp->socks[i].fd >= 0) {
+            set_buffers(udp->socks[i].fd, SOCKET_BUFFER);
+        }
+    }
 }
 
 int mvpn_udp_fd(const mvpn_udp *udp, enum mvpn_udp_family family)
@@ -289,11 +329,11 @@ static uint32_t gro_segment(struct msghdr *header)
 static unsigned take_buffer(mvpn_udp *udp, unsigned index, mvpn_packet_pool *pool,
                             mvpn_packet_queue *queue)
 {
-    struct msghdr *header = &udp->recv_headers[index].msg_hdr;
-    const uint8_t *at = udp->recv_iov[index].iov_base;
-    uint32_t left = udp->recv_headers[index].msg_len;
+    struct msghdr *header = &udp->work->recv_headers[index].msg_hdr;
+    const uint8_t *at = udp->work->recv_iov[index].iov_base;
+    uint32_t left = udp->work->recv_headers[index].msg_len;
     uint32_t segment = gro_segment(header);
-    mvpn_addr remote = mvpn_sockaddr_to_addr(&udp->recv_names[index]);
+    mvpn_addr remote = mvpn_sockaddr_to_addr(&udp->work->recv_names[index]);
     unsigned taken = 0;
 
     if ((header->msg_flags & MSG_TRUNC) != 0) {
@@ -327,13 +367,13 @@ int mvpn_udp_recv(mvpn_udp *udp, enum mvpn_udp_family family, mvpn_packet_pool *
     int fd = udp->socks[family].fd;
     while (fd >= 0 && total < budget) {
         for (unsigned i = 0; i < RECV_MESSAGES; i++) { /* recvmmsg shortens them */
-            udp->recv_headers[i].msg_hdr.msg_namelen = sizeof(udp->recv_names[i]);
-            udp->recv_headers[i].msg_hdr.msg_controllen = sizeof(udp->recv_control[i]);
+            udp->work->recv_headers[i].msg_hdr.msg_namelen = sizeof(udp->work->recv_names[i]);
+            udp->work->recv_headers[i].msg_hdr.msg_controllen = sizeof(udp->work->recv_control[i]);
         }
         /* As many messages as will bring what is left of the budget, judged by the last ones. */
         unsigned want = (budget - total + udp->recv_per_message - 1) / udp->recv_per_message;
         want = MVPN_MIN(want, (unsigned)RECV_MESSAGES);
-        int got = recvmmsg(fd, udp->recv_headers, want, MSG_DONTWAIT, NULL);
+        int got = recvmmsg(fd, udp->work->recv_headers, want, MSG_DONTWAIT, NULL);
         udp->stats.recv_calls++;
         if (got < 0) {
             if (errno == EBADF || errno == ENOTSOCK || errno == EFAULT || errno == EINVAL) {
@@ -358,10 +398,10 @@ int mvpn_udp_recv(mvpn_udp *udp, enum mvpn_udp_family family, mvpn_packet_pool *
 
 /* ---- sending: collect packets into messages ---- */
 
-static message *find_open(sock *s, const mvpn_addr *remote, unsigned *ret_slot)
+static message *find_open(batch *b, const mvpn_addr *remote, unsigned *ret_slot)
 {
-    for (unsigned i = s->open_count; i > 0; i--) {
-        message *m = &s->messages[s->open[i - 1]];
+    for (unsigned i = b->open_count; i > 0; i--) {
+        message *m = &b->messages[b->open[i - 1]];
         if (mvpn_addr_eq(&m->remote, remote)) {
             *ret_slot = i - 1;
             return m;
@@ -370,10 +410,10 @@ static message *find_open(sock *s, const mvpn_addr *remote, unsigned *ret_slot)
     return NULL;
 }
 
-static void close_slot(sock *s, unsigned slot)
+static void close_slot(batch *b, unsigned slot)
 {
-    memmove(&s->open[slot], &s->open[slot + 1], (s->open_count - slot - 1) * sizeof(s->open[0]));
-    s->open_count--;
+    memmove(&b->open[slot], &b->open[slot + 1], (b->open_count - slot - 1) * sizeof(b->open[0]));
+    b->open_count--;
 }
 
 static void append(message *m, mvpn_packet *packet)
@@ -397,25 +437,26 @@ static bool fits(const message *m, const mvpn_packet *packet)
  */
 static bool collect(sock *s, mvpn_packet *packet)
 {
+    batch *b = s->batch;
     unsigned slot = 0;
-    message *m = s->has_gso ? find_open(s, &packet->remote, &slot) : NULL;
+    message *m = s->has_gso ? find_open(b, &packet->remote, &slot) : NULL;
     if (m != NULL && fits(m, packet)) {
         append(m, packet);
         if (packet->len < m->segment) { /* only the last segment may be shorter */
-            close_slot(s, slot);
+            close_slot(b, slot);
         }
         return true;
     }
-    if (s->count == SEND_MESSAGES) {
+    if (b->count == SEND_MESSAGES) {
         return false;
     }
     if (m != NULL) {
-        close_slot(s, slot);
-    } else if (s->open_count == SEND_OPEN) {
-        close_slot(s, 0);
+        close_slot(b, slot);
+    } else if (b->open_count == SEND_OPEN) {
+        close_slot(b, 0);
     }
-    s->open[s->open_count++] = s->count;
-    m = &s->messages[s->count++];
+    b->open[b->open_count++] = b->count;
+    m = &b->messages[b->count++];
     m->remote = packet->remote;
     m->segment = packet->len;
     m->bytes = 0;
@@ -423,7 +464,7 @@ static bool collect(sock *s, mvpn_packet *packet)
     append(m, packet);
     /* Alone, so that nothing else is lost with a probe that is too big. */
     if ((packet->flags & MVPN_PACKET_PROBE) != 0) {
-        close_slot(s, s->open_count - 1);
+        close_slot(b, b->open_count - 1);
     }
     return true;
 }
@@ -469,10 +510,10 @@ static void queue_prepend(mvpn_packet_queue *queue, mvpn_packet *packet)
 }
 
 /* Put the packets of messages `first`.. and of the first one those from `from` on back in front. */
-static void unsend(sock *s, unsigned first, unsigned from, mvpn_packet_queue *queue)
+static void unsend(batch *b, unsigned first, unsigned from, mvpn_packet_queue *queue)
 {
-    for (unsigned i = s->count; i > first; i--) {
-        message *m = &s->messages[i - 1];
+    for (unsigned i = b->count; i > first; i--) {
+        message *m = &b->messages[i - 1];
         unsigned begin = i - 1 == first ? from : 0;
         for (unsigned k = m->count; k > begin; k--) {
             queue_prepend(queue, m->packets[k - 1]);
@@ -550,15 +591,15 @@ static int send_singly(mvpn_udp *udp, sock *s, message *m, unsigned *ret_done)
 static int handle_refusal(mvpn_udp *udp, sock *s, unsigned at, int err, mvpn_packet_queue *queue,
                           mvpn_packet_pool *pool)
 {
-    message *m = &s->messages[at];
+    message *m = &s->batch->messages[at];
     unsigned done = 0;
     if (err == EAGAIN) {
-        unsend(s, at, 0, queue);
+        unsend(s->batch, at, 0, queue);
         return MVPN_E_AGAIN;
     }
     if (m->count > 1 && (err == EIO || err == EINVAL || err == EMSGSIZE || err == EOPNOTSUPP)) {
         if (send_singly(udp, s, m, &done) != 0) {
-            unsend(s, at, done, queue);
+            unsend(s->batch, at, done, queue);
             for (unsigned i = 0; i < done; i++) {
                 mvpn_packet_free(pool, m->packets[i]);
             }
@@ -575,13 +616,14 @@ static int handle_refusal(mvpn_udp *udp, sock *s, unsigned at, int err, mvpn_pac
 
 static int flush(mvpn_udp *udp, sock *s, mvpn_packet_queue *queue, mvpn_packet_pool *pool)
 {
+    batch *b = s->batch;
     unsigned at = 0;
     int rc = 0;
-    for (unsigned i = 0; i < s->count; i++) {
-        fill_header(&s->messages[i], &s->headers[i].msg_hdr, s->messages[i].count > 1);
+    for (unsigned i = 0; i < b->count; i++) {
+        fill_header(&b->messages[i], &b->headers[i].msg_hdr, b->messages[i].count > 1);
     }
-    while (at < s->count && rc == 0) {
-        int n = sendmmsg(s->fd, &s->headers[at], s->count - at, MSG_DONTWAIT);
+    while (at < b->count && rc == 0) {
+        int n = sendmmsg(s->fd, &b->headers[at], b->count - at, MSG_DONTWAIT);
         udp->stats.send_calls++;
         if (n < 0 && errno == EINTR) {
             continue;
@@ -592,13 +634,13 @@ static int flush(mvpn_udp *udp, sock *s, mvpn_packet_queue *queue, mvpn_packet_p
             continue;
         }
         for (unsigned end = at + (unsigned)n; at < end; at++) {
-            udp->stats.sent += s->messages[at].count;
+            udp->stats.sent += b->messages[at].count;
             udp->stats.send_messages++;
-            give_back(&s->messages[at], pool, 0);
+            give_back(&b->messages[at], pool, 0);
         }
     }
-    s->count = 0;
-    s->open_count = 0;
+    b->count = 0;
+    b->open_count = 0;
     s->is_blocked = rc != 0;
     return rc;
 }
@@ -613,7 +655,9 @@ static void collect_queue(mvpn_udp *udp, mvpn_packet_queue *queue, mvpn_packet_q
     mvpn_packet *packet;
     while ((packet = mvpn_packet_queue_pop(queue)) != NULL) {
         sock *s = &udp->socks[packet->remote.family == 6 ? MVPN_UDP_V6 : MVPN_UDP_V4];
-        if (packet->remote.family == 0 || s->fd < 0 || packet->len == 0) {
+        if (packet->local != udp->local && udp->others != NULL) {
+            mvpn_packet_queue_push(udp->others, packet);
+        } else if (packet->remote.family == 0 || s->fd < 0 || packet->len == 0) {
             udp->stats.sent_unreachable++;
             mvpn_packet_free(pool, packet);
         } else if (s->is_blocked) {
@@ -644,7 +688,7 @@ int mvpn_udp_send(mvpn_udp *udp, mvpn_packet_queue *queue, mvpn_packet_pool *poo
         collect_queue(udp, queue, &waiting, pool);
         for (unsigned i = 0; i < MVPN_UDP_FAMILIES; i++) {
             sock *s = &udp->socks[i];
-            if (s->count > 0) {
+            if (s->batch->count > 0) {
                 /* A full socket's packets are waited for before younger ones are collected for it.
                  */
                 mvpn_packet_queue left;

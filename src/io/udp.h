@@ -26,11 +26,20 @@ enum mvpn_udp_family {
     MVPN_UDP_FAMILIES,
 };
 
+typedef struct mvpn_udp mvpn_udp;
+
 typedef struct mvpn_udp_options {
-    uint32_t mark; /* SO_MARK of everything sent, for policy routing; 0 = none */
+    uint32_t mark;  /* SO_MARK of everything sent, for policy routing; 0 = none */
     uint16_t local; /* written to mvpn_packet.local of what is received */
-    bool no_gso;   /* never try UDP_SEGMENT */
-    bool no_gro;   /* never try UDP_GRO */
+    bool no_gso;    /* never try UDP_SEGMENT */
+    bool no_gro;    /* never try UDP_GRO */
+    bool is_small;  /* small kernel buffers, until mvpn_udp_grow */
+    /* Use the memory of this one (1 MiB and more), which must be of the same thread and be closed
+     * later; NULL: its own. */
+    const mvpn_udp *buffers_of;
+    /* Packets to be sent whose `local` is not ours go to the end of this queue; NULL: there are
+     * none. */
+    mvpn_packet_queue *others;
 } mvpn_udp_options;
 
 /* Counters since opening; all of datagrams unless said otherwise. */
@@ -47,8 +56,6 @@ typedef struct mvpn_udp_stats {
     uint64_t send_messages; /* messages of one or more datagrams */
 } mvpn_udp_stats;
 
-typedef struct mvpn_udp mvpn_udp;
-
 /**
  * Open one socket for each of the `bind_count` addresses (1 or 2, of different families; zero
  * address = any, port 0 = the kernel's choice). Socket buffers are 8 MiB where rights allow.
@@ -59,6 +66,9 @@ typedef struct mvpn_udp mvpn_udp;
 MVPN_WUR int mvpn_udp_open(mvpn_udp **ret, const mvpn_addr *bind_addrs, unsigned bind_count,
                            const mvpn_udp_options *options, mvpn_fault *fault);
 void mvpn_udp_free(mvpn_udp *udp);
+
+/** A socket opened with `is_small` is to carry much: kernel buffers as of any other. */
+void mvpn_udp_grow(mvpn_udp *udp);
 
 /** File descriptor to poll, owned by `udp`; -1 if it has no socket of that family. */
 int mvpn_udp_fd(const mvpn_udp *udp, enum mvpn_udp_family family);
