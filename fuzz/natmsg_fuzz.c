@@ -31,6 +31,7 @@ static void answers(unsigned which, mvpn_bytes in)
     mvpn_nat_registered registered;
     mvpn_nat_opened opened;
     mvpn_nat_ids ids;
+    mvpn_nat_addressed addressed;
     if (which == 4 && mvpn_nat_registered_decode(&registered, in) == 0) {
         mvpn_nat_registered_encode(again, &registered);
         fuzz_same(again, MVPN_NAT_REGISTERED_LEN, in);
@@ -40,6 +41,10 @@ static void answers(unsigned which, mvpn_bytes in)
     } else if (which == 6 && mvpn_nat_incoming_decode(&ids, in) == 0) {
         FUZZ_CHECK(ids.count >= 1 && ids.count <= MVPN_NAT_IDS_MAX);
         fuzz_same(again, mvpn_nat_incoming_encode(again, &ids), in);
+    } else if (which == 7 && mvpn_nat_addressed_decode(&addressed, in) == 0) {
+        FUZZ_CHECK((addressed.status == 0) == (addressed.addr.port != 0));
+        mvpn_nat_addressed_encode(again, &addressed);
+        fuzz_same(again, MVPN_NAT_ADDRESSED_LEN, in);
     }
 }
 

@@ -9,6 +9,11 @@ static bool id_is_zero(const mvpn_nat_id *id)
     return mvpn_load64(id->b) == 0;
 }
 
+static void write_id(mvpn_writer *w, const mvpn_nat_id *id)
+{
+    mvpn_write64(w, mvpn_load64(id->b));
+}
+
 void mvpn_nat_register_encode(uint8_t out[static MVPN_NAT_REGISTER_LEN], uint16_t lifetime_s)
 {
     mvpn_store16(out, lifetime_s);
@@ -28,7 +33,7 @@ void mvpn_nat_registered_encode(uint8_t out[static MVPN_NAT_REGISTERED_LEN],
 {
     mvpn_writer w = mvpn_writer_init(out, MVPN_NAT_REGISTERED_LEN);
     mvpn_write8(&w, in->status);
-    mvpn_write_bytes(&w, in->rendezvous.b, MVPN_NAT_ID_LEN);
+    write_id(&w, &in->rendezvous);
     mvpn_write16(&w, in->lifetime_s);
 }
 
@@ -52,7 +57,7 @@ void mvpn_nat_open_encode(uint8_t out[static MVPN_NAT_OPEN_LEN], const mvpn_nat_
 {
     mvpn_writer w = mvpn_writer_init(out, MVPN_NAT_OPEN_LEN);
     mvpn_write32(&w, in->request);
-    mvpn_write_bytes(&w, in->rendezvous.b, MVPN_NAT_ID_LEN);
+    write_id(&w, &in->rendezvous);
     mvpn_write8(&w, in->count);
 }
 
@@ -75,7 +80,7 @@ static void write_ids(mvpn_writer *w, const mvpn_nat_ids *in)
 {
     MVPN_ASSERT(in->count <= MVPN_NAT_IDS_MAX);
     size_t n = (size_t)in->count * MVPN_CONNECTION_ID_LEN;
-    mvpn_write_bytes(w, in->session.b, MVPN_NAT_ID_LEN);
+    write_id(w, &in->session);
     mvpn_write8(w, in->count);
     mvpn_write_bytes(w, in->own, n);
     mvpn_write_bytes(w, in->peer, n);
@@ -158,9 +163,38 @@ int mvpn_nat_more_decode(mvpn_nat_more *ret, mvpn_bytes body)
 
 int mvpn_nat_close_decode(mvpn_nat_id *ret, mvpn_bytes body)
 {
-    if (body.n != MVPN_NAT_CLOSE_LEN) {
+    if (body.n != MVPN_NAT_ID_LEN) {
         return MVPN_E_FORMAT;
     }
     memcpy(ret->b, body.p, MVPN_NAT_ID_LEN);
+    return 0;
+}
+
+void mvpn_nat_addressed_encode(uint8_t out[static MVPN_NAT_ADDRESSED_LEN],
+                               const mvpn_nat_addressed *in)
+{
+    static const mvpn_addr none;
+    mvpn_writer w = mvpn_writer_init(out, MVPN_NAT_ADDRESSED_LEN);
+    write_id(&w, &in->session);
+    mvpn_write8(&w, in->status);
+    mvpn_write_address(&w, in->status == 0 ? &in->addr : &none);
+}
+
+int mvpn_nat_addressed_decode(mvpn_nat_addressed *ret, mvpn_bytes body)
+{
+    mvpn_reader r = mvpn_reader_init(body);
+    mvpn_nat_addressed m = {0};
+    mvpn_read_copy(&r, m.session.b, MVPN_NAT_ID_LEN);
+    m.status = mvpn_read8(&r);
+    if (m.status == 0) {
+        mvpn_read_address(&r, &m.addr);
+    } else {
+        const uint8_t *zeros = mvpn_read_raw(&r, MVPN_ADDRESS_LEN);
+        r.failed |= zeros != NULL && !mvpn_ct_is_zero(zeros, MVPN_ADDRESS_LEN);
+    }
+    if (!mvpn_reader_done(&r)) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = m;
     return 0;
 }

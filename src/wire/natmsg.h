@@ -1,11 +1,12 @@
 /*
- * Bodies of the NAT relay's messages, 0x40 to 0x46. (docs/protocol.md §14.1)
+ * Bodies of the NAT relay's messages, 0x40 to 0x48. (docs/protocol.md §14.1, §14.6)
  */
 #ifndef MVPN_WIRE_NATMSG_H
 #define MVPN_WIRE_NATMSG_H
 
 #include "base/bytes.h"
 #include "base/macros.h"
+#include "wire/address.h"
 #include "wire/handshake.h"
 
 #define MVPN_NAT_ID_LEN 8
@@ -19,6 +20,8 @@
 #define MVPN_NAT_OPEN_LEN 13
 #define MVPN_NAT_MORE_LEN 9
 #define MVPN_NAT_CLOSE_LEN 8
+#define MVPN_NAT_ADDRESS_LEN 8
+#define MVPN_NAT_ADDRESSED_LEN (8 + 1 + MVPN_ADDRESS_LEN)
 #define MVPN_NAT_OPENED_LEN_MAX (4 + 1 + 8 + 1 + 2 * MVPN_NAT_IDS_MAX * MVPN_CONNECTION_ID_LEN)
 #define MVPN_NAT_INCOMING_LEN_MAX (8 + 1 + 2 * MVPN_NAT_IDS_MAX * MVPN_CONNECTION_ID_LEN)
 
@@ -88,7 +91,18 @@ void mvpn_nat_more_encode(uint8_t out[static MVPN_NAT_MORE_LEN], const mvpn_nat_
 /** MVPN_E_FORMAT. */
 MVPN_WUR int mvpn_nat_more_decode(mvpn_nat_more *ret, mvpn_bytes body);
 
-/** NatClose: exactly a session. MVPN_E_FORMAT. */
+/** NatClose, NatAddress: exactly a session. MVPN_E_FORMAT. */
 MVPN_WUR int mvpn_nat_close_decode(mvpn_nat_id *ret, mvpn_bytes body);
+
+typedef struct mvpn_nat_addressed {
+    mvpn_nat_id session;
+    uint8_t status; /* 0, or an mvpn_reason: then there is no address */
+    mvpn_addr addr; /* of the other side */
+} mvpn_nat_addressed;
+
+void mvpn_nat_addressed_encode(uint8_t out[static MVPN_NAT_ADDRESSED_LEN],
+                               const mvpn_nat_addressed *in);
+/** MVPN_E_FORMAT: length; a refusal with an address, a consent without one that can be sent to. */
+MVPN_WUR int mvpn_nat_addressed_decode(mvpn_nat_addressed *ret, mvpn_bytes body);
 
 #endif

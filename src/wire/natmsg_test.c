@@ -157,12 +157,60 @@ static void test_more_and_close(void **state)
     assert_memory_equal(id.b, an_id.b, sizeof(id.b));
 }
 
+static void test_addressed(void **state)
+{
+    (void)state;
+    static const mvpn_addr v4 = {.family = 4, .port = 0x1234, .ip = {198, 51, 100, 7}};
+    static const mvpn_addr v6 = {.family = 6, .port = 1, .ip = {0x2a, 1, [15] = 9}};
+    static const mvpn_addr no_port = {.family = 4, .ip = {198, 51, 100, 7}};
+    static const mvpn_addr mapped = {
+        .family = 6, .port = 1, .ip = {[10] = 0xff, 0xff, 198, 51, 100, 7}};
+    static const mvpn_addr long_v4 = {.family = 4, .port = 1, .ip = {198, 51, 100, 7, [15] = 1}};
+    static const mvpn_addr other = {.family = 5, .port = 1, .ip = {198, 51, 100, 7}};
+    static const struct {
+        mvpn_nat_addressed m;
+        bool is_valid;
+    } rows[] = {
+        {{an_id, 0, v4}, true},       {{an_id, 0, v6}, true},       {{an_id, 3, {0}}, true},
+        {{an_id, 0, {0}}, false},     {{an_id, 0, no_port}, false}, {{an_id, 0, mapped}, false},
+        {{an_id, 0, long_v4}, false}, {{an_id, 0, other}, false},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        uint8_t body[MVPN_NAT_ADDRESSED_LEN + 1] = {0};
+        mvpn_nat_addressed got;
+        mvpn_nat_addressed_encode(body, &rows[i].m);
+        for (size_t n = 0; n <= sizeof(body); n++) {
+            int err = mvpn_nat_addressed_decode(&got, mvpn_bytes_of(body, n));
+            assert_int_equal(err == 0, n == 28 && rows[i].is_valid);
+        }
+        if (rows[i].is_valid) {
+            assert_int_equal(got.status, rows[i].m.status);
+            assert_memory_equal(got.session.b, an_id.b, MVPN_NAT_ID_LEN);
+            assert_true(mvpn_addr_eq(&got.addr, &rows[i].m.addr));
+        }
+    }
+    /* As §14.6 has it; and a refusal tells nothing else. */
+    static const uint8_t wire[] = {1, 2, 3, 4, 5, 6, 7, 8, 0, 4, 0x12, 0x34, 198, 51, 100, 7};
+    uint8_t body[MVPN_NAT_ADDRESSED_LEN];
+    mvpn_nat_addressed got;
+    mvpn_nat_addressed_encode(body, &rows[0].m);
+    assert_memory_equal(body, wire, sizeof(wire));
+    mvpn_nat_addressed_encode(body, &(mvpn_nat_addressed){an_id, 3, v4});
+    for (size_t i = 9; i < sizeof(body); i++) {
+        assert_int_equal(body[i], 0);
+        body[i] = 1;
+        assert_int_equal(mvpn_nat_addressed_decode(&got, MVPN_BYTES_ARRAY(body)), MVPN_E_FORMAT);
+        body[i] = 0;
+    }
+    assert_int_equal(mvpn_nat_addressed_decode(&got, MVPN_BYTES_ARRAY(body)), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_register),       cmocka_unit_test(test_registered),
         cmocka_unit_test(test_open),           cmocka_unit_test(test_opened_and_incoming),
-        cmocka_unit_test(test_more_and_close),
+        cmocka_unit_test(test_more_and_close), cmocka_unit_test(test_addressed),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }

@@ -34,7 +34,8 @@
 /* What all callers together may put upon one guest: a NatIncoming each. */
 #define CALLS_PER_S 20
 #define CALLS_BURST SESSIONS_PER_RENDEZVOUS
-/* Callers of one /24 or /48 have at most this share of a guest's sessions, and of all. */
+/* Callers of one /24 or /48 have at most this share of a guest's sessions, of all, and of the calls
+ * that one guest takes. */
 #define BLOCK_SHARE 4
 /* Block counts by keyed hash: blocks that meet in one are counted as one. */
 #define BLOCKS 4096
@@ -110,6 +111,7 @@ struct mvpn_nat_relay {
     mvpn_hash ids;
     mvpn_list unanswered; /* sessions in which the called side has sent nothing, oldest first */
     uint32_t by_block[BLOCKS];
+    mvpn_bucket block_calls[BLOCKS];
     mvpn_timers timers;
     mvpn_bucket bytes;
     mvpn_packet_queue out;
@@ -137,9 +139,16 @@ int mvpn_nat_relay_new(const mvpn_nat_relay_config *config, mvpn_time now, mvpn_
     mvpn_list_init(&relay->unanswered);
     mvpn_packet_queue_init(&relay->out);
     mvpn_rng_bytes(config->rng, relay->sip.b, sizeof(relay->sip.b));
+    if (mvpn_ct_is_zero(config->id_key.b, sizeof(config->id_key.b))) {
+        mvpn_rng_bytes(config->rng, relay->config.id_key.b, sizeof(relay->config.id_key.b));
+    }
     uint64_t rate = relay->config.total_bytes_s;
     mvpn_bucket_init(&relay->bytes, rate, MVPN_MAX(rate / 10, (uint64_t)MVPN_NAT_DATAGRAM_MAX),
                      now);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        mvpn_bucket_init(&relay->block_calls[i], CALLS_PER_S / BLOCK_SHARE,
+                         CALLS_BURST / BLOCK_SHARE, now);
+    }
     if (mvpn_hash_init(&relay->guests, 64) != 0 || mvpn_hash_init(&relay->rendezvous, 64) != 0 ||
         mvpn_hash_init(&relay->sessions, 64) != 0 || mvpn_hash_init(&relay->ids, 64) != 0 ||
         mvpn_timers_init(&relay->timers, 64) != 0) {
@@ -364,12 +373,11 @@ static void session_end(mvpn_nat_relay *relay, struct nat_session *s, bool tell_
     guest_hold(guests[CALLED], now);
 }
 
-static void draw_nat_id(mvpn_nat_relay *relay, mvpn_nat_id *ret)
+static void draw_session_id(mvpn_nat_relay *relay, mvpn_nat_id *ret)
 {
     do {
         mvpn_rng_bytes(relay->config.rng, ret->b, sizeof(ret->b));
-    } while (mvpn_load64(ret->b) == 0 || find_session(relay, ret) != NULL ||
-             find_registered(relay, ret) != NULL);
+    } while (mvpn_load64(ret->b) == 0 || find_session(relay, ret) != NULL);
 }
 
 /*
@@ -442,7 +450,7 @@ static struct nat_session *session_new(mvpn_nat_relay *relay, struct guest *call
         mvpn_list_append(&guests[side]->sessions[side], &s->side[side].in_guest);
         guests[side]->session_count[side]++;
     }
-    draw_nat_id(relay, &s->id);
+    draw_session_id(relay, &s->id);
     mvpn_hash_insert(&relay->sessions, &s->by_id, hash_of(relay, s->id.b, sizeof(s->id.b)));
     mvpn_list_append(&relay->unanswered, &s->in_unanswered);
     s->block = block_of(relay, mvpn_link_peer_addr(caller->link));
@@ -512,6 +520,54 @@ static bool make_room(mvpn_nat_relay *relay, const struct guest *caller, const s
 
 /* ---- messages in ---- */
 
+/* The same for a relay that comes back, or by another link: its descriptor names it. (§14.3) */
+static void rendezvous_of(const mvpn_nat_relay *relay, const mvpn_ed25519_pub *identity,
+                          mvpn_nat_id *ret)
+{
+    uint64_t id = mvpn_siphash(&relay->config.id_key, identity->b, sizeof(identity->b));
+    mvpn_store64(ret->b, id != 0 ? id : 1);
+}
+
+/*
+ * Put the link under its identity's id. An older link of that identity makes room: of a relay that
+ * has restarted, nobody answers there any more. Its sessions stay with it; they end with it.
+ */
+static void take_rendezvous(mvpn_nat_relay *relay, struct guest *g, mvpn_time now)
+{
+    rendezvous_of(relay, mvpn_link_peer_identity(g->link), &g->rendezvous);
+    struct guest *older = find_registered(relay, &g->rendezvous);
+    if (older == g) {
+        return;
+    }
+    if (older != NULL) {
+        unregister(relay, older);
+        guest_hold(older, now);
+        relay->counters.moved++;
+    }
+    mvpn_hash_insert(&relay->rendezvous, &g->by_rendezvous,
+                     hash_of(relay, g->rendezvous.b, sizeof(g->rendezvous.b)));
+    g->is_registered = true;
+    relay->counters.registered++;
+}
+
+static enum mvpn_reason do_register(mvpn_nat_relay *relay, mvpn_link *link, uint16_t lifetime_s,
+                                    mvpn_nat_registered *ret, mvpn_time now)
+{
+    if (mvpn_link_peer_identity(link) == NULL) { /* clients are called by nobody */
+        return MVPN_REASON_REFUSED;
+    }
+    struct guest *g = guest_of(relay, link, now);
+    if (g == NULL || !mvpn_bucket_take(&g->opens, 1, now)) {
+        return MVPN_REASON_BUSY;
+    }
+    take_rendezvous(relay, g, now);
+    ret->rendezvous = g->rendezvous;
+    ret->lifetime_s = (uint16_t)MVPN_MIN(MVPN_MAX(lifetime_s, LIFETIME_MIN_S), LIFETIME_MAX_S);
+    mvpn_timer_set(&relay->timers, &g->timer, now + MVPN_S(ret->lifetime_s));
+    guest_hold(g, now);
+    return MVPN_REASON_NONE;
+}
+
 static int on_register(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, mvpn_time now)
 {
     uint8_t out[MVPN_NAT_REGISTERED_LEN];
@@ -521,28 +577,20 @@ static int on_register(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, 
     if (err != 0) {
         return err;
     }
-    /* Clients are called by nobody. */
-    struct guest *g = mvpn_link_peer_identity(link) != NULL ? guest_of(relay, link, now) : NULL;
-    if (g == NULL) {
-        answer.status = MVPN_REASON_REFUSED;
-        relay->counters.refused++;
-    } else {
-        if (!g->is_registered) {
-            draw_nat_id(relay, &g->rendezvous);
-            mvpn_hash_insert(&relay->rendezvous, &g->by_rendezvous,
-                             hash_of(relay, g->rendezvous.b, sizeof(g->rendezvous.b)));
-            g->is_registered = true;
-            relay->counters.registered++;
-        }
-        answer.rendezvous = g->rendezvous;
-        answer.lifetime_s =
-            (uint16_t)MVPN_MIN(MVPN_MAX(lifetime_s, LIFETIME_MIN_S), LIFETIME_MAX_S);
-        mvpn_timer_set(&relay->timers, &g->timer, now + MVPN_S(answer.lifetime_s));
-        guest_hold(g, now);
-    }
+    answer.status = (uint8_t)do_register(relay, link, lifetime_s, &answer, now);
+    relay->counters.refused += answer.status != MVPN_REASON_NONE;
     mvpn_nat_registered_encode(out, &answer);
     (void)send(relay, link, MVPN_CMD_NAT_REGISTERED, out, sizeof(out), now); /* asked again */
     return 0;
+}
+
+/* May this side be told of one more thing that the caller wants? (§14.2) */
+static bool may_call(mvpn_nat_relay *relay, struct guest *caller, struct guest *called,
+                     mvpn_time now)
+{
+    uint32_t block = block_of(relay, mvpn_link_peer_addr(caller->link));
+    return mvpn_bucket_take(&relay->block_calls[block], 1, now) &&
+           mvpn_bucket_take(&called->calls, 1, now);
 }
 
 static int on_open(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, mvpn_time now)
@@ -561,8 +609,7 @@ static int on_open(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, mvpn
         reason = MVPN_REASON_UNREACHABLE;
     } else if (called == caller) {
         reason = MVPN_REASON_REFUSED;
-    } else if (!mvpn_bucket_take(&called->calls, 1, now) ||
-               !make_room(relay, caller, called, now)) {
+    } else if (!may_call(relay, caller, called, now) || !make_room(relay, caller, called, now)) {
         reason = MVPN_REASON_BUSY;
     }
     struct nat_session *s =
@@ -605,12 +652,38 @@ static int on_more(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, mvpn
         return err;
     }
     struct nat_session *s = own_session(relay, link, &m.session, &side);
-    if (s == NULL || !mvpn_bucket_take(&s->side[side].guest->opens, 1, now)) {
+    struct guest *asker = s != NULL ? s->side[side].guest : NULL;
+    if (s == NULL || !mvpn_bucket_take(&asker->opens, 1, now) ||
+        (side == CALLER && !may_call(relay, asker, s->side[CALLED].guest, now))) {
         send_refusal(relay, link, 0, &m.session,
                      s == NULL ? MVPN_REASON_UNREACHABLE : MVPN_REASON_BUSY, now);
     } else if (give_ids(relay, s, side, 0, m.count, now) != 0) {
         session_end(relay, s, true, true, now);
     }
+    return 0;
+}
+
+/* Where the other side is seen, for whoever may send to it anyway: by us. (§14.6) */
+static int on_address(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, mvpn_time now)
+{
+    uint8_t out[MVPN_NAT_ADDRESSED_LEN];
+    mvpn_nat_addressed answer = {0};
+    enum side_of side;
+    int err = mvpn_nat_close_decode(&answer.session, body);
+    if (err != 0) {
+        return err;
+    }
+    struct nat_session *s = own_session(relay, link, &answer.session, &side);
+    if (s == NULL) {
+        answer.status = MVPN_REASON_UNREACHABLE;
+    } else if (!mvpn_bucket_take(&s->side[side].guest->opens, 1, now)) {
+        answer.status = MVPN_REASON_BUSY;
+    } else {
+        answer.addr = *mvpn_link_peer_addr(s->side[side == CALLER ? CALLED : CALLER].guest->link);
+    }
+    relay->counters.refused += answer.status != MVPN_REASON_NONE;
+    mvpn_nat_addressed_encode(out, &answer);
+    (void)send(relay, link, MVPN_CMD_NAT_ADDRESSED, out, sizeof(out), now); /* asked again */
     return 0;
 }
 
@@ -645,6 +718,9 @@ bool mvpn_nat_relay_message(mvpn_nat_relay *relay, mvpn_link *link, const mvpn_h
         break;
     case MVPN_CMD_NAT_MORE:
         err = on_more(relay, link, body, now);
+        break;
+    case MVPN_CMD_NAT_ADDRESS:
+        err = on_address(relay, link, body, now);
         break;
     case MVPN_CMD_NAT_CLOSE:
         err = on_close(relay, link, body, now);
@@ -731,6 +807,7 @@ bool mvpn_nat_relay_forward(mvpn_nat_relay *relay, mvpn_packet *packet, mvpn_tim
     relay->counters.forwarded++;
     relay->counters.forwarded_bytes += packet->len;
     packet->remote = *mvpn_link_peer_addr(target);
+    packet->local = MVPN_LOCAL_MAIN;
     /* Larger than our own links send: that it does not fit says nothing of them. */
     packet->flags = packet->len > LINK_DATAGRAM_MAX ? MVPN_PACKET_PROBE : 0;
     mvpn_packet_queue_push(&relay->out, packet);

@@ -13,6 +13,7 @@
 #ifndef MVPN_NETWORK_P2P_NAT_RELAY_H
 #define MVPN_NETWORK_P2P_NAT_RELAY_H
 
+#include "crypto/hash.h"
 #include "network/p2p/link.h"
 
 typedef struct mvpn_nat_relay mvpn_nat_relay;
@@ -28,6 +29,9 @@ typedef struct mvpn_nat_relay_config {
     uint64_t session_bytes_s; /* 0 = 2 MB/s; twice that at once */
     uint64_t total_bytes_s;   /* 0 = 125 MB/s (1 Gbit/s); a tenth of a second of it at once */
     mvpn_time idle_after;     /* 0 = 120 s without a datagram */
+    /* Rendezvous ids are made of it and the identity, so that descriptors which name them stay true
+     * over a restart; all zero: of a random key. */
+    mvpn_siphash_key id_key;
 } mvpn_nat_relay_config;
 
 MVPN_WUR int mvpn_nat_relay_new(const mvpn_nat_relay_config *config, mvpn_time now,
@@ -61,6 +65,7 @@ mvpn_time mvpn_nat_relay_deadline(const mvpn_nat_relay *relay);
 
 typedef struct mvpn_nat_relay_counters {
     uint64_t registered, opened, refused, closed;
+    uint64_t moved; /* registrations that a newer link of the same relay took over */
     uint64_t forwarded, forwarded_bytes;
     uint64_t dropped_source; /* not from the other side */
     uint64_t dropped_limit;  /* more, or larger, than §14.2 allows */

@@ -23,7 +23,8 @@ struct fake {
     mvpn_nat_registered registered;
     mvpn_nat_opened opened;
     mvpn_nat_ids incoming;
-    size_t registered_count, opened_count, incoming_count, close_count;
+    mvpn_nat_addressed addressed;
+    size_t registered_count, opened_count, incoming_count, addressed_count, close_count;
 };
 
 struct world {
@@ -81,6 +82,10 @@ int __wrap_mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_heade
     case MVPN_CMD_NAT_INCOMING:
         assert_int_equal(mvpn_nat_incoming_decode(&f->incoming, body), 0);
         f->incoming_count++;
+        break;
+    case MVPN_CMD_NAT_ADDRESSED:
+        assert_int_equal(mvpn_nat_addressed_decode(&f->addressed, body), 0);
+        f->addressed_count++;
         break;
     default:
         assert_int_equal(header->command, MVPN_CMD_NAT_CLOSE);
@@ -143,9 +148,9 @@ static void start(const mvpn_nat_relay_config *limits)
     c.rng = &w->rng;
     c.pool = &w->pool;
     assert_int_equal(mvpn_nat_relay_new(&c, w->now, &w->relay), 0);
-    w->home = (struct fake){.addr = addr(1, 1), .has_identity = true};
+    w->home = (struct fake){.addr = addr(1, 1), .has_identity = true, .identity = {{1}}};
     w->caller = (struct fake){.addr = addr(2, 2)};
-    w->stranger = (struct fake){.addr = addr(3, 3), .has_identity = true};
+    w->stranger = (struct fake){.addr = addr(3, 3), .has_identity = true, .identity = {{3}}};
 }
 
 static int setup(void **state)
@@ -203,6 +208,16 @@ static unsigned do_more(struct fake *f, const mvpn_nat_id *session, unsigned cou
     return f->opened.status;
 }
 
+/* The status told. */
+static unsigned ask_address(struct fake *f, const mvpn_nat_id *session)
+{
+    size_t answers = f->addressed_count;
+    assert_true(message(f, MVPN_CMD_NAT_ADDRESS, session->b, sizeof(session->b)));
+    assert_int_equal(f->addressed_count, answers + 1);
+    assert_memory_equal(f->addressed.session.b, session->b, sizeof(session->b));
+    return f->addressed.status;
+}
+
 static void join(void)
 {
     do_register(&w->home, 600);
@@ -224,6 +239,7 @@ static mvpn_addr send_from(const mvpn_addr *from, const mvpn_connection_id *id, 
     memcpy(b + (is_handshake ? 6 : 1), id->b, sizeof(id->b));
     memcpy(before, b, len);
     p->remote = *from;
+    p->local = MVPN_LOCAL_PROBE; /* by whatever socket it came, */
     *ret_ours = mvpn_nat_relay_forward(w->relay, p, w->now);
     out = mvpn_packet_queue_pop(mvpn_nat_relay_out(w->relay));
     if (out != NULL) {
@@ -232,7 +248,8 @@ static mvpn_addr send_from(const mvpn_addr *from, const mvpn_connection_id *id, 
         assert_int_equal(out->len, len);
         assert_memory_equal(b, before, len);
         to = out->remote;
-        assert_int_equal(w->relay != NULL && out->flags == MVPN_PACKET_PROBE, len > 1424);
+        assert_int_equal(out->local, MVPN_LOCAL_MAIN); /* it leaves by the one that links use */
+        assert_int_equal(out->flags == MVPN_PACKET_PROBE, len > 1424);
     }
     if (out != NULL || !*ret_ours) {
         mvpn_packet_free(&w->pool, p);
@@ -278,6 +295,146 @@ static void test_register(void **state)
     assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_UNREACHABLE);
     assert_int_equal(do_open(&w->caller, &w->stranger, 2), 0);
     assert_int_equal(do_open(&w->stranger, &w->stranger, 2), MVPN_REASON_REFUSED);
+}
+
+static struct fake relay_at(unsigned block, unsigned identity)
+{
+    return (struct fake){.addr = addr(block, 1),
+                         .has_identity = true,
+                         .identity = {{(uint8_t)identity, (uint8_t)(identity >> 8), 9}}};
+}
+
+/* Descriptors name it: it must not depend on the link, nor on this relay's having run all along. */
+static void test_rendezvous_ids_stay(void **state)
+{
+    (void)state;
+    static const mvpn_nat_relay_config keyed = {.id_key = {{1, 2, 3}}};
+    static const mvpn_nat_relay_config other = {.id_key = {{1, 2, 4}}}, random;
+    static const mvpn_nat_relay_config *const configs[] = {&keyed, &keyed, &other, &random};
+    mvpn_nat_id home[4], stranger[4];
+    for (unsigned i = 0; i < 4; i++) {
+        start(configs[i]);
+        w->home.addr = addr(50 + i, 1);
+        if (i == 1) {
+            do_register(&w->stranger, 600); /* nor on the order */
+        }
+        do_register(&w->home, 600);
+        do_register(&w->stranger, 600);
+        home[i] = w->home.registered.rendezvous;
+        stranger[i] = w->stranger.registered.rendezvous;
+        assert_memory_not_equal(home[i].b, stranger[i].b, sizeof(home[i].b));
+        (void)teardown(NULL);
+    }
+    assert_memory_equal(home[0].b, home[1].b, sizeof(home[0].b));
+    assert_memory_equal(stranger[0].b, stranger[1].b, sizeof(home[0].b));
+    assert_memory_not_equal(home[0].b, home[2].b, sizeof(home[0].b));
+    assert_memory_not_equal(home[0].b, home[3].b, sizeof(home[0].b));
+    /* A zero key is none: what it would give is not what is given. */
+    static const mvpn_siphash_key zero;
+    uint8_t guess[8];
+    mvpn_store64(guess, mvpn_siphash(&zero, (uint8_t[32]){1}, 32));
+    assert_memory_not_equal(home[3].b, guess, sizeof(guess));
+}
+
+static void test_a_newer_link_takes_over(void **state)
+{
+    (void)state;
+    join();
+    struct fake again = w->home;
+    again.addr = addr(9, 1);
+    again.holds = 0;
+    again.incoming_count = 0;
+    do_register(&again, 600);
+    assert_memory_equal(again.registered.rendezvous.b, w->home.registered.rendezvous.b, 8);
+    assert_int_equal(again.holds, 1);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->moved, 1);
+    /* What is under way on the older link goes on, */
+    assert_true(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
+    assert_int_equal(w->home.holds, 1);
+    /* but calls go to the newer one, also when the older one's time is over. */
+    w->now += MVPN_S(590);
+    do_register(&again, 600);
+    w->now += MVPN_S(11);
+    assert_true(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
+    assert_int_equal(do_open(&w->caller, &again, 2), 0);
+    assert_int_equal(again.incoming_count, 1);
+    assert_int_equal(w->home.incoming_count, 1);
+    mvpn_nat_ids late = w->caller.opened.ids;
+    w->home.holds = 0;
+    mvpn_nat_relay_link_closed(w->relay, link_of(&w->home), w->now);
+    assert_true(goes(&w->caller.addr, &late.peer[0], &again.addr));
+    assert_int_equal(do_open(&w->caller, &again, 2), 0);
+    /* The other link, if it lives after all, has only to ask. */
+    do_register(&w->home, 600);
+    assert_int_equal(do_open(&w->caller, &w->home, 2), 0);
+    assert_int_equal(w->home.incoming_count, 2);
+    assert_int_equal(again.holds, 1); /* two sessions */
+}
+
+/* Of a relay that has restarted nothing is left on the older link: it is held no longer. */
+static void test_an_older_link_is_let_go(void **state)
+{
+    (void)state;
+    do_register(&w->home, 600);
+    struct fake again = w->home;
+    again.holds = 0;
+    w->now += MVPN_S(60);
+    do_register(&again, 600);
+    assert_int_equal(w->home.holds, 0);
+    assert_int_equal(again.holds, 1);
+    assert_int_equal(mvpn_nat_relay_deadline(w->relay), w->now + MVPN_S(600));
+    w->now += MVPN_S(540); /* the older one's time */
+    mvpn_nat_relay_tick(w->relay, w->now);
+    assert_int_equal(do_open(&w->caller, &again, 2), 0);
+    mvpn_nat_relay_link_closed(w->relay, link_of(&w->home), w->now);
+    assert_int_equal(do_open(&w->caller, &again, 2), 0);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->registered, 2);
+}
+
+static void test_registrations_are_bounded(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 25; i++) {
+        do_register(&w->home, 600);
+        assert_int_equal(w->home.registered.status, i < 20 ? 0 : MVPN_REASON_BUSY);
+    }
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->refused, 5);
+    w->now += MVPN_S(1);
+    do_register(&w->home, 600);
+    assert_int_equal(w->home.registered.status, 0);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->registered, 1);
+    do_register(&w->caller, 600);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->refused, 6);
+}
+
+static void test_address_of_the_other_side(void **state)
+{
+    (void)state;
+    join();
+    const mvpn_nat_id session = w->ids.session;
+    assert_int_equal(ask_address(&w->caller, &session), 0);
+    assert_true(mvpn_addr_eq(&w->caller.addressed.addr, &w->home.addr));
+    assert_int_equal(ask_address(&w->home, &session), 0);
+    assert_true(mvpn_addr_eq(&w->home.addressed.addr, &w->caller.addr));
+    w->home.addr = addr(9, 9); /* as of now */
+    assert_int_equal(ask_address(&w->caller, &session), 0);
+    assert_true(mvpn_addr_eq(&w->caller.addressed.addr, &w->home.addr));
+    /* Nobody else learns where a relay or its caller is. */
+    assert_int_equal(ask_address(&w->stranger, &session), MVPN_REASON_UNREACHABLE);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->refused, 1);
+    assert_int_equal(w->stranger.addressed.addr.family, 0);
+    for (unsigned i = 0; i < 17; i++) { /* 20 with the open and those above */
+        assert_int_equal(ask_address(&w->caller, &session), 0);
+    }
+    assert_int_equal(ask_address(&w->caller, &session), MVPN_REASON_BUSY);
+    assert_int_equal(w->caller.addressed.addr.family, 0);
+    assert_int_equal(ask_address(&w->home, &session), 0);
+    w->now += MVPN_MS(200);
+    assert_int_equal(ask_address(&w->caller, &session), 0);
+    assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_BUSY);
+    assert_true(message(&w->home, MVPN_CMD_NAT_CLOSE, session.b, 8));
+    w->now += MVPN_S(1);
+    assert_int_equal(ask_address(&w->caller, &session), MVPN_REASON_UNREACHABLE);
 }
 
 static void test_forwards_both_ways(void **state)
@@ -450,15 +607,20 @@ static void test_malformed_closes_the_link(void **state)
 {
     (void)state;
     static const unsigned commands[] = {MVPN_CMD_NAT_REGISTER, MVPN_CMD_NAT_OPEN, MVPN_CMD_NAT_MORE,
-                                        MVPN_CMD_NAT_CLOSE};
+                                        MVPN_CMD_NAT_CLOSE, MVPN_CMD_NAT_ADDRESS};
     static const uint8_t zeros[64];
     for (unsigned i = 0; i < MVPN_ARRAY_LEN(commands); i++) {
         w->stranger.is_closed = false;
         assert_true(message(&w->stranger, commands[i], zeros, sizeof(zeros)));
         assert_true(w->stranger.is_closed);
     }
-    assert_false(message(&w->caller, MVPN_CMD_NAT_OPENED, zeros, 1));
-    assert_false(message(&w->caller, MVPN_CMD_CREATE, zeros, 1));
+    /* What a NAT relay says is for the node as another one's guest. */
+    static const unsigned others[] = {MVPN_CMD_NAT_REGISTERED, MVPN_CMD_NAT_OPENED,
+                                      MVPN_CMD_NAT_INCOMING, MVPN_CMD_NAT_ADDRESSED,
+                                      MVPN_CMD_CREATE};
+    for (unsigned i = 0; i < MVPN_ARRAY_LEN(others); i++) {
+        assert_false(message(&w->caller, others[i], zeros, 1));
+    }
     assert_false(w->caller.is_closed);
 }
 
@@ -508,7 +670,7 @@ static size_t flood(struct fake *links, unsigned count, unsigned block, bool is_
 static void test_sessions_of_one_caller(void **state)
 {
     (void)state;
-    struct fake second = {.addr = addr(8, 8), .has_identity = true};
+    struct fake second = {.addr = addr(8, 8), .has_identity = true, .identity = {{8}}};
     size_t opened = 0;
     do_register(&w->home, 3600);
     do_register(&second, 3600);
@@ -525,7 +687,9 @@ static void test_calls_are_bounded(void **state)
 {
     (void)state;
     static struct fake links[20];
-    do_register(&w->home, 3600);
+    join();
+    size_t first = w->home.incoming_count;
+    w->now += MVPN_S(1);
     for (unsigned second = 0; second < 2; second++) {
         for (unsigned i = 0; i < 20; i++) {
             if (second == 0) {
@@ -538,9 +702,56 @@ static void test_calls_are_bounded(void **state)
                 }
             }
         }
-        assert_int_equal(w->home.incoming_count, second == 0 ? 256 : 276);
+        assert_int_equal(w->home.incoming_count - first, second == 0 ? 256 : 276);
+        /* The one called may ask for itself all the time. */
+        assert_int_equal(do_more(&w->home, &w->ids.session, 1), 0);
         w->now += MVPN_S(1);
     }
+}
+
+/* Callers of one block, of many links, cannot use up what the one called listens to: neither by
+ * calling nor by asking for ids. */
+static void test_calls_of_one_block(void **state)
+{
+    (void)state;
+    static struct fake links[20];
+    size_t opened = 0, before = 0;
+    do_register(&w->home, 3600);
+    for (unsigned i = 0; i < 20; i++) {
+        links[i] = (struct fake){.addr = addr(300, i)};
+        for (unsigned k = 0; k < 20; k++) {
+            if (do_open(&links[i], &w->home, 2) == 0) {
+                const mvpn_nat_id id = links[i].opened.ids.session;
+                assert_true(message(&links[i], MVPN_CMD_NAT_CLOSE, id.b, sizeof(id.b)));
+                opened++;
+            }
+        }
+    }
+    assert_int_equal(opened, 64);
+    w->now += MVPN_S(1);
+    for (unsigned i = 0; i < 20; i++) {
+        opened += do_open(&links[i], &w->home, 2) == 0;
+    }
+    assert_int_equal(opened, 69);
+    /* Others are served. */
+    before = w->home.incoming_count;
+    join();
+    for (unsigned i = 0; i < 19; i++) {
+        assert_int_equal(do_more(&w->caller, &w->ids.session, 1), 0);
+    }
+    assert_int_equal(w->home.incoming_count, before + 20);
+    w->now += MVPN_S(60);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(do_open(&links[i], &w->home, 2), 0);
+    }
+    size_t more = 20;
+    for (unsigned i = 0; i < 20; i++) {
+        const mvpn_nat_id id = links[i].opened.ids.session;
+        for (unsigned k = 0; k < 19; k++) {
+            more += do_more(&links[i], &id, 1) == 0;
+        }
+    }
+    assert_int_equal(more, 64);
 }
 
 static void test_a_block_cannot_take_all(void **state)
@@ -650,7 +861,7 @@ static void test_memory(void **state)
     static mvpn_connection_id to[LINKS * EACH];
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     for (unsigned i = 0; i < HOMES; i++) {
-        homes[i] = (struct fake){.addr = addr(1000 + i, 1), .has_identity = true};
+        homes[i] = relay_at(1000 + i, i);
         do_register(&homes[i], 3600);
     }
     for (unsigned i = 0; i < LINKS; i++) {
@@ -687,6 +898,11 @@ int main(void)
 #define UNIT(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest all[] = {
         UNIT(test_register),
+        cmocka_unit_test(test_rendezvous_ids_stay),
+        UNIT(test_a_newer_link_takes_over),
+        UNIT(test_an_older_link_is_let_go),
+        UNIT(test_registrations_are_bounded),
+        UNIT(test_address_of_the_other_side),
         UNIT(test_forwards_both_ways),
         UNIT(test_others_go_nowhere),
         UNIT(test_follows_the_proven_address),
@@ -698,6 +914,7 @@ int main(void)
         UNIT(test_opens_of_one_link),
         UNIT(test_sessions_of_one_caller),
         UNIT(test_calls_are_bounded),
+        UNIT(test_calls_of_one_block),
         UNIT(test_a_block_cannot_take_all),
         UNIT(test_a_rendezvous_is_bounded),
         UNIT(test_the_unanswered_give_way),
