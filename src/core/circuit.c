@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "core/target.h"
 #include "wire/dht.h"
 
 #define CREATE_PART_MAX (MVPN_BODY_MAX - MVPN_CREATE_FIXED)
@@ -120,11 +121,17 @@ int mvpn_circuit_start(mvpn_circuit *c, const mvpn_circuit_env *env, const mvpn_
     };
     mvpn_packer_init(&c->packer, c->profile);
     const mvpn_descriptor *guard = mvpn_view_find(env->view, &path->hop[0]);
-    const mvpn_addr *addr = guard == NULL ? NULL : mvpn_descriptor_find_address(guard, env->family);
-    int r = addr == NULL ? MVPN_E_UNKNOWN : 0;
+    mvpn_link_target target;
+    /* Which addresses may be sent to was judged when the path was drawn. */
+    const mvpn_target_rules rules = {
+        .has_ipv4 = env->family != 6,
+        .has_ipv6 = env->family != 4,
+        .allow_private = true,
+        .self = env->self,
+    };
+    bool is_known = guard != NULL && mvpn_target_make(env->view, guard, &rules, &target) == 0;
+    int r = is_known ? 0 : MVPN_E_UNKNOWN;
     if (r == 0) {
-        mvpn_link_target target = {guard->identity, guard->link_key, *addr,
-                                   mvpn_descriptor_serial(guard)};
         mvpn_link *link;
         r = mvpn_links_open(env->links, &target, now, &link);
         if (r == 0) {

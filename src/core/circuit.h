@@ -21,8 +21,9 @@ typedef struct mvpn_circuit_env {
     const mvpn_view *view;
     mvpn_realm realm;
     enum mvpn_size_policy size_policy;
-    uint8_t suite;  /* MVPN_SUITE_X25519 */
-    uint8_t family; /* address family of the guard: 4, 6, or 0 for any */
+    uint8_t suite;                /* MVPN_SUITE_X25519 */
+    uint8_t family;               /* address family of the guard: 4, 6, or 0 for any */
+    const mvpn_ed25519_pub *self; /* a relay's own identity; NULL: a client */
 } mvpn_circuit_env;
 
 enum mvpn_circuit_state {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "core/sweep.h"
+#include "core/target.h"
 #include "wire/circuit.h"
 
 /* Between two sweeps, for up to SWEEP_RECORDS records; more take proportionally longer. */
@@ -30,11 +31,15 @@ static uint64_t unix_now(const mvpn_follower *f, mvpn_time now)
     return t < 1 ? 1 : (uint64_t)t; /* 0 would leave times unchecked */
 }
 
-static const mvpn_addr *address_of(const mvpn_follower *f, const mvpn_descriptor *d)
+static int target_of(const mvpn_follower *f, const mvpn_descriptor *d, mvpn_link_target *ret)
 {
-    uint8_t family = f->cfg.has_ipv4 && f->cfg.has_ipv6 ? 0 : f->cfg.has_ipv4 ? 4 : 6;
-    const mvpn_addr *addr = mvpn_descriptor_find_address(d, family);
-    return addr != NULL && (f->cfg.allow_private || mvpn_addr_is_public(addr)) ? addr : NULL;
+    const mvpn_target_rules rules = {
+        .has_ipv4 = f->cfg.has_ipv4,
+        .has_ipv6 = f->cfg.has_ipv6,
+        .allow_private = f->cfg.allow_private,
+        .self = &f->cfg.own,
+    };
+    return mvpn_target_make(f->cfg.view, d, &rules, ret);
 }
 
 /* In an open network anybody can call himself one, but only anchors' snapshots count. */
@@ -49,16 +54,18 @@ static bool is_vouched(const mvpn_follower *f, const mvpn_descriptor *d)
 }
 
 /* A discovery node at random; NULL if none is known. */
-static const mvpn_descriptor *choose(const mvpn_follower *f)
+static const mvpn_descriptor *choose(const mvpn_follower *f, mvpn_link_target *ret_target)
 {
     const mvpn_descriptor *chosen = NULL;
     uint32_t seen = 0;
     for (size_t i = 0; i < mvpn_view_count(f->cfg.view); i++) {
         const mvpn_descriptor *d = mvpn_view_at(f->cfg.view, i);
-        if ((d->roles & MVPN_ROLE_DISCOVERY) != 0 && is_vouched(f, d) && address_of(f, d) != NULL &&
+        mvpn_link_target target;
+        if ((d->roles & MVPN_ROLE_DISCOVERY) != 0 && is_vouched(f, d) &&
             memcmp(d->identity.b, f->cfg.own.b, sizeof(f->cfg.own.b)) != 0 &&
-            mvpn_rng_below(f->cfg.rng, ++seen) == 0) {
+            target_of(f, d, &target) == 0 && mvpn_rng_below(f->cfg.rng, ++seen) == 0) {
             chosen = d;
+            *ret_target = target;
         }
     }
     return chosen;
@@ -78,14 +85,13 @@ static void rest(mvpn_follower *f, mvpn_time pause, mvpn_time now)
 
 static void begin(mvpn_follower *f, mvpn_time now)
 {
-    const mvpn_descriptor *d = choose(f);
+    mvpn_link_target target;
+    const mvpn_descriptor *d = choose(f, &target);
     mvpn_link *link;
     f->next = now + mvpn_rng_jitter(f->cfg.rng, RETRY_TIME, 25);
     if (d == NULL) {
         return;
     }
-    mvpn_link_target target = {d->identity, d->link_key, *address_of(f, d),
-                               mvpn_descriptor_serial(d)};
     if (mvpn_links_open(f->cfg.links, &target, now, &link) != 0) {
         return;
     }

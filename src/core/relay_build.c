@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/target.h"
+
 /* Parts of our answers in a layer fit every profile; parts on a link fit a cell. */
 #define EXTENDED_PART_MAX (MVPN_ROOM_PROFILE1 - MVPN_EXTENDED_FIXED)
 #define CREATED_PART_MAX (MVPN_BODY_MAX - MVPN_CREATED_FIXED)
@@ -263,30 +265,6 @@ static int find_target(mvpn_relay *relay, const mvpn_extend_body *body, mvpn_des
     return r;
 }
 
-static bool is_own_address(const mvpn_relay *relay, const mvpn_addr *addr)
-{
-    for (size_t i = 0; i < relay->cfg.own_address_count; i++) {
-        if (mvpn_addr_ip_eq(&relay->cfg.own_addresses[i], addr)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* An address of the target that we may and can send to; NULL if there is none. */
-static const mvpn_addr *choose_address(const mvpn_relay *relay, const mvpn_descriptor *target)
-{
-    for (size_t i = 0; i < target->address_count; i++) {
-        const mvpn_descriptor_address *a = &target->addresses[i];
-        bool reachable = a->addr.family == 4 ? relay->cfg.has_ipv4 : relay->cfg.has_ipv6;
-        if (a->carrier == MVPN_CARRIER_PLAIN && reachable && !is_own_address(relay, &a->addr) &&
-            (relay->cfg.allow_private || mvpn_addr_is_public(&a->addr))) {
-            return &a->addr;
-        }
-    }
-    return NULL;
-}
-
 /* Identities, addresses and blocks share the table: their lengths tell them apart. */
 bool relay_bucket_take(mvpn_relay *relay, mvpn_bytes name, uint64_t rate, uint64_t burst,
                        mvpn_time now)
@@ -300,17 +278,63 @@ bool relay_bucket_take(mvpn_relay *relay, mvpn_bytes name, uint64_t rate, uint64
     return mvpn_bucket_take(&relay->extend_buckets[i].bucket, 1, now);
 }
 
-static bool may_open(mvpn_relay *relay, const mvpn_ed25519_pub *identity, const mvpn_addr *addr,
-                     mvpn_time now)
+static bool may_send_to(mvpn_relay *relay, const mvpn_ed25519_pub *identity, const mvpn_addr *addr,
+                        mvpn_time now)
 {
     return mvpn_links_find(relay->cfg.links, identity) != NULL ||
            relay_bucket_take(relay, mvpn_bytes_of(addr->ip, mvpn_addr_ip_len(addr)), OPEN_RATE,
                              OPEN_BURST, now);
 }
 
+/* May the link be opened now? NAT relays that may not be sent to are struck off. */
+static bool may_open(mvpn_relay *relay, mvpn_link_target *target, mvpn_time now)
+{
+    if (target->via_count == 0 || mvpn_links_find(relay->cfg.links, &target->identity) != NULL) {
+        return may_send_to(relay, &target->identity, &target->addr, now);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < target->via_count; i++) {
+        const mvpn_link_via via = target->via[i];
+        if (may_send_to(relay, &via.identity, &via.addr, now)) {
+            target->via[kept++] = via;
+        }
+    }
+    target->via_count = kept;
+    return kept > 0;
+}
+
 static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
 {
     return a != NULL && memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+/* We, or the hop before us, forward for it: one node would be two neighbours of a path. (§14.3) */
+static bool is_guest_of_ours(const mvpn_relay *relay, const relay_circuit *c,
+                             const mvpn_descriptor *target)
+{
+    for (size_t i = 0; i < target->nat_relay_count; i++) {
+        const mvpn_ed25519_pub *nat_relay = &target->nat_relays[i].identity;
+        if (same_identity(&relay->cfg.identity, nat_relay) ||
+            same_identity(mvpn_link_peer_identity(c->prev.link), nat_relay)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int choose_target(const mvpn_relay *relay, const mvpn_descriptor *d, mvpn_link_target *ret,
+                         mvpn_time now)
+{
+    const mvpn_target_rules rules = {
+        .has_ipv4 = relay->cfg.has_ipv4,
+        .has_ipv6 = relay->cfg.has_ipv6,
+        .allow_private = relay->cfg.allow_private,
+        .own = relay->cfg.own_addresses,
+        .own_count = relay->cfg.own_address_count,
+        .self = &relay->cfg.identity,
+        .unix_now = relay_unix_now(relay, now),
+    };
+    return mvpn_target_make(relay->cfg.view, d, &rules, ret);
 }
 
 static int send_create(mvpn_relay *relay, relay_circuit *c, const mvpn_extend_body *body,
@@ -351,6 +375,7 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
     mvpn_extend_body body;
     mvpn_descriptor scratch;
     const mvpn_descriptor *target;
+    mvpn_link_target link_target;
     mvpn_link *link;
     mvpn_circuit_id ids[2];
     if (mvpn_extend_body_decode(&body, message) != 0) {
@@ -368,15 +393,16 @@ static enum mvpn_reason begin_extend(mvpn_relay *relay, relay_circuit *c, mvpn_b
                            now)) {
         return MVPN_REASON_BUSY;
     }
-    const mvpn_addr *addr = choose_address(relay, target);
-    if (addr == NULL) {
+    if (is_guest_of_ours(relay, c, target)) {
         return MVPN_REASON_REFUSED;
     }
-    if (!may_open(relay, &target->identity, addr, now)) {
+    int r = choose_target(relay, target, &link_target, now);
+    if (r != 0) {
+        return r == MVPN_E_UNKNOWN ? MVPN_REASON_UNREACHABLE : MVPN_REASON_REFUSED;
+    }
+    if (!may_open(relay, &link_target, now)) {
         return MVPN_REASON_BUSY;
     }
-    mvpn_link_target link_target = {target->identity, target->link_key, *addr,
-                                    mvpn_descriptor_serial(target)};
     if (mvpn_links_open(relay->cfg.links, &link_target, now, &link) != 0) {
         return MVPN_REASON_UNREACHABLE;
     }

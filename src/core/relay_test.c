@@ -555,6 +555,79 @@ static void test_no_extend_to_the_predecessor(void **state)
     (void)only(2, MVPN_CMD_CREATE);
 }
 
+/* Peer 2 says that it is behind a NAT, and forwarded to by these. */
+static void put_behind_nat(const mvpn_ed25519_pub *relays, size_t count)
+{
+    mvpn_descriptor *d = &l->peer[2].descriptor;
+    d->nat_relay_count = (uint8_t)count;
+    for (size_t i = 0; i < count; i++) {
+        d->nat_relays[i] = (mvpn_descriptor_nat_relay){relays[i], {{(uint8_t)i, 1}}, 4};
+    }
+    assert_int_equal(mvpn_descriptor_sign(d, &l->peer[2].secret, &l->realm.network_id), 0);
+}
+
+static unsigned extend_status_of(lab_circuit *c, size_t to)
+{
+    uint8_t body[MVPN_ASSEMBLY_MAX];
+    size_t n = lab_extend_body(l, c, to, true, body, sizeof(body));
+    lab_send_extend(l, c, mvpn_bytes_of(body, n));
+    return extended_status(c);
+}
+
+static void test_no_extend_to_whom_a_neighbour_forwards(void **state)
+{
+    (void)state;
+    const mvpn_ed25519_pub other = {{1, 2, 3}};
+    const mvpn_ed25519_pub ours[] = {other, l->self.descriptor.identity};
+    const mvpn_ed25519_pub of_previous[] = {other, l->peer[1].descriptor.identity};
+    lab_circuit c;
+    mvpn_link *link1 = lab_join(l, 1);
+    assert_true(lab_circuit_open(l, &c, 1, link1));
+    put_behind_nat(ours, 2);
+    assert_int_equal(extend_status_of(&c, 2), MVPN_REASON_REFUSED);
+    put_behind_nat(of_previous, 2);
+    assert_int_equal(extend_status_of(&c, 2), MVPN_REASON_REFUSED);
+    /* Its addresses are not those to send to: without its NAT relays it cannot be reached. */
+    put_behind_nat(&other, 1);
+    assert_int_equal(extend_status_of(&c, 2), MVPN_REASON_UNREACHABLE);
+    assert_int_equal(l->peer[2].datagrams, 0);
+}
+
+/* Who describes many relays behind one victim, said to be their NAT relay, gains nothing either. */
+static void test_links_opened_by_one_nat_relay_are_limited(void **state)
+{
+    (void)state;
+    unsigned busy = 0;
+    assert_true(lab_free(l));
+    l = lab_new(LAB_RELAY, 2, NULL); /* no two of its names share a place of the table */
+    link0 = lab_join(l, 0);
+    mvpn_descriptor nat_relay = l->peer[1].descriptor, *d = &l->peer[2].descriptor;
+    nat_relay.roles |= MVPN_ROLE_NAT_RELAY;
+    assert_int_equal(mvpn_descriptor_sign(&nat_relay, &l->peer[1].secret, &l->realm.network_id), 0);
+    assert_int_equal(mvpn_view_add(mvpn_engine_view(l->engine), &nat_relay), 0);
+    for (unsigned i = 0; i < OPEN_BURST + 5; i++) {
+        uint8_t body[MVPN_ASSEMBLY_MAX];
+        lab_message m;
+        mvpn_ed25519_generate(&d->identity, &l->peer[2].secret, &l->rng);
+        mvpn_link_certificate_make(d->link_certificate, &l->peer[2].secret, &d->identity,
+                                   &d->link_key, d->published, d->expires, &l->realm.network_id);
+        d->addresses[0].addr.ip[3] = (uint8_t)i; /* each somewhere else, as it says */
+        put_behind_nat(&nat_relay.identity, 1);
+        lab_circuit c = open_circuit();
+        size_t n = lab_extend_body(l, &c, 2, true, body, sizeof(body));
+        lab_send_extend(l, &c, mvpn_bytes_of(body, n));
+        lab_settle(l);
+        if (lab_next(l, 0, &m)) {
+            uint8_t out[MVPN_BODY_MAX];
+            mvpn_extended e;
+            assert_int_equal(lab_open(l, &c, &m, out, &n), MVPN_CMD_EXTENDED);
+            assert_int_equal(mvpn_extended_decode(&e, mvpn_bytes_of(out, n)), 0);
+            busy += e.status == MVPN_REASON_BUSY;
+        }
+    }
+    assert_in_range(busy, 3, 5);
+}
+
 static void public_only(mvpn_engine_config *config)
 {
     config->allow_private = false;
@@ -1090,6 +1163,8 @@ int main(void)
         TEST(test_refused_extends),
         TEST(test_bad_descriptors_do_not_block_a_relay),
         TEST(test_no_extend_to_the_predecessor),
+        TEST(test_no_extend_to_whom_a_neighbour_forwards),
+        TEST(test_links_opened_by_one_nat_relay_are_limited),
         TEST(test_no_extend_to_addresses_that_are_not_public_or_our_own),
         TEST(test_links_opened_to_one_address_are_limited),
         TEST(test_a_link_that_is_there_takes_any_number),

@@ -11,13 +11,15 @@
 typedef struct mvpn_target_rules {
     bool has_ipv4, has_ipv6; /* that we can send by */
     bool allow_private;
-    const mvpn_addr *own; /* never sent to; borrowed */
+    const mvpn_addr *own; /* never sent to, whatever the port; borrowed */
     size_t own_count;
     const mvpn_ed25519_pub *self; /* NULL: a client. Not used as NAT relay to others */
     uint64_t unix_now; /* NAT relays whose descriptors have expired are left out; 0 = not checked */
 } mvpn_target_rules;
 
 /**
+ * A NAT relay must have that role, must be in the view and not behind a NAT itself; of its
+ * addresses one of the family of its link with the relay is preferred.
  * MVPN_E_POLICY: no address of it may be sent to; MVPN_E_UNKNOWN:
  * it is behind a NAT and the view knows none of its NAT relays. `*ret` is untouched then.
  */
