@@ -205,8 +205,8 @@ static int sign_node(const char *dir, const network *net, mvpn_node_keys *keys, 
     d->identity = keys->identity;
     memcpy(d->link_certificate, keys->link_certificate, sizeof(d->link_certificate));
     d->link_key = keys->link.pub;
-    /* A clock that went back must not make the new descriptor the older one. */
-    d->sequence = MVPN_MAX(d->sequence + 1, now);
+    /* Milliseconds, as relays count. A clock that went back must not make it the older one. */
+    d->sequence = MVPN_MAX(d->sequence + 1, now * 1000);
     d->published = not_before;
     d->expires = not_after;
     d->onion_key_count = keys->onion_count;

@@ -36,6 +36,12 @@ static uint64_t unix_now(const mvpn_finder *f, mvpn_time now)
     return t < 1 ? 1 : (uint64_t)t; /* 0 would leave times unchecked */
 }
 
+static uint64_t unix_ms(const mvpn_finder *f, mvpn_time now)
+{
+    int64_t t = ((int64_t)now + f->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_MS;
+    return t < 1 ? 1 : (uint64_t)t;
+}
+
 static int verify_record(void *ctx, unsigned type, mvpn_bytes record, uint64_t at,
                          mvpn_record_info *ret)
 {
@@ -263,7 +269,7 @@ static void publish_own(mvpn_finder *f, mvpn_time now)
 {
     const mvpn_descriptor *d;
     if (!f->has_publisher || f->is_withdrawing || now < f->next_publish ||
-        mvpn_publisher_renew(&f->publisher, unix_now(f, now), &d) != 0) {
+        mvpn_publisher_renew(&f->publisher, unix_ms(f, now), &d) != 0) {
         return;
     }
     f->next_publish = now + PUBLISH_TRY;        /* not more often, whatever asks for it */
@@ -278,7 +284,7 @@ bool mvpn_finder_withdraw(mvpn_finder *f, mvpn_time now)
     mvpn_dht_status status;
     mvpn_dht_get_status(f->dht, &status);
     if (!f->has_publisher || f->publisher.descriptor.sequence == 0 || f->is_withdrawing ||
-        status.contacts == 0 || mvpn_publisher_withdraw(&f->publisher, unix_now(f, now), &d) != 0 ||
+        status.contacts == 0 || mvpn_publisher_withdraw(&f->publisher, unix_ms(f, now), &d) != 0 ||
         mvpn_dht_store(f->dht, MVPN_RECORD_DESCRIPTOR, mvpn_bytes_of(d->encoded, d->encoded_len),
                        now, &f->withdraw_op) != 0) {
         return false;

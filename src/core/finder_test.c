@@ -14,7 +14,8 @@
 #include "core/finder.h"
 #include "core/testrecords.h"
 
-#define SELF 300 /* our own number among the test's relays */
+#define SELF 300   /* our own number among the test's relays */
+#define MS 1000ull /* of sequences, in a second */
 
 /* ---- the DHT ---- */
 
@@ -318,7 +319,7 @@ static void test_listed_numbers_of_our_own(void **state)
     pass(MVPN_S(1));
     assert_int_equal(w.publishes, 1);
     uint64_t sequence = published_sequence();
-    assert_int_equal(sequence, TEST_NOW + 1);
+    assert_int_equal(sequence, (TEST_NOW + 1) * MS);
     listed(1, SELF, UINT64_MAX - 1);
     listed(2, SELF, UINT64_MAX);
     pass(MVPN_S(60));
@@ -332,18 +333,19 @@ static void test_listed_numbers_of_our_own(void **state)
     mvpn_finder_set_address(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, 1, 1}},
                             w.now);
     pass(MVPN_S(60));
-    assert_int_equal(published_sequence(), TEST_NOW + 241);
+    assert_int_equal(published_sequence(), (TEST_NOW + 241) * MS);
 
     /* One that we did sign, in an earlier life with another clock, is gone past. */
-    mvpn_descriptor d = test_relay(&w.net, SELF, TEST_NOW + 5000);
+    mvpn_descriptor d = test_relay(&w.net, SELF, (TEST_NOW + 5000) * MS);
     listed(1, SELF, d.sequence);
     pass(MVPN_S(1));
     assert_int_equal(w.fetches, 2);
     record(MVPN_DHT_EVENT_VALUE, w.op, 1, &d);
     pass(MVPN_S(20));
-    assert_int_equal(mvpn_view_at(w.view, 0)->sequence, TEST_NOW + 241); /* not the old one */
+    assert_int_equal(mvpn_view_at(w.view, 0)->sequence,
+                     (TEST_NOW + 241) * MS); /* not the old one */
     pass(MVPN_S(20));
-    assert_int_equal(published_sequence(), TEST_NOW + 5001);
+    assert_int_equal(published_sequence(), (TEST_NOW + 5000) * MS + 1);
     assert_int_equal(mvpn_view_count(w.view), 1);
 }
 
@@ -384,8 +386,8 @@ static void test_withdrawal(void **state)
     unsigned publishes = w.publishes;
     mvpn_finder_set_address(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, 1, 1}},
                             w.now);
-    mvpn_descriptor mine = test_relay(&w.net, SELF, TEST_NOW + 9999);
-    listed(1, SELF, TEST_NOW + 9999);
+    mvpn_descriptor mine = test_relay(&w.net, SELF, (TEST_NOW + 9999) * MS);
+    listed(1, SELF, (TEST_NOW + 9999) * MS);
     record(MVPN_DHT_EVENT_VALUE, 99, 1, &mine);
     event(MVPN_DHT_EVENT_STORED)->op = w.op + 1;
     pass(MVPN_S(60));

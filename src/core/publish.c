@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 
+#define MS_PER_S 1000
+
 void mvpn_publisher_init(mvpn_publisher *p, mvpn_rng *rng, const mvpn_key *network_id,
                          const mvpn_ed25519_secret *secret, const mvpn_descriptor *template)
 {
@@ -56,8 +58,9 @@ uint64_t mvpn_publisher_due(const mvpn_publisher *p)
 }
 
 /* At least `sequence`, and above the last. */
-static int sign_next(mvpn_publisher *p, uint64_t sequence, uint64_t unix_now, mvpn_descriptor *d)
+static int sign_next(mvpn_publisher *p, uint64_t sequence, uint64_t unix_ms, mvpn_descriptor *d)
 {
+    uint64_t unix_now = unix_ms / MS_PER_S;
     uint64_t last = p->descriptor.sequence;
     d->sequence = MVPN_MAX(last == UINT64_MAX ? last : last + 1, sequence); /* never back to 0 */
     d->published = unix_now;
@@ -71,14 +74,15 @@ static int sign_next(mvpn_publisher *p, uint64_t sequence, uint64_t unix_now, mv
     return r;
 }
 
-int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_now, const mvpn_descriptor **ret)
+int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_ms, const mvpn_descriptor **ret)
 {
+    uint64_t unix_now = unix_ms / MS_PER_S;
     if (mvpn_publisher_due(p) > unix_now) {
         return MVPN_E_AGAIN;
     }
     mvpn_descriptor d = p->descriptor;
     /* The sequence is the time, so that a relay that remembers nothing still counts upwards. */
-    int r = sign_next(p, unix_now, unix_now, &d);
+    int r = sign_next(p, unix_ms, unix_ms, &d);
     if (r != 0) {
         return r;
     }
@@ -88,12 +92,12 @@ int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_now, const mvpn_descri
     return 0;
 }
 
-int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_now, const mvpn_descriptor **ret)
+int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_ms, const mvpn_descriptor **ret)
 {
     mvpn_descriptor d = p->descriptor;
     d.roles = 0;
-    /* No higher than it must be: a relay that starts again in the same second comes after it. */
-    int r = sign_next(p, 0, unix_now, &d);
+    /* No higher than it must be: a relay that starts again at once comes after it. */
+    int r = sign_next(p, 0, unix_ms, &d);
     if (r == 0) {
         p->is_changed = false;
         p->renew_at = UINT64_MAX;

@@ -38,13 +38,14 @@ void mvpn_publisher_saw(mvpn_publisher *p, uint64_t sequence);
 /** When the next one is due, Unix seconds (0: at once). */
 uint64_t mvpn_publisher_due(const mvpn_publisher *p);
 /**
- * If it is due, sign a new descriptor: `*ret` points to it until the next call. Returns 0;
+ * If it is due, sign a new descriptor: `*ret` points to it until the next call. `unix_ms`: Unix
+ * milliseconds, which the sequence counts, so that one who starts again at once, remembering
+ * nothing, comes after his withdrawal. Returns 0;
  * MVPN_E_AGAIN (not due); MVPN_E_INVAL (the template breaks a rule of §8.3).
  */
-MVPN_WUR int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_now,
-                                  const mvpn_descriptor **ret);
+MVPN_WUR int mvpn_publisher_renew(mvpn_publisher *p, uint64_t unix_ms, const mvpn_descriptor **ret);
 /** Sign the withdrawal: roles 0. Nothing is due any more. */
-MVPN_WUR int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_now,
+MVPN_WUR int mvpn_publisher_withdraw(mvpn_publisher *p, uint64_t unix_ms,
                                      const mvpn_descriptor **ret);
 
 #endif

@@ -12,7 +12,8 @@
 #include "core/publish.h"
 #include "crypto/x25519.h"
 
-#define NOW 1800000000u
+#define NOW UINT64_C(1800000000)
+#define NOW_MS (NOW * 1000)
 
 typedef struct fixture {
     mvpn_rng rng;
@@ -58,15 +59,15 @@ static void renews_in_time(void **state)
     (void)state;
     begin(&f);
     assert_int_equal(mvpn_publisher_due(&f.p), 0);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
     mvpn_descriptor first = decoded(&f, d, NOW);
-    assert_int_equal(first.sequence, NOW);
+    assert_int_equal(first.sequence, NOW_MS);
     assert_int_equal(first.published, NOW);
     assert_int_equal(first.expires, NOW + MVPN_PUBLISH_LIFETIME_S);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW + 1, &d), MVPN_E_AGAIN);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 1000, &d), MVPN_E_AGAIN);
     uint64_t due = mvpn_publisher_due(&f.p);
     assert_in_range(due, NOW + MVPN_PUBLISH_RENEW_S * 3 / 4, NOW + MVPN_PUBLISH_RENEW_S * 5 / 4);
-    assert_int_equal(mvpn_publisher_renew(&f.p, due, &d), 0);
+    assert_int_equal(mvpn_publisher_renew(&f.p, due * 1000, &d), 0);
     assert_true(decoded(&f, d, due).sequence > first.sequence);
     mvpn_publisher_done(&f.p);
     assert_true(mvpn_ct_is_zero(&f.p, sizeof(f.p)));
@@ -79,12 +80,12 @@ static void sequence_only_rises(void **state)
     const mvpn_descriptor *d;
     (void)state;
     begin(&f);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
-    mvpn_publisher_saw(&f.p, NOW + 500);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW - 1000, &d), 0);
-    assert_int_equal(decoded(&f, d, NOW).sequence, NOW + 501);
-    mvpn_publisher_saw(&f.p, NOW); /* an old one: nothing to do */
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW - 1000, &d), MVPN_E_AGAIN);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
+    mvpn_publisher_saw(&f.p, NOW_MS + 500);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS - 1000, &d), 0);
+    assert_int_equal(decoded(&f, d, NOW).sequence, NOW_MS + 501);
+    mvpn_publisher_saw(&f.p, NOW_MS); /* an old one: nothing to do */
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS - 1000, &d), MVPN_E_AGAIN);
 }
 
 /* Whatever was seen, it never begins anew at 0: nobody would take that. */
@@ -95,11 +96,11 @@ static void sequence_at_its_end(void **state)
     (void)state;
     begin(&f);
     mvpn_publisher_saw(&f.p, UINT64_MAX); /* nothing is higher */
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
-    assert_int_equal(decoded(&f, d, NOW).sequence, NOW);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
+    assert_int_equal(decoded(&f, d, NOW).sequence, NOW_MS);
     mvpn_publisher_saw(&f.p, UINT64_MAX - 1);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
+        assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
         assert_true(decoded(&f, d, NOW).sequence == UINT64_MAX);
         mvpn_publisher_set_onion_keys(&f.p, f.template.onion_keys, 1);
     }
@@ -113,14 +114,14 @@ static void changes_are_published(void **state)
     mvpn_onion_key keys[2];
     (void)state;
     begin(&f);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
     mvpn_publisher_set_addresses(&f.p, &addr, 1);
     keys[1] = f.template.onion_keys[0];
     keys[0] = (mvpn_onion_key){2, {{9}}};
     mvpn_publisher_set_onion_keys(&f.p, keys, 2);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
     mvpn_descriptor got = decoded(&f, d, NOW);
-    assert_int_equal(got.sequence, NOW + 1);
+    assert_int_equal(got.sequence, NOW_MS + 1);
     assert_true(mvpn_addr_eq(&got.addresses[0].addr, &addr));
     assert_int_equal(got.onion_key_count, 2);
     assert_int_equal(got.onion_keys[0].id, 2);
@@ -133,17 +134,17 @@ static void withdraws(void **state)
     const mvpn_descriptor *d;
     (void)state;
     begin(&f);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW, &d), 0);
-    assert_int_equal(mvpn_publisher_withdraw(&f.p, NOW + 5, &d), 0);
-    mvpn_descriptor got = decoded(&f, d, NOW + 5);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
+    assert_int_equal(mvpn_publisher_withdraw(&f.p, NOW_MS + 5, &d), 0);
+    mvpn_descriptor got = decoded(&f, d, NOW);
     assert_int_equal(got.roles, 0);
-    assert_int_equal(got.sequence, NOW + 1);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW + 100000, &d), MVPN_E_AGAIN);
-    /* Started again at once: what it publishes then is newer. */
+    assert_int_equal(got.sequence, NOW_MS + 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 100000000, &d), MVPN_E_AGAIN);
+    /* Started again within the second, remembering nothing: what it publishes then is newer. */
     uint64_t withdrawn = got.sequence;
     begin(&f);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW + 5, &d), 0);
-    assert_true(decoded(&f, d, NOW + 5).sequence > withdrawn);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 9, &d), 0);
+    assert_true(decoded(&f, d, NOW).sequence > withdrawn);
 }
 
 int main(void)
