@@ -20,6 +20,18 @@
 /* A bucket must hold at least one batch, or a low rate would let nothing pass. */
 #define BURST_MIN 65536
 
+/* Datagrams under way whose first fragment may pass: hosts send the fragments of one in a row. */
+#define FRAGMENTS_MAX 8
+/* As long as receivers wait for the rest (RFC 791 §3.2, RFC 8200 §4.5: up to 60 s). */
+#define FRAGMENT_LIFETIME MVPN_S(60)
+
+typedef struct passed {
+    mvpn_time until;
+    uint32_t id;
+    uint8_t version, protocol;
+    uint8_t dst[16];
+} passed;
+
 typedef struct session {
     uint16_t generation; /* grows with each use of the slot; an old number finds nothing */
     bool open;
@@ -32,6 +44,8 @@ typedef struct session {
     uint8_t pool_v6[16];
     mvpn_bucket up, down; /* bytes */
     mvpn_bucket icmp;     /* errors */
+    passed fragments[FRAGMENTS_MAX];
+    uint8_t fragment_next;
 } session;
 
 typedef struct delivery {
@@ -71,6 +85,16 @@ static int init_policy(mvpn_exit *exit, const mvpn_exit_config *c, mvpn_policy_e
     }
     if (c->policy != NULL && (r = mvpn_policy_parse(exit->policy, c->policy, ret_error)) != 0) {
         return r;
+    }
+    for (size_t i = 0; i < c->blocked_count; i++) {
+        if ((r = mvpn_policy_block(exit->policy, &c->blocked[i])) != 0) {
+            return r;
+        }
+    }
+    for (size_t i = 0; i < c->port_count; i++) {
+        if ((r = mvpn_policy_allow_ports(exit->policy, c->ports[i].first, c->ports[i].last)) != 0) {
+            return r;
+        }
     }
     for (size_t i = 0; i < c->own_count; i++) {
         unsigned bits = (unsigned)mvpn_addr_ip_len(&c->own[i]) * 8;
@@ -394,6 +418,54 @@ static bool icmp_may_pass(const mvpn_ip *ip)
     return true;
 }
 
+static passed fragment_key(const mvpn_packet *packet, const mvpn_ip *ip)
+{
+    passed key = {.version = ip->version, .protocol = ip->protocol};
+    key.id = ip->version == 4 ? mvpn_load16(packet->data + 4)
+                              : mvpn_load32(packet->data + ip->frag_header + 4);
+    memcpy(key.dst, ip->dst, sizeof(key.dst));
+    return key;
+}
+
+static passed *find_passed(session *s, const passed *key, mvpn_time now)
+{
+    for (size_t i = 0; i < FRAGMENTS_MAX; i++) {
+        passed *f = &s->fragments[i];
+        if (f->until > now && f->id == key->id && f->version == key->version &&
+            f->protocol == key->protocol && memcmp(f->dst, key->dst, sizeof(f->dst)) == 0) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * The policy's answer; a later fragment, which has no ports, follows its first one. One that comes
+ * before the first is lost: to let it pass would let whoever never sends a first one flood ports
+ * that are refused.
+ */
+static bool policy_allows(mvpn_exit *exit, session *s, const mvpn_packet *packet, const mvpn_ip *ip,
+                          mvpn_time now)
+{
+    enum mvpn_policy_result result = mvpn_policy_judge(exit->policy, ip).result;
+    if (!ip->fragment) {
+        return result == MVPN_POLICY_ACCEPT;
+    }
+    passed key = fragment_key(packet, ip);
+    passed *before = find_passed(s, &key, now);
+    if (!ip->has_l4) {
+        return result == MVPN_POLICY_ACCEPT || (result == MVPN_POLICY_DEPENDS && before != NULL);
+    }
+    if (before != NULL) {
+        before->until = 0;
+    }
+    if (result == MVPN_POLICY_ACCEPT) {
+        key.until = now + FRAGMENT_LIFETIME;
+        s->fragments[s->fragment_next++ % FRAGMENTS_MAX] = key;
+    }
+    return result == MVPN_POLICY_ACCEPT;
+}
+
 static int ask_resolver(mvpn_exit *exit, session *s, mvpn_packet *packet, const mvpn_ip *ip,
                         mvpn_time now)
 {
@@ -443,7 +515,7 @@ static int to_internet(mvpn_exit *exit, session *s, mvpn_packet *packet, mvpn_ip
         send_unreachable(exit, s, packet, ip, MVPN_ICMPV6_NO_ROUTE, now);
         return drop(exit, packet, &exit->counters.refused_no_v6, MVPN_E_POLICY);
     }
-    if (!icmp_may_pass(ip) || !mvpn_policy_allows(exit->policy, ip)) {
+    if (!icmp_may_pass(ip) || !policy_allows(exit, s, packet, ip, now)) {
         send_unreachable(exit, s, packet, ip, v4 ? MVPN_ICMP_PROHIBITED : MVPN_ICMPV6_PROHIBITED,
                          now);
         return drop(exit, packet, &exit->counters.refused_policy, MVPN_E_POLICY);

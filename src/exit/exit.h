@@ -40,14 +40,18 @@
 typedef struct mvpn_exit mvpn_exit;
 
 typedef struct mvpn_exit_config {
-    mvpn_packet_pool *packets; /* borrowed for the exit's life */
-    mvpn_rng *rng;             /* borrowed for the exit's life */
-    mvpn_addr pool_v4;         /* e.g. 10.64.0.0 */
-    unsigned pool_v4_bits;     /* 16 to 29 */
-    mvpn_addr pool_v6;         /* /64 of a ULA */
-    bool uplink_v6;            /* the machine has IPv6; else sessions get "no route" */
-    const char *policy;        /* operator's rules (exit/policy.h); NULL or "" for none */
-    const mvpn_addr *own;      /* the machine's addresses, refused as destinations */
+    mvpn_packet_pool *packets;      /* borrowed for the exit's life */
+    mvpn_rng *rng;                  /* borrowed for the exit's life */
+    mvpn_addr pool_v4;              /* e.g. 10.64.0.0 */
+    unsigned pool_v4_bits;          /* 16 to 29 */
+    mvpn_addr pool_v6;              /* /64 of a ULA */
+    bool uplink_v6;                 /* the machine has IPv6; else sessions get "no route" */
+    const char *policy;             /* operator's rules (exit/policy.h); NULL or "" for none */
+    const mvpn_policy_net *blocked; /* blocked_ips */
+    size_t blocked_count;
+    const mvpn_port_range *ports; /* allowed_ports; none: all */
+    size_t port_count;
+    const mvpn_addr *own; /* the machine's addresses, refused as destinations */
     size_t own_count;
     const mvpn_addr *relays; /* relays' addresses with ports, refused as destinations */
     size_t relay_count;
@@ -88,7 +92,7 @@ typedef struct mvpn_exit_event {
 
 /**
  * Returns 0; MVPN_E_INVAL (config out of range), MVPN_E_CONFIG (policy text; `*ret_error` tells
- * where), MVPN_E_LIMIT (too many own or relay addresses), MVPN_E_NOMEM.
+ * where), MVPN_E_LIMIT (too many own, relay or blocked addresses, or ports), MVPN_E_NOMEM.
  */
 MVPN_WUR int mvpn_exit_new(const mvpn_exit_config *config, mvpn_exit **ret_exit,
                            mvpn_policy_error *ret_error);

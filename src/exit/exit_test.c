@@ -303,6 +303,62 @@ static void malformed_and_unwanted(void **state)
     assert_true(silent());
 }
 
+/* IPv4 UDP fragment of datagram `n` to `port` (first) or of what follows it. */
+static mvpn_packet *fragment(const uint8_t *dst, uint16_t n, bool first, uint16_t port)
+{
+    mvpn_packet *p = udp(4, in4, 1, dst, port, 40);
+    mvpn_store16(p->data + 4, n);
+    mvpn_store16(p->data + 6, first ? 0x2000 : 6);
+    if (first) {
+        mvpn_store16(p->data + 24, 200);
+    }
+    mvpn_store16(p->data + 10, 0);
+    mvpn_store16(p->data + 10, (uint16_t)~slow_sum(p->data, 20, 0));
+    return p;
+}
+
+/* A later fragment goes where its first one went; port 9999 is refused, so ports matter. */
+static void fragments_follow_their_first(void **state)
+{
+    (void)state;
+    static const uint8_t other[4] = {11, 1, 2, 4};
+    uint32_t id = open_session(1289, true), id2 = open_session(1289, true);
+    mvpn_packet out;
+    static const struct {
+        const char *what;
+        bool first;
+        uint16_t n, port;
+        bool other_host, other_session;
+        mvpn_time at;
+        int code;
+    } rows[] = {
+        {"later without first", false, 1, 0, false, false, 0, MVPN_E_POLICY},
+        {"first, allowed", true, 1, 80, false, false, 0, 0},
+        {"its later one", false, 1, 0, false, false, 0, 0},
+        {"and another", false, 1, 0, false, false, MVPN_S(1), 0},
+        {"of another datagram", false, 2, 0, false, false, MVPN_S(1), MVPN_E_POLICY},
+        {"to another host", false, 1, 0, true, false, MVPN_S(1), MVPN_E_POLICY},
+        {"of another session", false, 1, 0, false, true, MVPN_S(1), MVPN_E_POLICY},
+        {"first, refused", true, 3, 9999, false, false, MVPN_S(1), MVPN_E_POLICY},
+        {"its later one", false, 3, 0, false, false, MVPN_S(1), MVPN_E_POLICY},
+        {"refused with an id that passed", true, 1, 9999, false, false, MVPN_S(2), MVPN_E_POLICY},
+        {"and what follows it", false, 1, 0, false, false, MVPN_S(2), MVPN_E_POLICY},
+        {"allowed again", true, 1, 80, false, false, MVPN_S(2), 0},
+        {"too late", false, 1, 0, false, false, MVPN_S(62) + 1, MVPN_E_POLICY},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        const uint8_t *dst = rows[i].other_host ? other : far4;
+        mvpn_packet *p = fragment(dst, rows[i].n, rows[i].first, rows[i].port);
+        uint32_t s = rows[i].other_session ? id2 : id;
+        if (mvpn_exit_from_session(ex, s, p, rows[i].at) != rows[i].code) {
+            fail_msg("%zu: %s", i, rows[i].what);
+        }
+        assert_true(pop(mvpn_exit_tun_out(ex), &out) == (rows[i].code == 0));
+        /* A refused first fragment is answered, a later one never is. */
+        assert_true(pull(s, &out) == (rows[i].first && rows[i].code != 0));
+    }
+}
+
 static void icmp_error_both_ways(void **state)
 {
     (void)state;
@@ -787,6 +843,7 @@ int main(void)
         TEST(out_and_back),
         TEST(refused_rows),
         TEST(malformed_and_unwanted),
+        TEST(fragments_follow_their_first),
         TEST(icmp_error_both_ways),
         TEST(mss_is_clamped_both_ways),
         TEST(no_traffic_between_sessions),

@@ -19,10 +19,16 @@ typedef struct net {
 typedef struct rule {
     net dst;
     uint16_t port_low, port_high;
+    uint16_t line;
     uint8_t protocol; /* 0 any */
     bool any_port;
     bool accept;
 } rule;
+
+typedef struct blocked {
+    net dst;
+    unsigned line;
+} blocked;
 
 typedef struct endpoint {
     uint8_t b[19]; /* family, address, port: compared as bytes */
@@ -33,6 +39,10 @@ struct mvpn_policy {
     size_t rule_count;
     net own[MVPN_POLICY_OWN_MAX];
     size_t own_count;
+    blocked blocked[MVPN_POLICY_BLOCKED_MAX];
+    size_t blocked_count;
+    mvpn_port_range ports[MVPN_POLICY_PORTS_MAX]; /* allowed ones; none: all are */
+    size_t port_count;
     endpoint *relays; /* sorted */
     size_t relay_count;
 };
@@ -43,23 +53,27 @@ typedef struct target {
     uint64_t v4; /* IPv4 address in the upper half, own or carried */
     uint8_t version;
     bool has_v4;
+    bool is_v4; /* it means nothing but that IPv4 address */
 } target;
 
-static target target_of(const mvpn_ip *ip)
+static target target_of(unsigned version, const uint8_t *addr)
 {
-    target t = {.version = ip->version};
-    if (ip->version == 4) {
-        t.v4 = (uint64_t)mvpn_load32(ip->dst) << 32;
-        t.has_v4 = true;
+    target t = {.version = (uint8_t)version};
+    if (version == 4) {
+        t.v4 = (uint64_t)mvpn_load32(addr) << 32;
+        t.has_v4 = t.is_v4 = true;
         return t;
     }
-    t.hi = mvpn_load64(ip->dst);
-    t.lo = mvpn_load64(ip->dst + 8);
+    t.hi = mvpn_load64(addr);
+    t.lo = mvpn_load64(addr + 8);
     if (t.hi >> 48 == 0x2002) { /* 6to4, RFC 3056 */
         t.v4 = t.hi << 16 & 0xffffffff00000000u;
-        t.has_v4 = true;
+        t.has_v4 = t.is_v4 = true;
     } else if ((t.hi == 0 && t.lo >> 32 == 0xffff) ||              /* mapped, RFC 4291 §2.5.5.2 */
                (t.hi == 0x0064ff9b00000000u && t.lo >> 32 == 0)) { /* NAT64, RFC 6052 */
+        t.v4 = t.lo << 32;
+        t.has_v4 = t.is_v4 = true;
+    } else if ((t.lo >> 32 & 0xfdffffff) == 0x00005efe) { /* ISATAP, RFC 5214 §6.1 */
         t.v4 = t.lo << 32;
         t.has_v4 = true;
     }
@@ -121,7 +135,7 @@ static bool is_special_v4(uint32_t a)
 
 static bool is_special(const target *t)
 {
-    if (t->has_v4) {
+    if (t->has_v4 && (t->is_v4 || is_special_v4((uint32_t)(t->v4 >> 32)))) {
         return is_special_v4((uint32_t)(t->v4 >> 32));
     }
     return t->hi >> 61 != 1 || /* outside 2000::/3: ULA, link-local, multicast, … */
@@ -135,16 +149,24 @@ static int compare_endpoints(const void *a, const void *b)
     return memcmp(a, b, sizeof(endpoint));
 }
 
+/* Without its port, which sorts last. */
+static int compare_hosts(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(endpoint) - 2);
+}
+
+/* Of a later fragment: whatever the port. */
 static bool is_relay(const mvpn_policy *policy, unsigned family, uint64_t hi, uint64_t lo,
-                     uint16_t port)
+                     const mvpn_ip *ip)
 {
     endpoint key;
     key.b[0] = (uint8_t)family;
     mvpn_store64(key.b + 1, hi);
     mvpn_store64(key.b + 9, lo);
-    mvpn_store16(key.b + 17, port);
-    return policy->relay_count > 0 && bsearch(&key, policy->relays, policy->relay_count,
-                                              sizeof(endpoint), compare_endpoints) != NULL;
+    mvpn_store16(key.b + 17, ip->dst_port);
+    return policy->relay_count > 0 &&
+           bsearch(&key, policy->relays, policy->relay_count, sizeof(endpoint),
+                   ip->has_l4 ? compare_endpoints : compare_hosts) != NULL;
 }
 
 /* TCP, UDP, or ICMP of the packet's version as 1; 0 for all others. */
@@ -156,27 +178,63 @@ static uint8_t protocol_of(const mvpn_ip *ip)
     return ip->protocol == (ip->version == 4 ? MVPN_IP_ICMP : MVPN_IP_ICMPV6) ? MVPN_IP_ICMP : 0;
 }
 
-static bool is_default_denied(const mvpn_policy *policy, const target *t, const mvpn_ip *ip,
-                              uint8_t protocol)
+static bool ports_allow(const mvpn_policy *policy, unsigned port)
 {
-    if (protocol == 0 || is_special(t)) {
-        return true;
-    }
-    for (size_t i = 0; i < policy->own_count; i++) {
-        if (net_has(&policy->own[i], t)) {
+    for (size_t i = 0; i < policy->port_count; i++) {
+        if (port >= policy->ports[i].first && port <= policy->ports[i].last) {
             return true;
         }
     }
-    if (protocol == MVPN_IP_ICMP || !ip->has_l4) {
-        return false;
-    }
-    return (protocol == MVPN_IP_TCP && ip->dst_port == PORT_SMTP) ||
-           (t->has_v4 && is_relay(policy, 4, t->v4, 0, ip->dst_port)) ||
-           (t->version == 6 && is_relay(policy, 6, t->hi, t->lo, ip->dst_port));
+    return policy->port_count == 0;
 }
 
-static bool rule_matches(const rule *r, const target *t, const mvpn_ip *ip, uint8_t protocol)
+/* The steps that ask for the address alone; MVPN_POLICY_BY_NOTHING if none refuses it. */
+static enum mvpn_policy_step refuse_address(const mvpn_policy *policy, const target *t,
+                                            uint8_t protocol)
 {
+    if (protocol == 0) {
+        return MVPN_POLICY_BY_PROTOCOL;
+    }
+    if (is_special(t)) {
+        return MVPN_POLICY_BY_SPECIAL;
+    }
+    for (size_t i = 0; i < policy->own_count; i++) {
+        if (net_has(&policy->own[i], t)) {
+            return MVPN_POLICY_BY_OWN;
+        }
+    }
+    return MVPN_POLICY_BY_NOTHING;
+}
+
+/* Steps 4 and 5. For a later fragment: if one of its ports would be refused. */
+static enum mvpn_policy_step refuse_port(const mvpn_policy *policy, const target *t,
+                                         const mvpn_ip *ip, uint8_t protocol)
+{
+    if ((t->has_v4 && is_relay(policy, 4, t->v4, 0, ip)) ||
+        (t->version == 6 && is_relay(policy, 6, t->hi, t->lo, ip))) {
+        return MVPN_POLICY_BY_RELAY;
+    }
+    if (protocol == MVPN_IP_TCP && (!ip->has_l4 || ip->dst_port == PORT_SMTP)) {
+        return MVPN_POLICY_BY_SMTP;
+    }
+    return MVPN_POLICY_BY_NOTHING;
+}
+
+static const blocked *find_blocked(const mvpn_policy *policy, const target *t)
+{
+    for (size_t i = 0; i < policy->blocked_count; i++) {
+        if (net_has(&policy->blocked[i].dst, t)) {
+            return &policy->blocked[i];
+        }
+    }
+    return NULL;
+}
+
+/* `*ret_depends`: it matches if the first fragment's port does. */
+static bool rule_matches(const rule *r, const target *t, const mvpn_ip *ip, uint8_t protocol,
+                         bool *ret_depends)
+{
+    *ret_depends = false;
     if ((r->protocol != 0 && r->protocol != protocol) || !net_has(&r->dst, t)) {
         return false;
     }
@@ -186,25 +244,95 @@ static bool rule_matches(const rule *r, const target *t, const mvpn_ip *ip, uint
     if (protocol == MVPN_IP_ICMP) {
         return false;
     }
-    if (!ip->has_l4) {
-        return r->accept;
+    *ret_depends = !ip->has_l4;
+    return !ip->has_l4 || (ip->dst_port >= r->port_low && ip->dst_port <= r->port_high);
+}
+
+/* The first rule that decides; on the way `may` collects what rules with ports might have said. */
+static mvpn_policy_verdict judge_rules(const mvpn_policy *policy, const target *t,
+                                       const mvpn_ip *ip, uint8_t protocol, bool may[static 2])
+{
+    for (size_t i = 0; i < policy->rule_count; i++) {
+        const rule *r = &policy->rules[i];
+        bool depends;
+        if (!rule_matches(r, t, ip, protocol, &depends)) {
+            continue;
+        }
+        if (!depends) {
+            return (mvpn_policy_verdict){r->accept ? MVPN_POLICY_ACCEPT : MVPN_POLICY_REJECT,
+                                         MVPN_POLICY_BY_RULE, r->line};
+        }
+        may[r->accept] = true;
     }
-    return ip->dst_port >= r->port_low && ip->dst_port <= r->port_high;
+    return (mvpn_policy_verdict){MVPN_POLICY_ACCEPT, MVPN_POLICY_BY_NOTHING, 0};
+}
+
+mvpn_policy_verdict mvpn_policy_judge(const mvpn_policy *policy, const mvpn_ip *ip)
+{
+    target t = target_of(ip->version, ip->dst);
+    uint8_t protocol = protocol_of(ip);
+    bool may[2] = {false, false}; /* reject, accept: by a port that is not seen */
+    enum mvpn_policy_step step = refuse_address(policy, &t, protocol);
+    if (step != MVPN_POLICY_BY_NOTHING) {
+        return (mvpn_policy_verdict){MVPN_POLICY_REJECT, step, 0};
+    }
+    bool has_ports = protocol != MVPN_IP_ICMP;
+    step = has_ports ? refuse_port(policy, &t, ip, protocol) : MVPN_POLICY_BY_NOTHING;
+    if (step != MVPN_POLICY_BY_NOTHING && ip->has_l4) {
+        return (mvpn_policy_verdict){MVPN_POLICY_REJECT, step, 0};
+    }
+    may[0] = step != MVPN_POLICY_BY_NOTHING;
+    const blocked *b = find_blocked(policy, &t);
+    if (b != NULL) {
+        return (mvpn_policy_verdict){MVPN_POLICY_REJECT, MVPN_POLICY_BY_BLOCKED, b->line};
+    }
+    if (has_ports && policy->port_count > 0) {
+        if (ip->has_l4 && !ports_allow(policy, ip->dst_port)) {
+            return (mvpn_policy_verdict){MVPN_POLICY_REJECT, MVPN_POLICY_BY_PORTS, 0};
+        }
+        may[0] |= !ip->has_l4;
+    }
+    mvpn_policy_verdict v = judge_rules(policy, &t, ip, protocol, may);
+    if (may[v.result == MVPN_POLICY_REJECT]) {
+        v.result = MVPN_POLICY_DEPENDS;
+    }
+    return v;
 }
 
 bool mvpn_policy_allows(const mvpn_policy *policy, const mvpn_ip *ip)
 {
-    target t = target_of(ip);
-    uint8_t protocol = protocol_of(ip);
-    if (is_default_denied(policy, &t, ip, protocol)) {
-        return false;
+    return mvpn_policy_judge(policy, ip).result == MVPN_POLICY_ACCEPT;
+}
+
+bool mvpn_policy_is_public(unsigned version, const uint8_t *addr)
+{
+    target t = target_of(version, addr);
+    return !is_special(&t);
+}
+
+const char *mvpn_policy_step_text(enum mvpn_policy_step step)
+{
+    switch (step) {
+    case MVPN_POLICY_BY_PROTOCOL:
+        return "only TCP, UDP and ICMP leave here";
+    case MVPN_POLICY_BY_SPECIAL:
+        return "not an address of the public internet";
+    case MVPN_POLICY_BY_OWN:
+        return "an address of this exit itself";
+    case MVPN_POLICY_BY_RELAY:
+        return "a relay of the network";
+    case MVPN_POLICY_BY_SMTP:
+        return "TCP port 25, mail between servers";
+    case MVPN_POLICY_BY_BLOCKED:
+        return "blocked_ips";
+    case MVPN_POLICY_BY_PORTS:
+        return "allowed_ports does not name the port";
+    case MVPN_POLICY_BY_RULE:
+        return "a rule of the policy";
+    case MVPN_POLICY_BY_NOTHING:
+        break;
     }
-    for (size_t i = 0; i < policy->rule_count; i++) {
-        if (rule_matches(&policy->rules[i], &t, ip, protocol)) {
-            return policy->rules[i].accept;
-        }
-    }
-    return true;
+    return "nothing refuses it";
 }
 
 mvpn_policy *mvpn_policy_new(void)
@@ -229,6 +357,30 @@ int mvpn_policy_add_own(mvpn_policy *policy, const mvpn_addr *a, unsigned bits)
         return MVPN_E_INVAL;
     }
     policy->own[policy->own_count++] = make_net(a, bits);
+    return 0;
+}
+
+int mvpn_policy_block(mvpn_policy *policy, const mvpn_policy_net *n)
+{
+    if (policy->blocked_count == MVPN_POLICY_BLOCKED_MAX) {
+        return MVPN_E_LIMIT;
+    }
+    if (n->addr.family == 0 || n->bits > mvpn_addr_ip_len(&n->addr) * 8) {
+        return MVPN_E_INVAL;
+    }
+    policy->blocked[policy->blocked_count++] = (blocked){make_net(&n->addr, n->bits), n->line};
+    return 0;
+}
+
+int mvpn_policy_allow_ports(mvpn_policy *policy, uint16_t first, uint16_t last)
+{
+    if (last < first) {
+        return MVPN_E_INVAL;
+    }
+    if (policy->port_count == MVPN_POLICY_PORTS_MAX) {
+        return MVPN_E_LIMIT;
+    }
+    policy->ports[policy->port_count++] = (mvpn_port_range){first, last};
     return 0;
 }
 
@@ -338,14 +490,15 @@ static int parse_protocol(parser *ps, rule *r)
     static const struct {
         const char *name;
         uint8_t protocol;
-    } names[] = {{"*", 0}, {"tcp", MVPN_IP_TCP}, {"udp", MVPN_IP_UDP}, {"icmp", MVPN_IP_ICMP}};
+    } names[] = {
+        {"*", 0}, {"any", 0}, {"tcp", MVPN_IP_TCP}, {"udp", MVPN_IP_UDP}, {"icmp", MVPN_IP_ICMP}};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(names); i++) {
         if (strcmp(ps->text, names[i].name) == 0) {
             r->protocol = names[i].protocol;
             return 0;
         }
     }
-    return fail_at(ps, ps->token, "expected tcp, udp, icmp or *");
+    return fail_at(ps, ps->token, "expected tcp, udp, icmp or any");
 }
 
 static int parse_destination(parser *ps, rule *r)
@@ -430,7 +583,7 @@ static int parse_ports(parser *ps, mvpn_policy *policy, rule *r)
 
 static int parse_rule(parser *ps, mvpn_policy *policy)
 {
-    rule r = {0};
+    rule r = {.line = (uint16_t)MVPN_MIN(ps->line, (unsigned)UINT16_MAX)};
     int code;
     if ((code = next_token(ps)) != 0) {
         return code;
@@ -486,24 +639,29 @@ int mvpn_policy_parse(mvpn_policy *policy, const char *text, mvpn_policy_error *
     return code;
 }
 
-/* Does the rule speak of so much of the address space that a summary must say it? */
-static bool is_broad(const rule *r)
+/* Does the network hold so much of the family's addresses that a summary must say it? */
+static bool is_broad(const net *n, unsigned family)
 {
-    const uint64_t slash8 = UINT64_MAX << (64 - 8);
-    const uint64_t slash16 = UINT64_MAX << (64 - 16);
-    return r->dst.family == 0 || (r->dst.mask_hi & ~(r->dst.family == 4 ? slash8 : slash16)) == 0;
+    const uint64_t narrow = UINT64_MAX << (family == 4 ? 64 - 8 : 64 - 16);
+    return n->family == 0 || (n->family == family && (n->mask_hi & ~narrow) == 0);
 }
 
-static bool port_is_open(const mvpn_policy *policy, unsigned port)
+/* For all of the family but what narrow rules say. */
+static bool port_is_open(const mvpn_policy *policy, unsigned family, unsigned port)
 {
-    if (port == PORT_SMTP) {
+    if (port == PORT_SMTP || !ports_allow(policy, port)) {
         return false;
+    }
+    for (size_t i = 0; i < policy->blocked_count; i++) {
+        if (is_broad(&policy->blocked[i].dst, family)) {
+            return false;
+        }
     }
     for (size_t i = 0; i < policy->rule_count; i++) {
         const rule *r = &policy->rules[i];
         bool matches = (r->protocol == 0 || r->protocol == MVPN_IP_TCP) &&
                        (r->any_port || (port >= r->port_low && port <= r->port_high));
-        if (!matches || !is_broad(r)) {
+        if (!matches || !is_broad(&r->dst, family)) {
             continue;
         }
         if (!r->accept) {
@@ -516,11 +674,12 @@ static bool port_is_open(const mvpn_policy *policy, unsigned port)
     return true;
 }
 
-size_t mvpn_policy_summary(const mvpn_policy *policy, mvpn_port_range *ret, size_t max)
+static size_t summarise(const mvpn_policy *policy, unsigned flags, mvpn_port_range *ret, size_t max)
 {
     size_t n = 0;
     for (unsigned port = 1; port <= UINT16_MAX; port++) {
-        if (!port_is_open(policy, port)) {
+        if (((flags & MVPN_EXIT_IPV4) && !port_is_open(policy, 4, port)) ||
+            ((flags & MVPN_EXIT_IPV6) && !port_is_open(policy, 6, port))) {
             continue;
         }
         if (n > 0 && ret[n - 1].last == port - 1) {
@@ -532,4 +691,21 @@ size_t mvpn_policy_summary(const mvpn_policy *policy, mvpn_port_range *ret, size
         }
     }
     return n;
+}
+
+size_t mvpn_policy_summary(const mvpn_policy *policy, bool has_v6, uint8_t *ret_flags,
+                           mvpn_port_range *ret, size_t max)
+{
+    /* Both families if they have a port in common; else IPv4, which everybody needs first. */
+    static const uint8_t tries[] = {MVPN_EXIT_IPV4 | MVPN_EXIT_IPV6, MVPN_EXIT_IPV4,
+                                    MVPN_EXIT_IPV6};
+    for (size_t i = has_v6 ? 0 : 1; i < (has_v6 ? 3u : 2u); i++) {
+        size_t n = summarise(policy, tries[i], ret, max);
+        if (n > 0) {
+            *ret_flags = tries[i];
+            return n;
+        }
+    }
+    *ret_flags = 0;
+    return 0;
 }

@@ -88,6 +88,11 @@ static void defaults(void **state)
         {"64:ff9b::11.0.0.1", 6, 80, true},
         {"64:ff9b:1::11.0.0.1", 6, 80, false}, /* local-use NAT64, RFC 8215 */
         {"::11.0.0.1", 6, 80, false},          /* IPv4-compatible, deprecated */
+        {"2001:0:b00:1::", 6, 80, false},      /* Teredo */
+        {"2a10::5efe:11.0.0.1", 6, 80, true},  /* ISATAP */
+        {"2a10::5efe:10.0.0.1", 6, 80, false},
+        {"2a10::200:5efe:192.168.1.1", 6, 80, false},
+        {"fd00::5efe:11.0.0.1", 6, 80, false},
     };
     mvpn_policy *policy = mvpn_policy_new();
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
@@ -163,31 +168,37 @@ static void order_and_fragments(void **state)
                        "accept udp 12.0.0.0/8 53\n"
                        "reject udp 12.0.0.0/8";
     assert_int_equal(mvpn_policy_parse(policy, text, &error), 0);
+    enum { NO = MVPN_POLICY_REJECT, YES = MVPN_POLICY_ACCEPT, PORT = MVPN_POLICY_DEPENDS };
     static const struct {
         const char *dst;
         uint8_t protocol;
         uint16_t port;
-        bool ok, fragment_ok;
+        bool ok;
+        unsigned fragment, line;
     } rows[] = {
-        {"11.0.0.5", 6, 587, true, true},        {"11.0.0.6", 6, 587, false, true},
-        {"11.0.0.6", 6, 465, false, true},       {"11.0.0.6", 6, 466, true, true},
-        {"10.0.0.1", 6, 80, false, false},       {"11.0.0.5", 6, 25, false, true},
-        {"11.0.0.5", 17, 999, true, true},       {"11.0.0.5", 17, 1000, false, true},
-        {"11.0.0.5", 17, 2000, false, true},     {"11.0.0.5", 17, 2001, true, true},
-        {"2a10::1", 17, 1500, true, true},       {"2a10::1", 58, 0, false, false},
-        {"2002:b00:1::", 17, 1500, false, true}, {"11.0.0.5", 1, 0, true, true},
-        {"12.0.0.1", 17, 53, true, true},        {"12.0.0.1", 17, 54, false, true},
+        {"11.0.0.5", 6, 587, true, PORT, 2},        {"11.0.0.6", 6, 587, false, PORT, 2},
+        {"11.0.0.6", 6, 465, false, PORT, 2},       {"11.0.0.6", 6, 466, true, PORT, 0},
+        {"10.0.0.1", 6, 80, false, NO, 0},          {"11.0.0.5", 6, 25, false, PORT, 0},
+        {"11.0.0.5", 17, 999, true, PORT, 0},       {"11.0.0.5", 17, 1000, false, PORT, 5},
+        {"11.0.0.5", 17, 2000, false, PORT, 5},     {"11.0.0.5", 17, 2001, true, PORT, 0},
+        {"2a10::1", 17, 1500, true, YES, 0},        {"2a10::1", 58, 0, false, NO, 6},
+        {"2002:b00:1::", 17, 1500, false, PORT, 5}, {"11.0.0.5", 1, 0, true, YES, 0},
+        {"12.0.0.1", 17, 53, true, PORT, 7},        {"12.0.0.1", 17, 54, false, PORT, 8},
+        {"2a10::1", 6, 80, true, PORT, 0},
     };
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
         mvpn_ip ip = packet_to(rows[i].dst, rows[i].protocol, rows[i].port);
-        if (mvpn_policy_allows(policy, &ip) != rows[i].ok) {
-            fail_msg("%s proto %u port %u", rows[i].dst, rows[i].protocol, rows[i].port);
+        mvpn_policy_verdict v = mvpn_policy_judge(policy, &ip);
+        if (mvpn_policy_allows(policy, &ip) != rows[i].ok || v.line != rows[i].line) {
+            fail_msg("%s proto %u port %u by line %u", rows[i].dst, rows[i].protocol, rows[i].port,
+                     v.line);
         }
         ip.has_l4 = false;
         ip.fragment = true;
         ip.dst_port = 0;
-        if (mvpn_policy_allows(policy, &ip) != rows[i].fragment_ok) {
-            fail_msg("fragment to %s proto %u", rows[i].dst, rows[i].protocol);
+        unsigned result = mvpn_policy_judge(policy, &ip).result;
+        if (result != rows[i].fragment) {
+            fail_msg("fragment to %s proto %u: %u", rows[i].dst, rows[i].protocol, result);
         }
     }
     /* Wrong text leaves the rules in force; empty text removes them. */
@@ -196,6 +207,83 @@ static void order_and_fragments(void **state)
     assert_false(mvpn_policy_allows(policy, &ip));
     assert_int_equal(mvpn_policy_parse(policy, "", &error), 0);
     assert_true(mvpn_policy_allows(policy, &ip));
+    mvpn_policy_free(policy);
+}
+
+/* blocked_ips and allowed_ports take away before the rules can say anything. */
+static void blocked_and_allowed_ports(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dst;
+        uint8_t protocol;
+        uint16_t port;
+        unsigned step;
+    } rows[] = {
+        {"11.0.0.1", 6, 443, MVPN_POLICY_BY_NOTHING},
+        {"11.0.0.1", 17, 8050, MVPN_POLICY_BY_NOTHING},
+        {"11.0.0.1", 6, 80, MVPN_POLICY_BY_PORTS},
+        {"11.0.0.1", 17, 8101, MVPN_POLICY_BY_PORTS},
+        {"11.0.0.1", 1, 0, MVPN_POLICY_BY_NOTHING},
+        {"12.0.0.1", 6, 443, MVPN_POLICY_BY_BLOCKED},
+        {"12.0.0.1", 6, 80, MVPN_POLICY_BY_BLOCKED},
+        {"12.0.0.1", 1, 0, MVPN_POLICY_BY_BLOCKED},
+        {"12.0.0.2", 6, 443, MVPN_POLICY_BY_NOTHING},
+        {"2002:c00:1::1", 6, 443, MVPN_POLICY_BY_BLOCKED},
+        {"64:ff9b::12.0.0.1", 6, 443, MVPN_POLICY_BY_BLOCKED},
+        {"2a10:5::1", 17, 443, MVPN_POLICY_BY_BLOCKED},
+        {"2a10:6::1", 17, 443, MVPN_POLICY_BY_NOTHING},
+        {"10.0.0.1", 6, 443, MVPN_POLICY_BY_SPECIAL},
+        {"11.0.0.1", 6, 25, MVPN_POLICY_BY_SMTP},
+        {"11.0.0.1", 6, 8000, MVPN_POLICY_BY_RULE},
+        {"11.0.0.1", 47, 0, MVPN_POLICY_BY_PROTOCOL},
+    };
+    mvpn_policy *policy = mvpn_policy_new();
+    mvpn_policy_error e;
+    mvpn_policy_net four = {.bits = 32, .line = 17}, six = {.bits = 32, .line = 18};
+    mvpn_port_range ranges[4];
+    uint8_t flags = 0;
+    assert_int_equal(mvpn_policy_parse(policy, "reject tcp * 8000; accept any * 25,80", &e), 0);
+    assert_int_equal(mvpn_addr_parse("12.0.0.1", &four.addr), 0);
+    assert_int_equal(mvpn_addr_parse("2a10:5::", &six.addr), 0);
+    assert_int_equal(mvpn_policy_block(policy, &four), 0);
+    assert_int_equal(mvpn_policy_block(policy, &six), 0);
+    four.bits = 33;
+    assert_int_equal(mvpn_policy_block(policy, &four), MVPN_E_INVAL);
+    four.bits = 32;
+    assert_int_equal(mvpn_policy_allow_ports(policy, 25, 25), 0);
+    assert_int_equal(mvpn_policy_allow_ports(policy, 443, 443), 0);
+    assert_int_equal(mvpn_policy_allow_ports(policy, 8000, 8100), 0);
+    assert_int_equal(mvpn_policy_allow_ports(policy, 2, 1), MVPN_E_INVAL);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        mvpn_ip ip = packet_to(rows[i].dst, rows[i].protocol, rows[i].port);
+        if (ip.version == 6 && ip.protocol == 1) {
+            ip.protocol = 58;
+        }
+        mvpn_policy_verdict v = mvpn_policy_judge(policy, &ip);
+        bool ok = rows[i].step == MVPN_POLICY_BY_NOTHING;
+        if (v.step != rows[i].step || mvpn_policy_allows(policy, &ip) != ok ||
+            mvpn_policy_step_text(v.step)[0] == '\0') {
+            fail_msg("%s proto %u port %u: step %u", rows[i].dst, rows[i].protocol, rows[i].port,
+                     v.step);
+        }
+        if (v.step == MVPN_POLICY_BY_BLOCKED) {
+            assert_int_equal(v.line, rows[i].dst[4] == ':' && rows[i].dst[5] == '5' ? 18 : 17);
+        }
+    }
+    assert_int_equal(mvpn_policy_summary(policy, true, &flags, ranges, 4), 2);
+    assert_int_equal(ranges[0].first, 443);
+    assert_int_equal(ranges[0].last, 443);
+    assert_int_equal(ranges[1].first, 8001);
+    assert_int_equal(ranges[1].last, 8100);
+    for (int i = 3; i < MVPN_POLICY_PORTS_MAX; i++) {
+        assert_int_equal(mvpn_policy_allow_ports(policy, 1, 2), 0);
+    }
+    assert_int_equal(mvpn_policy_allow_ports(policy, 1, 2), MVPN_E_LIMIT);
+    for (int i = 2; i < MVPN_POLICY_BLOCKED_MAX; i++) {
+        assert_int_equal(mvpn_policy_block(policy, &four), 0);
+    }
+    assert_int_equal(mvpn_policy_block(policy, &four), MVPN_E_LIMIT);
     mvpn_policy_free(policy);
 }
 
@@ -468,15 +556,22 @@ static void summary_of_rules(void **state)
     static const struct {
         const char *rules;
         const char *summary;
+        unsigned flags; /* of an exit that has IPv6 */
     } rows[] = {
-        {"", "1-24 26-65535"},
-        {"accept tcp * 80,443; reject * *", "80-80 443-443"},
-        {"reject * *", ""},
-        {"reject udp *", "1-24 26-65535"},
-        {"reject tcp 11.22.0.0/16; reject tcp * 1-1023", "1024-65535"},
-        {"reject tcp 10.0.0.0/7 22; reject tcp 13.0.0.0/9 23", "1-21 23-24 26-65535"},
-        {"accept tcp 11.0.0.0/8 22; reject tcp * 22", "1-21 23-24 26-65535"},
-        {"reject tcp *4 443; accept * *", "1-24 26-442 444-65535"},
+        {"", "1-24 26-65535", 3},
+        {"accept tcp * 80,443; reject * *", "80-80 443-443", 3},
+        {"reject * *", "", 0},
+        {"reject udp *", "1-24 26-65535", 3},
+        {"reject tcp 11.22.0.0/16; reject tcp * 1-1023", "1024-65535", 3},
+        {"reject tcp 10.0.0.0/7 22; reject tcp 13.0.0.0/9 23", "1-21 23-24 26-65535", 3},
+        {"accept tcp 11.0.0.0/8 22; reject tcp * 22", "1-21 23-24 26-65535", 3},
+        {"reject tcp *4 443; accept * *", "1-24 26-442 444-65535", 3},
+        {"reject tcp 2000::/3 443", "1-24 26-442 444-65535", 3},
+        {"accept * *4; reject * *", "1-24 26-65535", 1},
+        {"reject * *6", "1-24 26-65535", 1},
+        {"reject * *4", "1-24 26-65535", 2},
+        {"accept tcp *4 80; accept tcp *6 443; reject * *", "80-80", 1},
+        {"accept tcp *4 80-90; accept tcp *6 85-95; reject * *", "85-90", 3},
     };
     (void)state;
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
@@ -485,15 +580,69 @@ static void summary_of_rules(void **state)
         char text[128] = "";
         mvpn_policy *policy = mvpn_policy_new();
         assert_int_equal(mvpn_policy_parse(policy, rows[i].rules, &e), 0);
-        size_t n = mvpn_policy_summary(policy, ranges, MVPN_ARRAY_LEN(ranges));
+        uint8_t flags = 9;
+        size_t n = mvpn_policy_summary(policy, true, &flags, ranges, MVPN_ARRAY_LEN(ranges));
+        assert_int_equal(flags, rows[i].flags);
         for (size_t k = 0; k < n; k++) {
             (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%u-%u",
                            k > 0 ? " " : "", (unsigned)ranges[k].first, (unsigned)ranges[k].last);
         }
         assert_string_equal(text, rows[i].summary);
-        assert_int_equal(mvpn_policy_summary(policy, ranges, 1), MVPN_MIN(n, (size_t)1));
+        assert_int_equal(mvpn_policy_summary(policy, true, &flags, ranges, 1),
+                         MVPN_MIN(n, (size_t)1));
+        n = mvpn_policy_summary(policy, false, &flags, ranges, 1);
+        assert_int_equal(flags, n > 0 ? MVPN_EXIT_IPV4 : 0);
         mvpn_policy_free(policy);
     }
+}
+
+/* A port of the summary is open towards every address that no narrow rule speaks of. */
+static void summary_keeps_its_word(void **state)
+{
+    (void)state;
+    unsigned asked = 0;
+    srandom(11);
+    for (int round = 0; round < 300; round++) {
+        struct slow_rule rules[8];
+        char text[8 * 128] = "";
+        mvpn_port_range ranges[MVPN_DESCRIPTOR_POLICY_RANGES_MAX];
+        uint8_t flags = 0;
+        mvpn_policy *policy = mvpn_policy_new();
+        mvpn_policy_error e;
+        for (int i = 0; i < 8; i++) {
+            random_rule(&rules[i], text + strlen(text), 128);
+        }
+        assert_int_equal(mvpn_policy_parse(policy, text, &e), 0);
+        size_t n = mvpn_policy_summary(policy, true, &flags, ranges, MVPN_ARRAY_LEN(ranges));
+        for (int i = 0; i < 200 && n > 0; i++) {
+            const mvpn_port_range *r = &ranges[(size_t)random() % n];
+            mvpn_ip ip = {.has_l4 = true, .protocol = MVPN_IP_TCP};
+            char b[129];
+            bool is_narrow = false;
+            random_dst(&ip);
+            if (ip.version == 6) { /* plain: what carries an IPv4 address is judged twice */
+                memcpy(ip.dst, "\x2a\x10", 2);
+            }
+            ip.dst_port = (uint16_t)(r->first + random() % (r->last - r->first + 1));
+            to_bits(ip.dst, ip.version == 4 ? 4 : 16, b);
+            for (int k = 0; k < 8; k++) {
+                is_narrow |= rules[k].family == ip.version &&
+                             strlen(rules[k].bits) > (ip.version == 4 ? 8 : 16) &&
+                             starts(b, rules[k].bits);
+            }
+            if (is_narrow || !mvpn_policy_is_public(ip.version, ip.dst) ||
+                (flags & (ip.version == 4 ? MVPN_EXIT_IPV4 : MVPN_EXIT_IPV6)) == 0) {
+                continue;
+            }
+            asked++;
+            if (!mvpn_policy_allows(policy, &ip)) {
+                fail_msg("port %u of IPv%u is promised, and refused by\n%s", ip.dst_port,
+                         ip.version, text);
+            }
+        }
+        mvpn_policy_free(policy);
+    }
+    assert_in_range(asked, 5000, 60000);
 }
 
 int main(void)
@@ -502,10 +651,12 @@ int main(void)
         cmocka_unit_test(defaults),
         cmocka_unit_test(own_and_relays),
         cmocka_unit_test(order_and_fragments),
+        cmocka_unit_test(blocked_and_allowed_ports),
         cmocka_unit_test(errors_tell_where),
         cmocka_unit_test(rules_are_bounded),
         cmocka_unit_test(equals_slow_matcher),
         cmocka_unit_test(summary_of_rules),
+        cmocka_unit_test(summary_keeps_its_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

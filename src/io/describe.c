@@ -35,9 +35,8 @@ static int describe_policy(const mvpn_config *config, bool has_v6, mvpn_descript
     int r = mvpn_policy_parse(policy, config->exit.policy, &error);
     if (r == 0) {
         d->has_policy = true;
-        d->policy_flags = (uint8_t)(MVPN_EXIT_IPV4 | (has_v6 ? MVPN_EXIT_IPV6 : 0));
-        d->policy_range_count = (uint8_t)mvpn_policy_summary(policy, d->policy_ranges,
-                                                             MVPN_DESCRIPTOR_POLICY_RANGES_MAX);
+        d->policy_range_count = (uint8_t)mvpn_policy_summary(
+            policy, has_v6, &d->policy_flags, d->policy_ranges, MVPN_DESCRIPTOR_POLICY_RANGES_MAX);
     } else {
         r = mvpn_fault_set(fault, MVPN_E_CONFIG, "exit policy, rule %u, column %u: %s", error.line,
                            error.column, error.what);
