@@ -28,7 +28,7 @@ static const struct {
     /* 5,000 descriptors and two snapshots of the largest kind. */
     [MVPN_STATE_VIEW] = {"view", 16u << 20},      [MVPN_STATE_GUARDS] = {"guards", 64u << 10},
     [MVPN_STATE_ENTRIES] = {"entries", 8u << 10}, [MVPN_STATE_KEY] = {"sample-key", 64},
-    [MVPN_STATE_CLOCK] = {"clock", 64},
+    [MVPN_STATE_CLOCK] = {"clock", 64},           [MVPN_STATE_NAT] = {"nat", 512},
 };
 
 static int path_of(char path[static PATH_MAX], const char *dir, const char *name, mvpn_fault *fault)

@@ -23,6 +23,7 @@ enum mvpn_statefile {
     MVPN_STATE_ENTRIES, /* mvpn_state_entries */
     MVPN_STATE_KEY,     /* the view's sample key */
     MVPN_STATE_CLOCK,   /* mvpn_state_clock */
+    MVPN_STATE_NAT,     /* mvpn_nat_cache */
     MVPN_STATE_COUNT
 };
 
