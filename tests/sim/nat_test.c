@@ -504,6 +504,94 @@ static void punching_hairpin(uint64_t seed)
     }
 }
 
+/* ---- further sockets ---- */
+
+typedef struct arrival {
+    mvpn_addr remote;
+    uint16_t local;
+    unsigned count;
+} arrival;
+
+static void note_arrival(sim_node *n, const mvpn_packet *packet)
+{
+    arrival *a = n->user;
+    *a = (arrival){.remote = packet->remote, .local = packet->local, .count = a->count + 1};
+}
+
+static void send_back(sim_node *host, const mvpn_addr *from, const mvpn_addr *to,
+                      const uint8_t *bytes, size_t len)
+{
+    inbox *in = host->user;
+    in->from = *from;
+    in->count++;
+    sim_host_send(host, to->port, from, bytes, len);
+}
+
+/* As the engine does; the answer means nothing to a node, which drops it. */
+static void send_by(sim_node *n, uint16_t local, const mvpn_addr *to)
+{
+    static const uint8_t bytes[72] = {1};
+    mvpn_packet *p = mvpn_packet_new(n->engine != NULL ? mvpn_engine_pool(n->engine) : &n->pool);
+    memcpy(mvpn_packet_append(p, sizeof(bytes)), bytes, sizeof(bytes));
+    p->local = local;
+    p->remote = *to;
+    mvpn_packet_queue_push(
+        n->engine != NULL ? mvpn_engine_datagrams_out(n->engine) : mvpn_links_out(n->links), p);
+    sim_touch(n);
+}
+
+/* Each number is a port of its own, before the NAT and behind it, there and back. */
+static void further_sockets(uint64_t seed)
+{
+    static const uint16_t locals[] = {MVPN_LOCAL_PROBE, MVPN_LOCAL_MAIN, MVPN_LOCAL_PUNCH + 255};
+    static const char *const types[] = {"public", "port", "sym", "double"};
+    static const enum sim_kind kinds[] = {SIM_PUPPET, SIM_RELAY};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(types) * MVPN_ARRAY_LEN(kinds); i++) {
+        sim *w = sim_new(seed + i);
+        sim_node *n = sim_add(w, kinds[i % 2]);
+        sim_node *host = sim_add(w, SIM_HOST);
+        nat_box *box = sim_add_home(w, types[i / 2]);
+        arrival at_node = {.count = 0};
+        inbox at_host = {.count = 0};
+        mvpn_addr to = host->addr[0], seen[MVPN_ARRAY_LEN(locals)];
+        check_context("%s behind %s", n->name, types[i / 2]);
+        if (box != NULL) {
+            sim_put_behind(n, box);
+        }
+        to.port = PORT;
+        host->on_datagram = send_back;
+        host->user = &at_host;
+        n->on_arrival = note_arrival;
+        n->user = &at_node;
+        sim_start(n);
+        for (unsigned k = 0; k < MVPN_ARRAY_LEN(locals); k++) {
+            send_by(n, locals[k], &to);
+            sim_for(w, MVPN_MS(100));
+            CHECK(at_host.count == k + 1);
+            CHECK(at_node.count == k + 1);
+            CHECK(at_node.local == locals[k]);
+            CHECK(mvpn_addr_eq(&at_node.remote, &to));
+            seen[k] = at_host.from;
+            for (unsigned j = 0; j < k; j++) {
+                CHECK(seen[j].port != seen[k].port);
+            }
+        }
+        if (box == NULL) {
+            CHECK(seen[0].port == SIM_FURTHER_PORT + MVPN_LOCAL_PROBE);
+            CHECK(seen[1].port == n->addr[0].port);
+            /* Nobody is at one that was never opened. */
+            uint64_t before = w->to_nobody;
+            mvpn_addr other = seen[0];
+            other.port++;
+            sim_host_send(host, PORT, &other, (const uint8_t *)"x", 1);
+            sim_for(w, MVPN_MS(100));
+            CHECK(at_node.count == MVPN_ARRAY_LEN(locals));
+            CHECK(w->to_nobody == before + 1);
+        }
+        sim_free(w);
+    }
+}
+
 /* ---- clients behind them ---- */
 
 static uint64_t path_checks(const sim *w)
@@ -680,6 +768,7 @@ static const scenario scenarios[] = {
     {"punching", punching},
     {"punching_bad_paths", punching_bad_paths},
     {"punching_hairpin", punching_hairpin},
+    {"further_sockets", further_sockets},
     {"circuits", circuits},
     {"mapping_expires", mapping_expires},
     {"forgotten", forgotten},

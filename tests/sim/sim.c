@@ -206,6 +206,46 @@ static void trace_add(sim *w, const sim_datagram *d)
 
 /* ---- nodes ---- */
 
+/* Which further socket of the node has this address; 0: none. */
+static uint16_t further_socket(const sim_node *n, const mvpn_addr *addr)
+{
+    if (n->socket_count == 0 || addr->port < SIM_FURTHER_PORT + MVPN_LOCAL_PROBE ||
+        addr->port >= SIM_FURTHER_PORT + SIM_LOCALS) {
+        return 0;
+    }
+    uint16_t local = (uint16_t)(addr->port - SIM_FURTHER_PORT);
+    for (size_t i = 0; n->has_socket[local] && i < n->addr_count; i++) {
+        if (mvpn_addr_ip_eq(&n->addr[i], addr)) {
+            return local;
+        }
+    }
+    return 0;
+}
+
+static void open_socket(sim_node *n, uint16_t local)
+{
+    MVPN_ASSERT(local >= MVPN_LOCAL_PROBE && local < SIM_LOCALS);
+    n->socket_count += !n->has_socket[local];
+    n->has_socket[local] = true;
+}
+
+static bool is_socket_used(const sim_node *n, uint16_t local)
+{
+    (void)n;
+    (void)local;
+    return true;
+}
+
+static void close_sockets(sim_node *n, bool all)
+{
+    for (uint16_t i = MVPN_LOCAL_PROBE; n->socket_count > 0 && i < SIM_LOCALS; i++) {
+        if (n->has_socket[i] && (all || !is_socket_used(n, i))) {
+            n->has_socket[i] = false;
+            n->socket_count--;
+        }
+    }
+}
+
 static bool has_address(const sim_node *n, const mvpn_addr *addr)
 {
     for (size_t i = 0; i < n->addr_count; i++) {
@@ -214,7 +254,7 @@ static bool has_address(const sim_node *n, const mvpn_addr *addr)
             return true;
         }
     }
-    return false;
+    return further_socket(n, addr) != 0;
 }
 
 static sim_node *find_in(const sim *w, const nat_box *realm, const mvpn_addr *addr)
@@ -546,6 +586,10 @@ static void send_datagram(sim_node *n, const mvpn_packet *p)
     if (p->remote.family == 6 && n->addr_count > 1) {
         d.from = n->addr[1];
     }
+    if (p->local != MVPN_LOCAL_MAIN) {
+        open_socket(n, p->local);
+        d.from.port = (uint16_t)(SIM_FURTHER_PORT + p->local);
+    }
     memcpy(d.bytes, p->data, p->len);
     emit(n, &d);
 }
@@ -647,6 +691,7 @@ static void turn(sim_node *n)
     }
     leave();
     collect(n);
+    close_sockets(n, false);
     if (n->engine != NULL) {
         n->deadline = mvpn_engine_deadline(n->engine);
     }
@@ -676,6 +721,7 @@ void sim_stop(sim_node *n, bool is_orderly)
     }
     mvpn_engine_free(n->engine);
     leave();
+    close_sockets(n, true);
     n->engine = NULL;
     n->links = NULL;
     n->view = NULL;
@@ -688,6 +734,15 @@ void sim_move(sim_node *n, const mvpn_addr *addr)
 {
     n->addr[0] = *addr;
     n->nat = NULL;
+}
+
+void sim_network_changed(sim_node *n)
+{
+    MVPN_ASSERT(is_running(n));
+    enter(n);
+    mvpn_links_local_changed(node_links(n), n->world->now);
+    leave();
+    sim_touch(n);
 }
 
 nat_box *sim_add_nat(sim *w, const nat_config *config, nat_box *outer)
@@ -763,7 +818,10 @@ static void receive(sim_node *n, struct sim_event *e)
     }
     memcpy(mvpn_packet_append(p, (uint32_t)e->len), e->bytes, e->len);
     p->remote = e->from;
-    p->local = e->kind == EVENT_DNS ? MVPN_EXIT_LOCAL_DNS : 0;
+    p->local = e->kind == EVENT_DNS ? MVPN_EXIT_LOCAL_DNS : further_socket(n, &e->to);
+    if (n->on_arrival != NULL && e->kind == EVENT_DATAGRAM) {
+        n->on_arrival(n, p);
+    }
     mvpn_packet_queue_init(&in);
     enter(n);
     if (n->engine == NULL) {

@@ -27,6 +27,9 @@
 #define SIM_UNIX 1800000000 /* Unix time at the world's beginning */
 #define SIM_START MVPN_S(1000)
 #define SIM_DATAGRAM_MAX 1536
+/* A node's further sockets (MVPN_LOCAL_PROBE and up): number L has this port and L. */
+#define SIM_FURTHER_PORT 40000
+#define SIM_LOCALS (MVPN_LOCAL_PUNCH + MVPN_LOCAL_PUNCH_MAX)
 
 typedef struct sim sim;
 typedef struct sim_node sim_node;
@@ -64,6 +67,8 @@ struct sim_node {
     char name[MVPN_NAME_MAX + 1];
     mvpn_addr addr[SIM_ADDRESSES]; /* IPv4, and IPv6 for relays and hosts */
     size_t addr_count;
+    bool has_socket[SIM_LOCALS]; /* further ones that are open */
+    size_t socket_count;
     nat_box *nat; /* it stands behind; NULL: on the internet */
 
     /* Keys stay over restarts, as on a disk. */
@@ -92,6 +97,8 @@ struct sim_node {
     void (*on_message)(sim_node *node, mvpn_link *link, const mvpn_header *header,
                        mvpn_packet *packet);
     void (*on_closed)(sim_node *node, mvpn_link *link);
+    /** Sees each datagram that an engine or a puppet is given. */
+    void (*on_arrival)(sim_node *node, const mvpn_packet *packet);
     /** What reaches a SIM_HOST, at which of its addresses and ports. */
     void (*on_datagram)(sim_node *host, const mvpn_addr *from, const mvpn_addr *to,
                         const uint8_t *bytes, size_t len);
@@ -160,8 +167,11 @@ void sim_start(sim_node *n);
 void sim_add_entry(sim *w, const sim_node *n);
 /** Stop: orderly, with a word to the peers, or as if the power failed. */
 void sim_stop(sim_node *n, bool is_orderly);
-/** A node's address changes to another on the internet (a client behind a new NAT binding). */
+/** A node's address changes to another on the internet (a client behind a new NAT binding): it does
+ * not notice. */
 void sim_move(sim_node *n, const mvpn_addr *addr);
+/** A running node notices that its addresses are others: told as io tells. */
+void sim_network_changed(sim_node *n);
 
 /** A NAT with an address in a /16 of its own, or an address of `outer`'s inside: a carrier's
  * customer. */
@@ -171,7 +181,8 @@ nat_box *sim_add_nat(sim *w, const nat_config *config, nat_box *outer);
 nat_box *sim_add_home(sim *w, const char *type);
 /**
  * The node's only address is now one of this box's inside: 192.168.1.2 and up in every home, at its
- * port; behind a firewall (v6only) a global IPv6 address. Before it runs, or while: it moves. A
+ * port; behind a firewall (v6only) a global IPv6 address. Before it runs, or while: it moves (and
+ * notices by sim_network_changed alone). A
  * relay's descriptor and own addresses are not changed: what it should say of itself is its matter.
  */
 void sim_put_behind(sim_node *n, nat_box *box);
