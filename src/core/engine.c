@@ -15,9 +15,10 @@ struct mvpn_engine {
     mvpn_trust trust;
     mvpn_view *view;
     mvpn_links *links;
-    mvpn_relay *relay;           /* NULL for a client */
-    mvpn_exit *exit;             /* NULL unless an exit */
-    mvpn_nat_relay *nat_relay;   /* NULL unless one */
+    mvpn_relay *relay;         /* NULL for a client */
+    mvpn_exit *exit;           /* NULL unless an exit */
+    mvpn_nat_relay *nat_relay; /* NULL unless one */
+    mvpn_connector *connector;
     mvpn_client *client;         /* NULL for a relay */
     mvpn_follower *follower;     /* with the finder: keeps up with discovery nodes */
     mvpn_finder *finder;         /* a relay that finds the others */
@@ -67,10 +68,29 @@ static int exit_create(mvpn_engine *e, const mvpn_exit_config *config, mvpn_poli
     return mvpn_exit_new(&ec, &e->exit, ret_error);
 }
 
-static int nat_relay_create(mvpn_engine *e, mvpn_time now)
+static int nat_relay_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
 {
-    const mvpn_nat_relay_config nc = {.rng = &e->rng, .pool = &e->pool, .links = e->links};
-    return mvpn_nat_relay_new(&nc, now, &e->nat_relay);
+    mvpn_nat_relay_config nc = {.rng = &e->rng, .pool = &e->pool, .links = e->links};
+    /* Whoever registers again, after our restart too, has the id that its descriptor names. */
+    const mvpn_bytes key = MVPN_BYTES_ARRAY(config->link_key.secret.b);
+    mvpn_blake3_derive(nc.id_key.b, sizeof(nc.id_key.b), "meshvpn engine rendezvous ids", &key, 1);
+    int r = mvpn_nat_relay_new(&nc, now, &e->nat_relay);
+    mvpn_wipe(&nc, sizeof(nc));
+    return r;
+}
+
+static int connector_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
+{
+    mvpn_connector_config cc = {
+        .rng = &e->rng,
+        .pool = &e->pool,
+        .links = e->links,
+        .is_relayed_only = config->is_relayed_only,
+        .tells_host_addresses = config->is_relay,
+        .own_count = config->host_address_count,
+    };
+    memcpy(cc.own, config->host_addresses, sizeof(cc.own));
+    return mvpn_connector_new(&cc, now, &e->connector);
 }
 
 static int relay_create(mvpn_engine *e, const mvpn_engine_config *config, const mvpn_realm *realm,
@@ -318,10 +338,11 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     r = r != 0 ? r : mvpn_aead_new(config->backend, &e->aead);
     r = r != 0 ? r : view_create(e, config, &realm);
     r = r != 0 ? r : links_create(e, config, &realm, now);
+    r = r != 0 ? r : connector_create(e, config, now);
     if (config->is_relay) {
         r = r != 0 || config->exit == NULL ? r : exit_create(e, config->exit, ret_error);
         r = r != 0 ? r : relay_create(e, config, &realm, now);
-        r = r != 0 || !config->is_nat_relay ? r : nat_relay_create(e, now);
+        r = r != 0 || !config->is_nat_relay ? r : nat_relay_create(e, config, now);
         r = r != 0 || !config->finds ? r : finder_create(e, config, now);
         r = r != 0 || config->survey == NULL ? r : survey_create(e, config, &realm, now);
     } else {
@@ -387,6 +408,7 @@ void mvpn_engine_free(mvpn_engine *e)
     mvpn_learner_free(e->learner, 0);
     mvpn_dht_exchange_free(e->exchange);
     mvpn_exit_free(e->exit);
+    mvpn_connector_free(e->connector);
     mvpn_links_free(e->links);
     mvpn_view_free(e->view);
     mvpn_aead_free(e->aead);
@@ -412,9 +434,22 @@ static bool is_directory_reply(unsigned command)
     return command >= MVPN_CMD_DHT_PONG && command <= MVPN_CMD_DHT_ERROR;
 }
 
-static bool is_nat_message(unsigned command)
+/* Messages of NAT relays, of those who use them, and about our own NAT. False: it is none. */
+static bool nat_message(mvpn_engine *e, mvpn_link *link, const mvpn_header *header, mvpn_packet *p,
+                        mvpn_time now)
 {
-    return command >= MVPN_CMD_NAT_REGISTER && command <= MVPN_CMD_NAT_CLOSE;
+    mvpn_bytes body = mvpn_bytes_of(p->data, p->len);
+    if (header->command < MVPN_CMD_NAT_REGISTER || header->command > MVPN_CMD_NAT_PROBED) {
+        return false;
+    }
+    bool is_taken =
+        e->nat_relay != NULL && mvpn_nat_relay_message(e->nat_relay, link, header, body, now);
+    is_taken = is_taken || mvpn_connector_message(e->connector, link, header, body, now);
+    if (!is_taken) {
+        mvpn_link_answer_unknown(link, now);
+    }
+    mvpn_packet_free(&e->pool, p);
+    return true;
 }
 
 void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time now)
@@ -437,10 +472,7 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
         if (mvpn_links_recv(e->links, p, now, &link, &header) != 1) {
             continue; /* counted there */
         }
-        if (e->nat_relay != NULL && is_nat_message(header.command)) {
-            (void)mvpn_nat_relay_message(e->nat_relay, link, &header,
-                                         mvpn_bytes_of(p->data, p->len), now);
-            mvpn_packet_free(&e->pool, p);
+        if (nat_message(e, link, &header, p, now)) {
             continue;
         }
         if (e->survey != NULL && mvpn_survey_message(e->survey, link, &header, p, now)) {
@@ -515,6 +547,7 @@ static void hear_time(mvpn_engine *e, const mvpn_link *link)
 static void link_opened(mvpn_engine *e, mvpn_link *link, mvpn_time now)
 {
     hear_time(e, link);
+    mvpn_connector_link_opened(e->connector, link, now);
     if (e->learner != NULL) {
         mvpn_learner_link_opened(e->learner, link, now);
     }
@@ -611,6 +644,7 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
         if (e->nat_relay != NULL) {
             mvpn_nat_relay_link_closed(e->nat_relay, event.link, now);
         }
+        mvpn_connector_link_closed(e->connector, event.link, now);
         if (e->relay != NULL) {
             mvpn_relay_link_closed(e->relay, event.link, now);
         } else if (e->client != NULL) {
@@ -629,6 +663,7 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
     if (e->nat_relay != NULL) {
         mvpn_nat_relay_tick(e->nat_relay, now);
     }
+    mvpn_connector_tick(e->connector, now);
     if (e->relay != NULL) {
         mvpn_relay_tick(e->relay, now);
         mvpn_relay_flush(e->relay, now);
@@ -650,6 +685,7 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
 mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
 {
     mvpn_time t = mvpn_links_deadline(e->links);
+    t = mvpn_time_min(t, mvpn_connector_deadline(e->connector));
     if (e->exit != NULL) {
         t = mvpn_time_min(t, mvpn_exit_deadline(e->exit));
     }
@@ -688,6 +724,10 @@ bool mvpn_engine_pull_event(mvpn_engine *e, mvpn_engine_event *ret)
     }
     if (e->learner != NULL && mvpn_learner_pull_event(e->learner, &ret->learned)) {
         ret->type = MVPN_ENGINE_LEARNED;
+        return true;
+    }
+    if (mvpn_connector_pull_event(e->connector, &ret->connection)) {
+        ret->type = MVPN_ENGINE_CONNECTION;
         return true;
     }
     if (e->finder != NULL && !e->told_withdrawn && mvpn_finder_is_withdrawn(e->finder)) {
@@ -754,6 +794,34 @@ mvpn_exit *mvpn_engine_exit(mvpn_engine *e)
 const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *e)
 {
     return e->nat_relay;
+}
+
+const mvpn_connector *mvpn_engine_connector(const mvpn_engine *e)
+{
+    return e->connector;
+}
+
+const mvpn_nat_class *mvpn_engine_nat_class(const mvpn_engine *e)
+{
+    (void)e;
+    return NULL;
+}
+
+void mvpn_engine_network_changed(mvpn_engine *e, const mvpn_addr *addresses, size_t count,
+                                 mvpn_time now)
+{
+    mvpn_connector_network_changed(e->connector, addresses, count, now);
+    mvpn_links_local_changed(e->links, now);
+}
+
+void mvpn_engine_set_mapped(mvpn_engine *e, const mvpn_addr *mapped, size_t count)
+{
+    mvpn_connector_set_mapped(e->connector, mapped, count);
+}
+
+bool mvpn_engine_socket_is_used(const mvpn_engine *e, uint16_t local)
+{
+    return mvpn_connector_uses_socket(e->connector, local);
 }
 
 const mvpn_client *mvpn_engine_client(const mvpn_engine *e)

@@ -18,6 +18,7 @@
 #include "core/survey.h"
 #include "core/view.h"
 #include "exit/exit.h"
+#include "network/p2p/connector.h"
 #include "network/p2p/link.h"
 #include "network/p2p/nat_relay.h"
 
@@ -68,7 +69,11 @@ typedef struct mvpn_engine_config {
     bool is_dht_server;             /* at own_addresses[0], which must be reachable as it stands */
     const mvpn_descriptor *publish; /* template of the descriptor; NULL: none is published */
     mvpn_ed25519_secret identity_secret; /* with `publish` */
-    bool is_nat_relay; /* forwards between neighbours of which one is behind a NAT (§14) */
+    bool is_nat_relay;    /* forwards between neighbours of which one is behind a NAT (§14) */
+    bool is_guest;        /* behind a NAT itself: reached through NAT relays, published with them */
+    bool is_relayed_only; /* never tries direct paths through NATs */
+    mvpn_addr host_addresses[8]; /* of the interfaces, with the main socket's port */
+    size_t host_address_count;
     const mvpn_exit_config *exit; /* an exit's settings (packets and rng are filled in), or NULL */
     /* A discovery node's (env, identity and membership are filled in), or NULL; needs `finds`. */
     const mvpn_survey_config *survey;
@@ -121,6 +126,7 @@ enum mvpn_engine_event_type {
     MVPN_ENGINE_EXIT_RELEASED, /* `released`: delete connection tracking of these addresses */
     MVPN_ENGINE_LEARNED,       /* `learned` */
     MVPN_ENGINE_WITHDRAWN,     /* the descriptor is withdrawn: the node may go */
+    MVPN_ENGINE_CONNECTION,    /* `connection`: how a link goes over NATs has changed */
 };
 
 typedef struct mvpn_engine_event {
@@ -128,15 +134,27 @@ typedef struct mvpn_engine_event {
     mvpn_client_event client;
     mvpn_exit_event released;
     mvpn_learner_event learned;
+    mvpn_connection_event connection;
 } mvpn_engine_event;
 
 bool mvpn_engine_pull_event(mvpn_engine *engine, mvpn_engine_event *ret);
 
-/* The parts, for status and for io's notices (message too big, local address changed). */
+/** The host's addresses, or what lies before them, have changed: these it has now (with the main
+ * socket's port). */
+void mvpn_engine_network_changed(mvpn_engine *engine, const mvpn_addr *addresses, size_t count,
+                                 mvpn_time now);
+/** Addresses that routers map to our main socket at our request; replaces the former. */
+void mvpn_engine_set_mapped(mvpn_engine *engine, const mvpn_addr *mapped, size_t count);
+/** Is a socket from MVPN_LOCAL_PROBE on still needed? Else io closes it. */
+bool mvpn_engine_socket_is_used(const mvpn_engine *engine, uint16_t local);
+
+/* The parts, for status and for io's notices (message too big). */
 mvpn_links *mvpn_engine_links(mvpn_engine *engine);
 const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
 const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *engine); /* NULL: none */
+const mvpn_connector *mvpn_engine_connector(const mvpn_engine *engine);
+const mvpn_nat_class *mvpn_engine_nat_class(const mvpn_engine *engine); /* NULL: not measured */
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
 mvpn_finder *mvpn_engine_finder(mvpn_engine *engine); /* NULL: a client, or finds nobody */
 mvpn_survey *mvpn_engine_survey(mvpn_engine *engine); /* NULL: no discovery node */

@@ -101,3 +101,78 @@ int mvpn_link_close_decode(uint8_t *ret, mvpn_bytes body)
     *ret = body.p[0];
     return 0;
 }
+
+/* [family 1] [port 2] [ip 16] */
+static void read_addr(mvpn_reader *r, mvpn_addr *ret)
+{
+    *ret = (mvpn_addr){.family = mvpn_read8(r)};
+    ret->port = mvpn_read16(r);
+    mvpn_read_copy(r, ret->ip, sizeof(ret->ip));
+    bool is_v4 = ret->family == 4;
+    if ((!is_v4 && ret->family != 6) || ret->port == 0 ||
+        (is_v4 && !mvpn_ct_is_zero(ret->ip + 4, 12))) {
+        r->failed = true;
+    }
+}
+
+size_t mvpn_link_candidates_encode(uint8_t out[static MVPN_LINK_CANDIDATES_LEN_MAX],
+                                   const mvpn_link_candidates *in)
+{
+    MVPN_ASSERT(in->id_count > 0 && in->id_count <= MVPN_HANDSHAKE_IDS_MAX);
+    MVPN_ASSERT(in->candidate_count <= MVPN_CANDIDATES_MAX);
+    mvpn_writer w = mvpn_writer_init(out, MVPN_LINK_CANDIDATES_LEN_MAX);
+    mvpn_write8(&w, in->round);
+    mvpn_write8(&w, in->flags);
+    mvpn_write8(&w, in->mapping);
+    mvpn_write8(&w, in->filtering);
+    mvpn_write16(&w, (uint16_t)in->port_step);
+    mvpn_write8(&w, in->id_count);
+    for (size_t i = 0; i < in->id_count; i++) {
+        mvpn_write_bytes(&w, in->ids[i].b, MVPN_CONNECTION_ID_LEN);
+    }
+    mvpn_write8(&w, in->candidate_count);
+    for (size_t i = 0; i < in->candidate_count; i++) {
+        const mvpn_candidate *c = &in->candidates[i];
+        mvpn_write8(&w, c->kind);
+        mvpn_write8(&w, c->addr.family);
+        mvpn_write16(&w, c->addr.port);
+        mvpn_write_bytes(&w, c->addr.ip, sizeof(c->addr.ip));
+    }
+    return mvpn_writer_len(&w);
+}
+
+static uint8_t read_dependence(mvpn_reader *r)
+{
+    uint8_t v = mvpn_read8(r);
+    return v <= MVPN_NAT_DEPENDS_PORT ? v : MVPN_NAT_DEPENDS_UNKNOWN;
+}
+
+int mvpn_link_candidates_decode(mvpn_link_candidates *ret, mvpn_bytes body)
+{
+    mvpn_reader r = mvpn_reader_init(body);
+    mvpn_link_candidates m = {.round = mvpn_read8(&r)};
+    m.flags = mvpn_read8(&r);
+    m.mapping = read_dependence(&r);
+    m.filtering = read_dependence(&r);
+    m.port_step = (int16_t)mvpn_read16(&r);
+    m.id_count = mvpn_read8(&r);
+    if (r.failed || m.id_count == 0 || m.id_count > MVPN_HANDSHAKE_IDS_MAX) {
+        return MVPN_E_FORMAT;
+    }
+    for (size_t i = 0; i < m.id_count; i++) {
+        mvpn_read_copy(&r, m.ids[i].b, MVPN_CONNECTION_ID_LEN);
+    }
+    m.candidate_count = mvpn_read8(&r);
+    if (r.failed || m.candidate_count > MVPN_CANDIDATES_MAX) {
+        return MVPN_E_FORMAT;
+    }
+    for (size_t i = 0; i < m.candidate_count; i++) {
+        m.candidates[i].kind = mvpn_read8(&r);
+        read_addr(&r, &m.candidates[i].addr);
+    }
+    if (r.failed || mvpn_read_rest(&r).n != 0) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = m;
+    return 0;
+}

@@ -94,13 +94,68 @@ static void test_tokens_and_close(void **state)
     assert_int_equal(reason, 0x88);
 }
 
+static void test_candidates(void **state)
+{
+    (void)state;
+    uint8_t body[MVPN_LINK_CANDIDATES_LEN_MAX];
+    mvpn_link_candidates in = {.round = 7,
+                               .flags = MVPN_CANDIDATES_ASK | MVPN_CANDIDATES_SOCKETS,
+                               .mapping = MVPN_NAT_DEPENDS_PORT,
+                               .filtering = MVPN_NAT_DEPENDS_ADDRESS,
+                               .port_step = -2,
+                               .id_count = MVPN_HANDSHAKE_IDS_MAX,
+                               .candidate_count = MVPN_CANDIDATES_MAX};
+    for (size_t i = 0; i < MVPN_HANDSHAKE_IDS_MAX; i++) {
+        memset(in.ids[i].b, (int)(i + 1), sizeof(in.ids[i].b));
+    }
+    for (size_t i = 0; i < MVPN_CANDIDATES_MAX; i++) {
+        in.candidates[i].kind = (uint8_t)(i + 1);
+        in.candidates[i].addr =
+            (mvpn_addr){.family = i % 2 == 0 ? 4 : 6, .port = (uint16_t)(i + 1)};
+        memset(in.candidates[i].addr.ip, 0x40 + (int)i, i % 2 == 0 ? 4 : 16);
+    }
+    mvpn_link_candidates got;
+    size_t n = mvpn_link_candidates_encode(body, &in);
+    assert_int_equal(n, sizeof(body));
+    assert_int_equal(mvpn_link_candidates_decode(&got, mvpn_bytes_of(body, n)), 0);
+    assert_int_equal(got.port_step, -2);
+    assert_memory_equal(got.ids, in.ids, sizeof(in.ids));
+    uint8_t again[MVPN_LINK_CANDIDATES_LEN_MAX];
+    assert_int_equal(mvpn_link_candidates_encode(again, &got), n);
+    assert_memory_equal(again, body, n);
+    for (size_t cut = 0; cut < n; cut++) {
+        assert_int_equal(mvpn_link_candidates_decode(&got, mvpn_bytes_of(body, cut)),
+                         MVPN_E_FORMAT);
+    }
+    static const struct {
+        size_t at;
+        uint8_t value;
+        int result;
+    } rows[] = {
+        {2, 4, 0}, /* a dependence of later versions reads unknown */
+        {6, 0, MVPN_E_FORMAT},
+        {6, 5, MVPN_E_FORMAT},
+        {39, 9, MVPN_E_FORMAT},
+        {39, 7, MVPN_E_FORMAT}, /* a rest */
+        {41, 5, MVPN_E_FORMAT}, /* family */
+        {43, 0, MVPN_E_FORMAT}, /* port 0 */
+        {59, 1, MVPN_E_FORMAT}, /* bytes behind an IPv4 address */
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        memcpy(again, body, n);
+        again[rows[i].at] = rows[i].value;
+        assert_int_equal(mvpn_link_candidates_decode(&got, mvpn_bytes_of(again, n)),
+                         rows[i].result);
+        assert_true(rows[i].result != 0 || got.mapping == MVPN_NAT_DEPENDS_UNKNOWN);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_ack),
-        cmocka_unit_test(test_new_ids),
-        cmocka_unit_test(test_part),
-        cmocka_unit_test(test_tokens_and_close),
+        cmocka_unit_test(test_ack),        cmocka_unit_test(test_new_ids),
+        cmocka_unit_test(test_part),       cmocka_unit_test(test_tokens_and_close),
+        cmocka_unit_test(test_candidates),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }

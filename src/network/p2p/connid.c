@@ -27,17 +27,38 @@ bool mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id)
     return connid_find(links, id->b) != NULL;
 }
 
-int connid_give(struct session *s, mvpn_connection_id *ret)
+/* An id that is free here: of our choice, or of those assigned. */
+static bool choose(struct session *s, enum route_kind kind, mvpn_connection_id *ret)
+{
+    if (kind == ROUTE_DIRECT) {
+        do {
+            mvpn_rng_bytes(s->links->config.rng, ret->b, sizeof(ret->b));
+        } while (connid_find(s->links, ret->b) != NULL);
+        return true;
+    }
+    while (s->assigned_count > 0) {
+        *ret = s->assigned[0];
+        s->assigned_count--;
+        memmove(&s->assigned[0], &s->assigned[1], s->assigned_count * sizeof(s->assigned[0]));
+        if (connid_find(s->links, ret->b) == NULL) { /* whatever a NAT relay says */
+            return true;
+        }
+    }
+    return false;
+}
+
+int connid_give(struct session *s, enum route_kind kind, mvpn_connection_id *ret)
 {
     for (size_t i = 0; i < LOCAL_IDS; i++) {
         struct local_id *l = &s->local[i];
         if (l->live) {
             continue;
         }
-        do {
-            mvpn_rng_bytes(s->links->config.rng, l->id.b, sizeof(l->id.b));
-        } while (connid_find(s->links, l->id.b) != NULL);
+        if (!choose(s, kind, &l->id)) {
+            return MVPN_E_LIMIT;
+        }
         l->session = s;
+        l->kind = (uint8_t)kind;
         l->order = s->local_next++;
         l->retire_at = MVPN_TIME_NEVER;
         l->live = true;
@@ -64,14 +85,42 @@ void connid_remove_all(struct session *s)
     }
 }
 
-void connid_replenish(struct session *s, mvpn_time now)
+void connid_assign(struct session *s, const mvpn_connection_id *ids, size_t count)
 {
-    if (s->is_giving_ids || s->state != SESSION_OPEN) {
+    for (size_t i = 0; i < count && s->assigned_count < ASSIGNED_IDS; i++) {
+        s->assigned[s->assigned_count++] = ids[i];
+    }
+}
+
+/* Not used by the peer yet. */
+static bool is_unused(const struct session *s, const struct local_id *l, enum route_kind kind)
+{
+    return l->live && l->kind == kind && l->order > s->local_highest[kind];
+}
+
+size_t connid_unused(struct session *s, mvpn_connection_id ret[static MVPN_HANDSHAKE_IDS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < LOCAL_IDS && count < MVPN_HANDSHAKE_IDS_MAX; i++) {
+        if (is_unused(s, &s->local[i], ROUTE_DIRECT)) {
+            ret[count++] = s->local[i].id;
+        }
+    }
+    while (count < MVPN_HANDSHAKE_IDS_MAX && connid_give(s, ROUTE_DIRECT, &ret[count]) == 0) {
+        count++;
+    }
+    return count;
+}
+
+void connid_replenish(struct session *s, enum route_kind kind, mvpn_time now)
+{
+    /* Ids of a direct route that the peer does not know of yet come with LinkCandidates. */
+    if (s->is_giving_ids[kind] || s->state != SESSION_OPEN || !s->routes[kind].live) {
         return;
     }
     size_t spares = 0, room = 0;
     for (size_t i = 0; i < LOCAL_IDS; i++) {
-        spares += s->local[i].live && s->local[i].order > s->local_highest;
+        spares += is_unused(s, &s->local[i], kind);
         room += !s->local[i].live;
     }
     if (spares >= SPARES_WANTED || room == 0) {
@@ -80,18 +129,23 @@ void connid_replenish(struct session *s, mvpn_time now)
     mvpn_connection_id ids[SPARES_WANTED];
     size_t count = 0;
     uint32_t first = s->local_next;
-    while (count < SPARES_WANTED - spares && connid_give(s, &ids[count]) == 0) {
+    while (count < SPARES_WANTED - spares && connid_give(s, kind, &ids[count]) == 0) {
         count++;
+    }
+    if (count == 0) {
+        return; /* the NAT relay has to assign more */
     }
     uint8_t body[MVPN_LINK_NEW_IDS_LEN_MAX];
     size_t n = mvpn_link_new_ids_encode(body, ids, count);
-    if (reliable_command(s->link, MVPN_CMD_LINK_NEW_IDS, mvpn_bytes_of(body, n), now) == 0) {
-        s->is_giving_ids = true;
+    unsigned command = kind == ROUTE_DIRECT ? MVPN_CMD_LINK_NEW_IDS : MVPN_CMD_LINK_RELAY_IDS;
+    if (reliable_command(s->link, command, mvpn_bytes_of(body, n), now) == 0) {
+        s->is_giving_ids[kind] = true;
         return;
     }
     /* Not sent, so the peer does not know them. */
     for (size_t i = 0; i < LOCAL_IDS; i++) {
         if (s->local[i].live && s->local[i].order >= first) {
+            connid_assign(s, &s->local[i].id, kind == ROUTE_RELAYED);
             retire(s, &s->local[i]);
         }
     }
@@ -100,20 +154,21 @@ void connid_replenish(struct session *s, mvpn_time now)
 
 bool connid_used(struct session *s, const struct local_id *id, mvpn_time now)
 {
-    if (id->order <= s->local_highest) {
+    enum route_kind kind = (enum route_kind)id->kind;
+    if (id->order <= s->local_highest[kind]) {
         return false;
     }
-    s->local_highest = id->order;
+    s->local_highest[kind] = id->order;
     for (size_t i = 0; i < LOCAL_IDS; i++) {
         struct local_id *l = &s->local[i];
-        if (l->live && l->order < id->order && l->retire_at == MVPN_TIME_NEVER) {
+        if (l->live && l->kind == kind && l->order < id->order && l->retire_at == MVPN_TIME_NEVER) {
             l->retire_at = now + ID_OVERLAP;
         }
     }
     if (!mvpn_timer_is_set(&s->timers[TIMER_IDS])) {
         mvpn_timer_set(&s->links->timers, &s->timers[TIMER_IDS], now + ID_OVERLAP);
     }
-    connid_replenish(s, now);
+    connid_replenish(s, kind, now);
     return true;
 }
 
@@ -129,22 +184,23 @@ void connid_timer(struct session *s, mvpn_time now)
         }
     }
     mvpn_timer_set(&s->links->timers, &s->timers[TIMER_IDS], next);
-    connid_replenish(s, now);
+    connid_replenish(s, ROUTE_DIRECT, now);
+    connid_replenish(s, ROUTE_RELAYED, now);
 }
 
-void connid_take_fresh(struct session *s)
+void connid_take_fresh(struct route *r)
 {
-    if (s->spare_count == 0) {
+    if (r->spare_count == 0) {
         return; /* the one in use goes on: a link is worth more than a fresh id */
     }
-    s->remote = s->spares[0];
-    s->spare_count--;
-    memmove(&s->spares[0], &s->spares[1], s->spare_count * sizeof(s->spares[0]));
+    r->remote = r->spares[0];
+    r->spare_count--;
+    memmove(&r->spares[0], &r->spares[1], r->spare_count * sizeof(r->spares[0]));
 }
 
-void connid_add_spares(struct session *s, const mvpn_connection_id *ids, size_t count)
+void connid_add_spares(struct route *r, const mvpn_connection_id *ids, size_t count)
 {
-    for (size_t i = 0; i < count && s->spare_count < MVPN_HANDSHAKE_IDS_MAX; i++) {
-        s->spares[s->spare_count++] = ids[i];
+    for (size_t i = 0; i < count && r->spare_count < MVPN_HANDSHAKE_IDS_MAX; i++) {
+        r->spares[r->spare_count++] = ids[i];
     }
 }

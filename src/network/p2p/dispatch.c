@@ -22,7 +22,7 @@ enum place {
 static enum place place_of(unsigned command)
 {
     if (command >= LINK_FIRST && command <= LINK_LAST) {
-        return command <= MVPN_CMD_VERSION_LIST ? PLACE_LINK : PLACE_UNKNOWN;
+        return command <= MVPN_CMD_LINK_RELAY_IDS ? PLACE_LINK : PLACE_UNKNOWN;
     }
     if (command >= DHT_FIRST && command <= DHT_LAST) {
         return PLACE_OWNER;
@@ -72,13 +72,13 @@ static int on_ack(mvpn_link *link, mvpn_bytes body, mvpn_time now)
     return err;
 }
 
-static int on_new_ids(struct session *s, mvpn_bytes body)
+static int on_new_ids(struct session *s, enum route_kind kind, mvpn_bytes body)
 {
     mvpn_connection_id ids[MVPN_HANDSHAKE_IDS_MAX];
     size_t count;
     int err = mvpn_link_new_ids_decode(ids, &count, body);
     if (err == 0) {
-        connid_add_spares(s, ids, count);
+        connid_add_spares(&s->routes[kind], ids, count);
     }
     return err;
 }
@@ -89,6 +89,7 @@ static int on_pong(mvpn_link *link, mvpn_bytes body, mvpn_time now)
     int err = mvpn_link_token_decode(&token, body);
     if (err == 0 && link->ping_at != 0 && token == link->ping_token) {
         link_measured(link, now - link->ping_at);
+        link->pong_rtt = MVPN_MAX(now - link->ping_at, (mvpn_time)1);
         link->ping_at = 0;
     }
     return err;
@@ -104,11 +105,13 @@ static int on_token(struct session *s, const mvpn_packet *packet, unsigned comma
     if (err != 0) {
         return err;
     }
+    struct route *route = path_route_of(s, packet);
+    route = route != NULL ? route : s->route;
     if (command == MVPN_CMD_LINK_PING) {
         s->link->last_use = now; /* the peer holds the link: a client keeps its guard's (§4.8) */
-        (void)transport_token(s, MVPN_CMD_LINK_PONG, token, now);
+        (void)transport_token(s, MVPN_CMD_LINK_PONG, token, route, now);
     } else if (command == MVPN_CMD_LINK_PROBE) {
-        (void)transport_token(s, MVPN_CMD_LINK_PROBE_ACK, token, now);
+        (void)transport_token(s, MVPN_CMD_LINK_PROBE_ACK, token, route, now);
     } else if (command == MVPN_CMD_LINK_PROBE_ACK) {
         pmtu_answered(s, token, now);
     } else if (command == MVPN_CMD_PATH_CHALLENGE) {
@@ -135,7 +138,11 @@ static int on_command(struct session *s, const mvpn_packet *packet, const mvpn_h
     case MVPN_CMD_LINK_ACK:
         return on_ack(s->link, body, now);
     case MVPN_CMD_LINK_NEW_IDS:
-        return is_acked ? on_new_ids(s, body) : MVPN_E_FORMAT;
+        return is_acked ? on_new_ids(s, ROUTE_DIRECT, body) : MVPN_E_FORMAT;
+    case MVPN_CMD_LINK_RELAY_IDS:
+        return is_acked ? on_new_ids(s, ROUTE_RELAYED, body) : MVPN_E_FORMAT;
+    case MVPN_CMD_LINK_CANDIDATES:
+        return is_acked ? connector_candidates(s, body, now) : MVPN_E_FORMAT;
     case MVPN_CMD_LINK_REKEY:
         return is_acked ? rekey_request(s, body, now) : MVPN_E_FORMAT;
     case MVPN_CMD_LINK_REKEYED:
@@ -175,6 +182,7 @@ static int on_message(struct session *s, const mvpn_packet *packet, const mvpn_h
         break;
     case PLACE_OWNER:
         link->last_use = now;
+        alive_data(s, now);
         err = 1;
         break;
     case PLACE_LAYER:

@@ -55,6 +55,7 @@ struct session *session_new(mvpn_links *links, mvpn_time now)
     }
     s->links = links;
     s->hs = hs;
+    s->route = &s->routes[ROUTE_DIRECT];
     s->began = now;
     s->last_recv = now;
     for (int i = 0; i < TIMER_COUNT; i++) {
@@ -124,15 +125,19 @@ static void noise_init(const mvpn_links *links, mvpn_noise *hs, bool is_ik,
     mvpn_noise_init(hs, c->aead, &config);
 }
 
-/* Our ids: the source id of the packet and the spares of the payload. */
-static void give_ids(struct session *s, mvpn_handshake_payload *payload)
+/* Our ids: the source id of the packet and the spares of the payload. MVPN_E_LIMIT: the NAT relay
+ * has assigned none that is free. */
+static int give_ids(struct session *s, mvpn_handshake_payload *payload)
 {
-    int err = connid_give(s, &s->hs->source);
-    for (size_t i = 0; i < SPARES_WANTED; i++) {
-        err = err == 0 ? connid_give(s, &payload->ids[i]) : err;
+    enum route_kind kind = s->route == &s->routes[ROUTE_RELAYED] ? ROUTE_RELAYED : ROUTE_DIRECT;
+    int err = connid_give(s, kind, &s->hs->source);
+    payload->id_count = 0;
+    for (size_t i = 0; err == 0 && i < SPARES_WANTED; i++) {
+        if (connid_give(s, kind, &payload->ids[i]) == 0) {
+            payload->id_count++;
+        }
     }
-    MVPN_ASSERT(err == 0); /* a fresh session has room */
-    payload->id_count = SPARES_WANTED;
+    return err;
 }
 
 static bool queue_packet(mvpn_links *links, mvpn_packet *packet, const uint8_t *bytes,
@@ -171,21 +176,28 @@ static int write_first(struct session *s, mvpn_link *link, mvpn_time now)
     const mvpn_links_config *c = &links->config;
     struct handshake *hs = s->hs;
     mvpn_handshake_payload payload = {.time = links_unix(links, now), .max_datagram = PACKET_FULL};
-    give_ids(s, &payload);
+    int err = give_ids(s, &payload);
+    if (err != 0) {
+        return err;
+    }
     if (s->is_ik) {
         payload.link_certificate = c->link_certificate;
         payload.membership_certificate = c->membership_certificate;
     }
     mvpn_handshake_header header = {.source = hs->source};
     mvpn_rng_bytes(c->rng, &header.random, 1);
-    mvpn_rng_bytes(c->rng, header.destination.b, sizeof(header.destination.b));
+    if (s->route->has_remote) {
+        header.destination = s->route->remote; /* where the NAT relay forwards first packets */
+    } else {
+        mvpn_rng_bytes(c->rng, header.destination.b, sizeof(header.destination.b));
+    }
     mvpn_handshake_header_encode(hs->packet, &header);
 
     noise_init(links, &hs->noise, s->is_ik, &link->target);
     uint8_t body[PAYLOAD_MAX];
     size_t size = MVPN_HANDSHAKE_NOISE1_LEN - mvpn_noise_overhead(&hs->noise);
     size_t n = 0;
-    int err = mvpn_handshake_payload_encode(body, size, false, hs->packet, &payload);
+    err = mvpn_handshake_payload_encode(body, size, false, hs->packet, &payload);
     if (err == 0) {
         err = mvpn_noise_write(&hs->noise, hs->packet + MVPN_HANDSHAKE_HEADER_LEN,
                                MVPN_HANDSHAKE_NOISE1_LEN, &n, mvpn_bytes_of(body, size), c->rng);
@@ -209,8 +221,8 @@ static void send_first(struct session *s, mvpn_time now)
 {
     struct handshake *hs = s->hs;
     /* Without a free packet it is as if lost. */
-    (void)queue_packet(s->links, mvpn_packet_new(s->links->config.pool), hs->packet, &s->addr,
-                       s->local_socket);
+    (void)queue_packet(s->links, mvpn_packet_new(s->links->config.pool), hs->packet,
+                       &s->route->addr, s->route->socket);
     size_t next = hs->sends++;
     mvpn_time life = s->link->attempts * FIRST_LIFE;
     mvpn_time at =
@@ -234,8 +246,13 @@ int handshake_begin(mvpn_link *link, mvpn_time now)
     s->has_peer_identity = true;
     s->peer_identity = link->target.identity;
     s->peer_key = link->target.link_key;
-    s->addr = link->target.addr;
     s->link = link;
+    if (link->connection != NULL) {
+        connector_calling(s);
+    } else {
+        s->route->live = true;
+        s->route->addr = link->target.addr;
+    }
     int err = write_first(s, link, now);
     if (err != 0) {
         session_free(s);
@@ -289,8 +306,8 @@ static bool take_cookie(struct session *s, const uint8_t *packet, mvpn_time now)
         link->has_cookie = true;
         link->hour_is_right = link->hour_is_right || !hs->is_unsure;
         set_mac2(link, hs, now);
-        (void)queue_packet(s->links, mvpn_packet_new(s->links->config.pool), hs->packet, &s->addr,
-                           s->local_socket); /* lost: resent by the timer */
+        (void)queue_packet(s->links, mvpn_packet_new(s->links->config.pool), hs->packet,
+                           &s->route->addr, s->route->socket); /* lost: resent by the timer */
     }
     return true;
 }
@@ -347,10 +364,12 @@ static int recv_reply(struct session *s, const mvpn_handshake_header *header, co
     if (err == 0) {
         mvpn_link *link = s->link;
         transport_start(s, &noise);
-        s->remote = header->source;
-        connid_add_spares(s, payload.ids, payload.id_count);
+        s->route->remote = header->source;
+        s->route->has_remote = true;
+        connid_add_spares(s->route, payload.ids, payload.id_count);
         s->peer_max_datagram = payload.max_datagram;
-        link->observed = payload.observed;
+        /* Through a NAT relay the peer has seen that one's address. */
+        link->observed = link->connection == NULL ? payload.observed : (mvpn_addr){0};
         uint64_t time = MVPN_MIN(payload.time, UNIX_MAX);
         link->clock_offset_s = (int64_t)time - (int64_t)links_unix(s->links, now);
         link->unix_offset_us = (int64_t)(time * MVPN_US_PER_S) - (int64_t)now;
@@ -390,7 +409,7 @@ static int answer_again(mvpn_links *links, mvpn_packet **packet, const uint8_t *
 {
     struct session *s = half_open_by_ephemeral(links, ephemeral);
     if (s == NULL || now - s->began > REPLY_KEPT || s->hs->sends >= MVPN_REPLIES_MAX ||
-        !mvpn_addr_eq(&s->addr, &(*packet)->remote) ||
+        !mvpn_addr_eq(&s->route->addr, &(*packet)->remote) ||
         !mvpn_ct_equal(s->hs->mac1, (*packet)->data + MVPN_HANDSHAKE_MAC1_AT,
                        sizeof(s->hs->mac1))) {
         return MVPN_E_REPLAY;
@@ -446,7 +465,8 @@ static bool we_are_lower(const mvpn_links *links, const mvpn_ed25519_pub *peer)
 static bool own_attempt_wins(mvpn_links *links, const mvpn_ed25519_pub *peer, mvpn_time now)
 {
     const mvpn_link *link = link_by_identity(links, peer);
-    if (link == NULL || !link->session->is_initiator || !we_are_lower(links, peer)) {
+    if (link == NULL || link->session == NULL || !link->session->is_initiator ||
+        !we_are_lower(links, peer)) {
         return false;
     }
     return link->state == LINK_OPENING ? now - link->opening_since < PREFERENCE_ATTEMPT
@@ -460,16 +480,19 @@ static int write_reply(struct session *s, mvpn_noise *noise, const mvpn_handshak
     struct handshake *hs = s->hs;
     mvpn_handshake_payload payload = {.time = links_unix(links, now),
                                       .max_datagram = PACKET_FULL,
-                                      .observed = s->addr,
+                                      .observed = s->route->addr,
                                       .link_certificate = links->config.link_certificate};
-    give_ids(s, &payload);
+    int err = give_ids(s, &payload);
+    if (err != 0) {
+        return err;
+    }
     mvpn_handshake_header header = {.destination = first->source, .source = hs->source};
     mvpn_rng_bytes(links->config.rng, &header.random, 1);
     mvpn_handshake_header_encode(hs->packet, &header);
     uint8_t body[PAYLOAD_MAX];
     size_t size = MVPN_HANDSHAKE_NOISE2_LEN - mvpn_noise_overhead(noise);
     size_t n = 0;
-    int err = mvpn_handshake_payload_encode(body, size, true, hs->packet, &payload);
+    err = mvpn_handshake_payload_encode(body, size, true, hs->packet, &payload);
     if (err == 0) {
         err = mvpn_noise_write(noise, hs->packet + MVPN_HANDSHAKE_HEADER_LEN,
                                MVPN_HANDSHAKE_NOISE2_LEN, &n, mvpn_bytes_of(body, size),
@@ -501,11 +524,14 @@ static int accept_first(mvpn_links *links, mvpn_packet **packet, const mvpn_hand
     s->peer_identity = in->identity;
     s->peer_serial = in->serial;
     s->peer_key = in->key;
-    s->addr = (*packet)->remote;
-    s->local_socket = (*packet)->local;
-    s->remote = first->source;
+    connector_called(s, first->destination.b, &(*packet)->remote);
+    s->route->live = true;
+    s->route->addr = (*packet)->remote;
+    s->route->socket = (*packet)->local;
+    s->route->remote = first->source;
+    s->route->has_remote = true;
     s->peer_max_datagram = in->payload.max_datagram;
-    connid_add_spares(s, in->payload.ids, in->payload.id_count);
+    connid_add_spares(s->route, in->payload.ids, in->payload.id_count);
     int err = write_reply(s, noise, first, now);
     if (err != 0) {
         session_free(s);
@@ -522,7 +548,7 @@ static int accept_first(mvpn_links *links, mvpn_packet **packet, const mvpn_hand
     /* A full hour is no failure: cookies were demanded then. */
     (void)mvpn_admission_remember(links->admission, hour, hs->ephemeral);
     set_timer(s, now + HALF_OPEN_TIMEOUT);
-    (void)queue_packet(links, *packet, hs->packet, &s->addr, s->local_socket);
+    (void)queue_packet(links, *packet, hs->packet, &s->route->addr, s->route->socket);
     *packet = NULL;
     return 0;
 }
@@ -612,7 +638,7 @@ static mvpn_link *link_for(struct session *s, mvpn_time now)
     mvpn_link *link = s->has_peer_identity ? link_by_identity(links, &s->peer_identity) : NULL;
     if (link == NULL) {
         const mvpn_ed25519_pub *identity = s->has_peer_identity ? &s->peer_identity : NULL;
-        bool has_room = links_make_room(links, identity == NULL ? &s->addr : NULL, now);
+        bool has_room = links_make_room(links, identity == NULL ? &s->route->addr : NULL, now);
         return has_room ? link_new(links, identity) : NULL;
     }
     if (link->state == LINK_OPENING) {

@@ -21,6 +21,7 @@
 #include "crypto/noise.h"
 #include "crypto/replay.h"
 #include "network/p2p/admission.h"
+#include "network/p2p/connector.h"
 #include "network/p2p/link.h"
 #include "wire/certificate.h"
 #include "wire/handshake.h"
@@ -66,6 +67,9 @@
 #define ID_OVERLAP MVPN_S(10)
 #define IDLE_CLOSE MVPN_S(300)
 #define KEEPALIVE_AFTER MVPN_S(15)
+/* While the peer has sent nothing in this epoch. */
+#define UNPROVEN_PING MVPN_MS(250)
+#define CLOSE_FINISHED 6 /* §6.4 */
 /* Before a measurement. */
 #define RTT_ASSUMED_US 100000u
 
@@ -81,16 +85,40 @@ struct epoch {
     uint64_t *words; /* one of the session's two windows */
 };
 
-/* 1 in use, 4 spares, and as many on their way out; a peer that moves faster has to wait. */
-#define LOCAL_IDS 10
+/* Of each route 1 in use, 4 spares, and as many on their way out; a peer that moves faster has to
+ * wait. */
+#define LOCAL_IDS 20
 /* Spares that we want the peer to hold. */
 #define SPARES_WANTED 3
+
+/* How packets get to the peer. Ordinary links have a direct route only. (§14.4) */
+enum route_kind {
+    ROUTE_DIRECT,
+    ROUTE_RELAYED, /* through a NAT relay */
+    ROUTES,
+};
+
+struct route {
+    bool live;      /* the address is proven */
+    mvpn_addr addr; /* the peer's, or the NAT relay's */
+    uint16_t socket;
+    bool has_remote;
+    mvpn_connection_id remote; /* at which the peer receives there */
+    mvpn_connection_id spares[MVPN_HANDSHAKE_IDS_MAX];
+    size_t spare_count;
+    mvpn_time last_recv;
+    mvpn_time last_sent;
+};
+
+/* Ids that a NAT relay gave us for one session: two lots of NatMore. */
+#define ASSIGNED_IDS (2 * MVPN_NAT_IDS_MAX)
 
 struct local_id {
     mvpn_hash_node node; /* in links->ids while live */
     struct session *session;
     mvpn_connection_id id;
-    uint32_t order; /* ids are used in the order given */
+    uint8_t kind;   /* of the route: enum route_kind */
+    uint32_t order; /* ids of a route are used in the order given */
     mvpn_time retire_at;
     bool live;
 };
@@ -184,15 +212,16 @@ struct session {
     bool is_rekey_due;
 
     struct local_id local[LOCAL_IDS];
-    uint32_t local_next;    /* order of the next id given */
-    uint32_t local_highest; /* highest order that the peer has used */
-    bool is_giving_ids;     /* a LinkNewIds is under way: one at a time keeps the order */
-    mvpn_connection_id remote;
-    mvpn_connection_id spares[MVPN_HANDSHAKE_IDS_MAX];
-    size_t spare_count;
+    uint32_t local_next;            /* order of the next id given */
+    uint32_t local_highest[ROUTES]; /* highest order that the peer has used */
+    bool is_giving_ids[ROUTES];     /* a LinkNewIds is under way: one at a time keeps the order */
 
-    mvpn_addr addr; /* proven */
-    uint16_t local_socket;
+    struct route *route; /* the one in use, of these */
+    struct route routes[ROUTES];
+    /* Not yet given to the peer, of a relayed link. */
+    mvpn_connection_id assigned[ASSIGNED_IDS];
+    size_t assigned_count;
+    mvpn_nat_id nat_session; /* at the NAT relay, of a relayed link */
     struct path_check check;
     struct failed_path failed[FAILED_PATHS];
     size_t failed_next;
@@ -209,7 +238,10 @@ struct session {
     bool has_received;
     bool has_received_epoch; /* anything in the current epoch */
     mvpn_time alive_after;   /* this keepalive's 15 s, jittered */
-    unsigned pings;          /* unanswered */
+    mvpn_time doubt_after;   /* silence that is asked about (§14.4) */
+    mvpn_time asked_at;      /* the first ping on account of silence */
+    unsigned doubts;         /* pings since then that the route in use has not answered */
+    unsigned pings;          /* unanswered, of an ordinary link */
 };
 
 enum link_state {
@@ -221,8 +253,9 @@ enum link_state {
 struct mvpn_link {
     mvpn_links *links;
     enum link_state state;
-    struct session *session; /* NULL when closed */
-    mvpn_link_target target; /* of ours */
+    struct session *session;       /* NULL when closed */
+    mvpn_link_target target;       /* of ours */
+    struct connection *connection; /* how it goes over NATs, the connector's; NULL: ordinary */
     bool has_identity;
     mvpn_ed25519_pub identity;
     mvpn_hash_node by_identity;
@@ -231,6 +264,7 @@ struct mvpn_link {
     mvpn_time opening_since;
     unsigned attempts; /* first packets made since then */
     mvpn_time last_use;
+    mvpn_time last_data; /* sent or received: not pings and the like */
     uint8_t cookie[MVPN_COOKIE_LEN];
     mvpn_time cookie_at;
     bool has_cookie;
@@ -243,7 +277,8 @@ struct mvpn_link {
 
     uint32_t srtt_us;
     uint64_t ping_token;
-    mvpn_time ping_at; /* 0: none outstanding */
+    mvpn_time ping_at;  /* 0: none outstanding */
+    mvpn_time pong_rtt; /* of the latest answer; 0: taken, or none yet */
     mvpn_addr observed;
     int64_t clock_offset_s;
     int64_t unix_offset_us; /* by the peer's clock */
@@ -304,6 +339,8 @@ struct mvpn_links {
     size_t acked_unused; /* nodes from here on were never in use */
     mvpn_list acked_free;
     size_t part_count;
+    mvpn_connector *connector; /* NULL: no link goes through NAT relays */
+    mvpn_time keepalive;       /* before jitter */
     mvpn_links_counters counters;
     mvpn_time now; /* of the latest call; for deadline() alone */
 };
@@ -326,15 +363,13 @@ void link_fail(mvpn_link *link, int error);
 void link_measured(mvpn_link *link, mvpn_time rtt);
 /** max(floor, 1.5 RTT). */
 mvpn_time link_timeout(const mvpn_link *link, mvpn_time floor);
-/** Ping, to measure or to learn whether the peer lives. */
-void link_ping(mvpn_link *link, mvpn_time now);
 
 /* handshake.c */
 /** The session as calloc gives it, with its timers' room; NULL without memory. */
 struct session *session_new(mvpn_links *links, mvpn_time now);
 /** Unlink, wipe, free; NULL is allowed. */
 void session_free(struct session *s);
-/** Begin (or begin anew) the attempt of an OPENING link. */
+/** Begin (or begin anew) the attempt of an OPENING link, whose route is known. */
 MVPN_WUR int handshake_begin(mvpn_link *link, mvpn_time now);
 void handshake_timer(struct session *s, mvpn_time now);
 /** Take a handshake packet; it is consumed. Returns 0 or a drop code. */
@@ -347,16 +382,17 @@ MVPN_WUR int handshake_confirm(struct session *s, mvpn_time now);
 /** First epoch's keys from the finished handshake. */
 void transport_start(struct session *s, const mvpn_noise *noise);
 /**
- * Seal `packet` (its body) under `header` and queue it to `to`, or to the proven address if NULL.
- * The packet is taken in every case. MVPN_E_EXHAUSTED: the link closes at the next tick; who has
- * nothing better to do about it may ignore it.
+ * Seal `packet` (its body) under `header` and queue it by `route` (which may be no proven one, or a
+ * copy); `last_sent` of it is set. The packet is taken in every case. MVPN_E_EXHAUSTED: the link
+ * closes at the next tick; who has nothing better to do about it may ignore it.
  */
 int transport_send(struct session *s, mvpn_packet *packet, const mvpn_header *header,
-                   const mvpn_addr *to, uint16_t to_socket, mvpn_time now);
-/** Send an unacknowledged link command. MVPN_E_NOMEM, MVPN_E_EXHAUSTED. */
+                   struct route *route, mvpn_time now);
+/** Send an unacknowledged link command by the route in use. MVPN_E_NOMEM, MVPN_E_EXHAUSTED. */
 int transport_command(struct session *s, unsigned command, mvpn_bytes body, mvpn_time now);
-/** Likewise with an 8-byte token. */
-int transport_token(struct session *s, unsigned command, uint64_t token, mvpn_time now);
+/** Likewise with an 8-byte token, by any route. */
+int transport_token(struct session *s, unsigned command, uint64_t token, struct route *route,
+                    mvpn_time now);
 /**
  * Find the session, verify, commit the replay window and epochs. On success `packet->data/len` is
  * the body, `*ret_is_newest` tells whether the packet number was the highest, `*ret_id` which of
@@ -378,16 +414,22 @@ MVPN_WUR int rekey_answer(struct session *s, mvpn_bytes body, mvpn_time now);
 void rekey_promote(struct session *s, mvpn_time now);
 
 /* connid.c */
-/** Give out an id (MVPN_E_LIMIT if all slots are taken) and copy it. */
-MVPN_WUR int connid_give(struct session *s, mvpn_connection_id *ret);
+/** Give out an id for this route and copy it. MVPN_E_LIMIT: all slots are taken, or the NAT relay
+ * has assigned no more. */
+MVPN_WUR int connid_give(struct session *s, enum route_kind kind, mvpn_connection_id *ret);
+/** The NAT relay assigned these; those that are not free here are left out. */
+void connid_assign(struct session *s, const mvpn_connection_id *ids, size_t count);
+/** Ids of the direct route that the peer has not used, topped up; at most MVPN_HANDSHAKE_IDS_MAX.
+ * Returns how many. */
+size_t connid_unused(struct session *s, mvpn_connection_id ret[static MVPN_HANDSHAKE_IDS_MAX]);
 struct local_id *connid_find(mvpn_links *links, const uint8_t id[static MVPN_CONNECTION_ID_LEN]);
 void connid_remove_all(struct session *s);
 /** A verified packet came by `id`: retire the older ones, give new ones. True if it is fresh. */
 bool connid_used(struct session *s, const struct local_id *id, mvpn_time now);
-void connid_replenish(struct session *s, mvpn_time now);
+void connid_replenish(struct session *s, enum route_kind kind, mvpn_time now);
 void connid_timer(struct session *s, mvpn_time now);
-void connid_take_fresh(struct session *s);
-void connid_add_spares(struct session *s, const mvpn_connection_id *ids, size_t count);
+void connid_take_fresh(struct route *route);
+void connid_add_spares(struct route *route, const mvpn_connection_id *ids, size_t count);
 
 /* reliable.c */
 /** Takes the packet in every case. MVPN_E_LIMIT, MVPN_E_EXHAUSTED. */
@@ -407,7 +449,25 @@ bool reliable_is_repeated(const mvpn_link *link, uint32_t seq);
 void reliable_note(mvpn_link *link, uint32_t seq, mvpn_time now);
 void reliable_flush_acks(mvpn_link *link, mvpn_time now);
 
+/* liveness.c */
+/** What the peer, or the path to it, owes us by now: keepalive, doubt, the end of the idle. */
+void alive_timer(struct session *s, mvpn_time now);
+/** Data goes or comes: silence is asked about soon from here on. */
+void alive_data(struct session *s, mvpn_time now);
+/** The route in use is another: ask it. */
+void alive_again(struct session *s, mvpn_time now);
+/** Ping, to measure or to learn whether the peer lives. */
+void link_ping(mvpn_link *link, mvpn_time now);
+
 /* path.c */
+/** The route by which this packet came. NULL: none that is proven. */
+struct route *path_route_of(struct session *s, const mvpn_packet *packet);
+/** From now on we send by this route. */
+void path_use(struct session *s, enum route_kind kind, mvpn_time now);
+/** The direct route is no more. */
+void path_give_up_direct(struct session *s, mvpn_time now);
+/** Send a challenge to an address that nobody has proven, from this socket. (§14.5) */
+void path_punch(struct session *s, const mvpn_addr *to, uint16_t socket, mvpn_time now);
 /** A verified packet came from `packet->remote`. */
 void path_received(struct session *s, const mvpn_packet *packet, size_t len, bool is_newest,
                    bool is_fresh_id, mvpn_time now);
@@ -420,6 +480,28 @@ void pmtu_restart(struct session *s, mvpn_time now);
 void pmtu_suspect(struct session *s, mvpn_time now);
 void pmtu_answered(struct session *s, uint64_t token, mvpn_time now);
 void pmtu_timer(struct session *s, mvpn_time now);
+
+/* connector.c: how the links tell it; all allow that there is none. */
+/** A route to a link that was opened to a target with NAT relays is wanted. */
+MVPN_WUR int connector_wanted(mvpn_link *link, mvpn_time now);
+/** A half-open session begins with a first packet to this id from this address: if a NAT relay told
+ * us of it, the session's route is a relayed one. */
+void connector_called(struct session *s, const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
+                      const mvpn_addr *from);
+/** Make the relayed route of our attempt; its `remote` is where first packets go. */
+void connector_calling(struct session *s);
+/** Something verified came from an address that is under check now. */
+void connector_heard(struct session *s, mvpn_time now);
+/** It did not answer. */
+void connector_unheard(struct session *s, mvpn_time now);
+/** The direct route is proven. */
+void connector_proven(struct session *s, mvpn_time now);
+/** The route in use does not answer. */
+void connector_silent(struct session *s, mvpn_time now);
+/** LinkCandidates. 0 or a drop code. */
+MVPN_WUR int connector_candidates(struct session *s, mvpn_bytes body, mvpn_time now);
+/** The link is about to be freed, or has ended. */
+void connector_forget(mvpn_link *link);
 
 /* split.c */
 /** Send a message as two parts. Takes the packet. */

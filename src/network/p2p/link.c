@@ -10,13 +10,8 @@
 #include "base/assert.h"
 #include "network/p2p/internal.h"
 
-#define PING_AGAIN MVPN_S(1)
 /* A peer sets what we measure, and with it how long we keep what it does not acknowledge. */
 #define RTT_MAX MVPN_S(4)
-#define PINGS_MAX 3
-/* While the peer has sent nothing in this epoch. */
-#define UNPROVEN_PING MVPN_MS(250)
-#define CLOSE_FINISHED 6 /* §6.4 */
 
 /* ---- the set of links ---- */
 
@@ -55,6 +50,7 @@ int mvpn_links_new(const mvpn_links_config *config, mvpn_time now, mvpn_links **
     links->config = *config;
     config_defaults(&links->config);
     links->now = now;
+    links->keepalive = KEEPALIVE_AFTER;
     mvpn_list_init(&links->links);
     mvpn_list_init(&links->half_open);
     mvpn_list_init(&links->events);
@@ -83,6 +79,7 @@ int mvpn_links_new(const mvpn_links_config *config, mvpn_time now, mvpn_links **
 
 static void link_free(mvpn_link *link)
 {
+    connector_forget(link);
     link->links->link_count--;
     mvpn_list_remove(&link->in_links);
     mvpn_wipe(link, sizeof(*link));
@@ -137,6 +134,11 @@ void mvpn_links_set_unix_offset(mvpn_links *links, int64_t unix_offset_us)
     links->config.unix_offset_us = unix_offset_us;
 }
 
+void mvpn_links_set_keepalive(mvpn_links *links, mvpn_time keepalive)
+{
+    links->keepalive = keepalive;
+}
+
 void mvpn_links_set_clock_unsure(mvpn_links *links, bool is_unsure)
 {
     links->config.clock_is_unsure = is_unsure;
@@ -170,10 +172,11 @@ static bool is_idle(const mvpn_link *link, mvpn_time now)
 
 static bool is_from_block(const mvpn_link *link, const mvpn_addr *addr)
 {
-    if (link->session == NULL || link->has_identity || link->session->addr.family != addr->family) {
+    if (link->session == NULL || link->has_identity ||
+        link->session->route->addr.family != addr->family) {
         return false;
     }
-    return mvpn_ip_in_prefix(link->session->addr.ip, addr->ip, mvpn_addr_ip_len(addr),
+    return mvpn_ip_in_prefix(link->session->route->addr.ip, addr->ip, mvpn_addr_ip_len(addr),
                              addr->family == 4 ? 24 : 48);
 }
 
@@ -252,7 +255,7 @@ int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time
     }
     link->target = *target;
     link->opening_since = now;
-    int err = handshake_begin(link, now);
+    int err = target->via_count > 0 ? connector_wanted(link, now) : handshake_begin(link, now);
     if (err != 0) {
         mvpn_hash_remove(&links->by_identity, &link->by_identity);
         link_free(link);
@@ -280,8 +283,10 @@ void link_opened(mvpn_link *link, mvpn_time now)
     mvpn_links *links = link->links;
     s->opened = now;
     s->last_recv = now;
-    s->alive_after = mvpn_rng_jitter(links->config.rng, KEEPALIVE_AFTER, 25);
+    s->route->last_recv = now;
+    s->alive_after = mvpn_rng_jitter(links->config.rng, links->keepalive, 25);
     link->last_use = now;
+    link->last_data = now;
     link->ping_at = 0;
     if (link->state != LINK_OPEN) {
         link->state = LINK_OPEN;
@@ -381,6 +386,9 @@ int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *head
         return err;
     }
     link->last_use = now;
+    if (MVPN_LIKELY(link->state == LINK_OPEN)) {
+        alive_data(link->session, now);
+    }
     if (acked) {
         return reliable_send(link, packet, header, now);
     }
@@ -390,7 +398,7 @@ int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *head
     if (packet->len + TRANSPORT_OVERHEAD > PACKET_SAFE && !s->is_full_size) {
         return split_send(s, packet, &h, now);
     }
-    return transport_send(s, packet, &h, NULL, 0, now);
+    return transport_send(s, packet, &h, s->route, now);
 }
 
 /* ---- time ---- */
@@ -407,54 +415,6 @@ mvpn_time link_timeout(const mvpn_link *link, mvpn_time floor)
 {
     mvpn_time rtt = link->srtt_us != 0 ? link->srtt_us : RTT_ASSUMED_US;
     return MVPN_MAX(floor, rtt + rtt / 2);
-}
-
-void link_ping(mvpn_link *link, mvpn_time now)
-{
-    link->ping_token = mvpn_rng_u64(link->links->config.rng);
-    link->ping_at = now;
-    /* A lost ping is as good as an unsent one. */
-    (void)transport_token(link->session, MVPN_CMD_LINK_PING, link->ping_token, now);
-}
-
-/* §4.8: a held link that is silent is pinged and given up; one that nobody needs is closed. */
-static void alive_timer(struct session *s, mvpn_time now)
-{
-    mvpn_link *link = s->link;
-    mvpn_links *links = s->links;
-    mvpn_time next;
-    if (s->is_exhausted) {
-        link_fail(link, MVPN_E_EXHAUSTED);
-        return;
-    }
-    bool is_unproven =
-        s->is_initiator && (!s->has_received || (!s->has_received_epoch && s->prev.live));
-    if (!s->has_received && now - s->opened >= OPEN_TIMEOUT) {
-        link_fail(link, MVPN_E_TIMEOUT);
-        return;
-    }
-    if (link->holds == 0) {
-        if (now - link->last_use >= IDLE_CLOSE) {
-            mvpn_link_close(link, CLOSE_FINISHED, now);
-            return;
-        }
-        next = link->last_use + IDLE_CLOSE;
-    } else if (now - s->last_recv < s->alive_after) {
-        next = s->last_recv + s->alive_after;
-    } else if (s->pings >= PINGS_MAX) {
-        link_fail(link, MVPN_E_TIMEOUT);
-        return;
-    } else {
-        s->pings++;
-        is_unproven = false;
-        link_ping(link, now);
-        next = now + PING_AGAIN;
-    }
-    if (is_unproven) {
-        link_ping(link, now);
-        next = mvpn_time_min(next, now + link_timeout(link, UNPROVEN_PING));
-    }
-    mvpn_timer_set(&links->timers, &s->timers[TIMER_ALIVE], next);
 }
 
 static void session_timer(struct session *s, enum session_timer kind, mvpn_time now)
@@ -547,7 +507,7 @@ void mvpn_links_message_too_big(mvpn_links *links, const mvpn_addr *remote, mvpn
     MVPN_LIST_FOREACH(it, &links->links)
     {
         mvpn_link *link = MVPN_CONTAINER_OF(it, mvpn_link, in_links);
-        if (link->state == LINK_OPEN && mvpn_addr_eq(&link->session->addr, remote)) {
+        if (link->state == LINK_OPEN && mvpn_addr_eq(&link->session->route->addr, remote)) {
             pmtu_suspect(link->session, now);
         }
     }
@@ -559,7 +519,7 @@ void mvpn_links_local_changed(mvpn_links *links, mvpn_time now)
     {
         mvpn_link *link = MVPN_CONTAINER_OF(it, mvpn_link, in_links);
         if (link->state == LINK_OPEN) {
-            connid_take_fresh(link->session);
+            connid_take_fresh(link->session->route);
             link->session->is_full_size = false;
             link_ping(link, now); /* shows the peer the new address */
             pmtu_restart(link->session, now);
@@ -584,7 +544,7 @@ const mvpn_ed25519_pub *mvpn_link_peer_identity(const mvpn_link *link)
 
 const mvpn_addr *mvpn_link_peer_addr(const mvpn_link *link)
 {
-    return link->session != NULL ? &link->session->addr : &link->target.addr;
+    return link->session != NULL ? &link->session->route->addr : &link->target.addr;
 }
 
 uint32_t mvpn_link_rtt_us(const mvpn_link *link)
@@ -610,6 +570,42 @@ int64_t mvpn_link_unix_offset_us(const mvpn_link *link)
 bool mvpn_link_is_full_size(const mvpn_link *link)
 {
     return link->session != NULL && link->session->is_full_size;
+}
+
+bool mvpn_link_is_relayed(const mvpn_link *link)
+{
+    return link->connection != NULL;
+}
+
+size_t mvpn_links_list(mvpn_links *links, mvpn_link **ret, size_t max)
+{
+    size_t count = 0;
+    MVPN_LIST_FOREACH(it, &links->links)
+    {
+        mvpn_link *link = MVPN_CONTAINER_OF(it, mvpn_link, in_links);
+        if (count < max && link->state != LINK_CLOSED) {
+            ret[count++] = link;
+        }
+    }
+    return count;
+}
+
+int mvpn_link_ping(mvpn_link *link, mvpn_time now)
+{
+    if (link->state != LINK_OPEN) {
+        return MVPN_E_STATE;
+    }
+    link->pong_rtt = 0;
+    link_ping(link, now);
+    return 0;
+}
+
+bool mvpn_link_take_pong(mvpn_link *link, mvpn_time *ret_rtt)
+{
+    mvpn_time rtt = link->pong_rtt;
+    link->pong_rtt = 0;
+    *ret_rtt = rtt != 0 ? rtt : *ret_rtt;
+    return rtt != 0;
 }
 
 void *mvpn_link_user(const mvpn_link *link)

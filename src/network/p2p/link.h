@@ -78,8 +78,9 @@ void mvpn_links_free(mvpn_links *links);
 
 /**
  * Give a link to the relay `target`: the open or opening one if there is one, else a new handshake
- * is begun (IK if we are a relay, NK if not). `*ret` is valid until its CLOSED event has been
- * pulled. MVPN_E_LIMIT, MVPN_E_NOMEM.
+ * is begun (IK if we are a relay, NK if not), through a NAT relay if the target has some.
+ * `*ret` is valid until its CLOSED event has been pulled. MVPN_E_LIMIT, MVPN_E_NOMEM; MVPN_E_STATE:
+ * it takes a NAT relay and there is no connector.
  */
 MVPN_WUR int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time now,
                              mvpn_link **ret);
@@ -116,6 +117,8 @@ mvpn_packet_queue *mvpn_links_out(mvpn_links *links);
 
 /** Sending to `remote` failed with EMSGSIZE: go back to splitting (§4.7). */
 void mvpn_links_message_too_big(mvpn_links *links, const mvpn_addr *remote, mvpn_time now);
+/** How long a NAT keeps a mapping lets us be silent: the keepalive before jitter. (§14.4) */
+void mvpn_links_set_keepalive(mvpn_links *links, mvpn_time keepalive);
 /** The node's own address or network changed: take fresh connection ids and probe all paths anew
  * (§4.3). */
 void mvpn_links_local_changed(mvpn_links *links, mvpn_time now);
@@ -172,6 +175,15 @@ int64_t mvpn_link_clock_offset_s(const mvpn_link *link);
 int64_t mvpn_link_unix_offset_us(const mvpn_link *link);
 /** Full-size packets pass (§4.7). */
 bool mvpn_link_is_full_size(const mvpn_link *link);
+
+/** It was made through a NAT relay (whatever it runs over at present). */
+bool mvpn_link_is_relayed(const mvpn_link *link);
+/** The links that are there, open or not; returns how many were written. */
+size_t mvpn_links_list(mvpn_links *links, mvpn_link **ret, size_t max);
+/** Ping now (one at a time: an earlier one is forgotten). MVPN_E_STATE: it is not open. */
+MVPN_WUR int mvpn_link_ping(mvpn_link *link, mvpn_time now);
+/** True once for each answer to a ping. */
+bool mvpn_link_take_pong(mvpn_link *link, mvpn_time *ret_rtt);
 
 /** The owner's pointer and circuit count: a link with circuits is kept alive (§4.8). */
 void *mvpn_link_user(const mvpn_link *link);

@@ -38,7 +38,10 @@ static bool send_unproven(struct session *s, unsigned command, uint64_t token, m
     }
     mvpn_store64(mvpn_packet_append(packet, MVPN_LINK_TOKEN_LEN), token);
     const mvpn_header header = {.command = (uint16_t)command, .length = MVPN_LINK_TOKEN_LEN};
-    if (transport_send(s, packet, &header, &c->addr, c->local, now) != 0) {
+    struct route there = s->routes[ROUTE_DIRECT];
+    there.addr = c->addr;
+    there.socket = c->local;
+    if (transport_send(s, packet, &header, &there, now) != 0) {
         return false;
     }
     c->packets_out++;
@@ -65,12 +68,64 @@ static bool has_failed_lately(const struct session *s, const mvpn_addr *addr, mv
     return false;
 }
 
+struct route *path_route_of(struct session *s, const mvpn_packet *packet)
+{
+    if (MVPN_LIKELY(mvpn_addr_eq(&packet->remote, &s->route->addr))) {
+        return s->route;
+    }
+    for (size_t i = 0; i < ROUTES; i++) {
+        if (s->routes[i].live && mvpn_addr_eq(&packet->remote, &s->routes[i].addr)) {
+            return &s->routes[i];
+        }
+    }
+    return NULL;
+}
+
+void path_use(struct session *s, enum route_kind kind, mvpn_time now)
+{
+    s->route = &s->routes[kind];
+    s->route->last_recv = now;
+    s->link->srtt_us = 0; /* another path, another round trip */
+    s->is_full_size = false;
+    pmtu_restart(s, now);
+    alive_again(s, now);
+    connid_replenish(s, kind, now);
+}
+
+void path_give_up_direct(struct session *s, mvpn_time now)
+{
+    s->routes[ROUTE_DIRECT].live = false;
+    s->check = (struct path_check){0};
+    set_timer(s, TIMER_PATH, MVPN_TIME_NEVER);
+    memset(s->failed, 0, sizeof(s->failed)); /* another try may succeed at once */
+    if (s->route == &s->routes[ROUTE_DIRECT]) {
+        path_use(s, ROUTE_RELAYED, now);
+    }
+}
+
+void path_punch(struct session *s, const mvpn_addr *to, uint16_t socket, mvpn_time now)
+{
+    struct route there = s->routes[ROUTE_DIRECT];
+    there.addr = *to;
+    there.socket = socket;
+    /* What answers it begins a check of its own, whose token nobody else has seen. */
+    (void)transport_token(s, MVPN_CMD_PATH_CHALLENGE, mvpn_rng_u64(s->links->config.rng), &there,
+                          now);
+}
+
 void path_received(struct session *s, const mvpn_packet *packet, size_t len, bool is_newest,
                    bool is_fresh_id, mvpn_time now)
 {
     struct path_check *c = &s->check;
-    if (MVPN_LIKELY(mvpn_addr_eq(&packet->remote, &s->addr))) {
+    struct route *route = path_route_of(s, packet);
+    if (MVPN_LIKELY(route != NULL)) {
+        route->last_recv = now;
         return;
+    }
+    struct route *direct = &s->routes[ROUTE_DIRECT];
+    bool is_relayed = s->routes[ROUTE_RELAYED].live;
+    if (!direct->has_remote || (is_relayed && s->link->connection == NULL)) {
+        return; /* a relayed link whose peer has named no ids of a direct route */
     }
     if (c->active) {
         if (mvpn_addr_eq(&packet->remote, &c->addr)) {
@@ -78,16 +133,18 @@ void path_received(struct session *s, const mvpn_packet *packet, size_t len, boo
         }
         return;
     }
-    if (!is_newest || has_failed_lately(s, &packet->remote, now)) {
+    /* Of two paths the direct one may be the slower. */
+    if ((!is_newest && !is_relayed) || has_failed_lately(s, &packet->remote, now)) {
         return;
     }
     *c = (struct path_check){
         .active = true, .addr = packet->remote, .local = packet->local, .bytes_in = len};
     c->token = mvpn_rng_u64(s->links->config.rng);
     s->links->counters.path_checks++;
-    if (is_fresh_id) {
-        connid_take_fresh(s); /* else our id would tie the peer's two addresses together */
+    if (is_fresh_id && direct->live) {
+        connid_take_fresh(direct); /* else our id would tie the peer's two addresses together */
     }
+    connector_heard(s, now);
     challenge(s, now);
 }
 
@@ -101,6 +158,7 @@ void path_timer(struct session *s, mvpn_time now)
     s->failed[s->failed_next] = (struct failed_path){c->addr, now + FAILED_FOR};
     s->failed_next = (s->failed_next + 1) % FAILED_PATHS;
     *c = (struct path_check){0};
+    connector_unheard(s, now);
 }
 
 void path_challenged(struct session *s, const mvpn_packet *packet, uint64_t token, mvpn_time now)
@@ -109,7 +167,9 @@ void path_challenged(struct session *s, const mvpn_packet *packet, uint64_t toke
         (void)send_unproven(s, MVPN_CMD_PATH_RESPONSE, token,
                             now); /* within the allowance or not at all */
     } else {
-        (void)transport_token(s, MVPN_CMD_PATH_RESPONSE, token, now); /* lost: asked again */
+        struct route *route = path_route_of(s, packet);
+        (void)transport_token(s, MVPN_CMD_PATH_RESPONSE, token, route != NULL ? route : s->route,
+                              now); /* lost: asked again */
     }
 }
 
@@ -119,12 +179,20 @@ void path_response(struct session *s, const mvpn_packet *packet, uint64_t token,
     if (!c->active || token != c->token || !mvpn_addr_eq(&packet->remote, &c->addr)) {
         return;
     }
-    s->addr = c->addr;
-    s->local_socket = c->local;
+    struct route *direct = &s->routes[ROUTE_DIRECT];
+    direct->live = true;
+    direct->addr = c->addr;
+    direct->socket = c->local;
+    direct->last_recv = now;
     *c = (struct path_check){0};
     set_timer(s, TIMER_PATH, MVPN_TIME_NEVER);
-    s->is_full_size = false;
-    pmtu_restart(s, now);
+    if (s->route != direct) {
+        path_use(s, ROUTE_DIRECT, now);
+    } else {
+        s->is_full_size = false;
+        pmtu_restart(s, now);
+    }
+    connector_proven(s, now);
 }
 
 static void probe(struct session *s, mvpn_time now)
@@ -141,7 +209,7 @@ static void probe(struct session *s, mvpn_time now)
     mvpn_store64(body, s->probe_token);
     packet->flags |= MVPN_PACKET_PROBE;
     const mvpn_header header = {.command = MVPN_CMD_LINK_PROBE, .length = MVPN_BODY_MAX};
-    (void)transport_send(s, packet, &header, NULL, 0, now); /* as good as lost */
+    (void)transport_send(s, packet, &header, s->route, now); /* as good as lost */
 }
 
 void pmtu_restart(struct session *s, mvpn_time now)

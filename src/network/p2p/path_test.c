@@ -192,14 +192,14 @@ static void test_local_change_takes_a_fresh_id(void **state)
     mvpn_link *link, *other;
     struct net *net = watched(5, &link, &other);
     for (unsigned i = 0; i < 7; i++) {
-        mvpn_connection_id id = link->session->remote, back = other->session->remote;
+        mvpn_connection_id id = link->session->route->remote, back = other->session->route->remote;
         net->node[0].addr.port++;
         mvpn_links_local_changed(net->node[0].links, net->now);
-        assert_memory_not_equal(&id, &link->session->remote, sizeof(id));
+        assert_memory_not_equal(&id, &link->session->route->remote, sizeof(id));
         net_for(net, MVPN_MS(500));
         assert_true(mvpn_addr_eq(mvpn_link_peer_addr(other), &net->node[0].addr));
-        assert_memory_not_equal(&back, &other->session->remote, sizeof(back)); /* both ways */
-        assert_true(link->session->spare_count >= 2);                          /* replenished */
+        assert_memory_not_equal(&back, &other->session->route->remote, sizeof(back)); /* both ways */
+        assert_true(link->session->route->spare_count >= 2);                          /* replenished */
         assert_non_null(connid_find(net->node[1].links, id.b));
         net_for(net, MVPN_S(10));
         assert_null(connid_find(net->node[1].links, id.b)); /* retired */
@@ -213,12 +213,12 @@ static void test_rebinding_burns_no_id(void **state)
     (void)state;
     mvpn_link *link, *other;
     struct net *net = watched(5, &link, &other);
-    mvpn_connection_id back = other->session->remote;
+    mvpn_connection_id back = other->session->route->remote;
     net->node[0].addr = elsewhere;
     assert_int_equal(net_send(net, 0, link, MVPN_CMD_RELAY, 208, 1, false), 0);
     net_for(net, MVPN_MS(500));
     assert_true(mvpn_addr_eq(mvpn_link_peer_addr(other), &elsewhere));
-    assert_memory_equal(&back, &other->session->remote, sizeof(back));
+    assert_memory_equal(&back, &other->session->route->remote, sizeof(back));
     net_free(net);
 }
 

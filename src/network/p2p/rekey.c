@@ -98,7 +98,7 @@ void rekey_promote(struct session *s, mvpn_time now)
     s->is_rekey_due = false;
     s->has_received_epoch = false;
     session_timer(s, TIMER_EPOCH, now + EPOCH_OVERLAP);
-    connid_take_fresh(s);
+    connid_take_fresh(s->route);
     s->links->counters.rekeys++;
     if (s->is_initiator) {
         session_timer(s, TIMER_REKEY,

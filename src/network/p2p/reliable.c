@@ -84,7 +84,7 @@ static int node_send(struct acked *node, mvpn_time now)
     if (is_large && !s->is_full_size) {
         return split_send(s, copy, &node->header, now);
     }
-    return transport_send(s, copy, &node->header, NULL, 0, now);
+    return transport_send(s, copy, &node->header, s->route, now);
 }
 
 /* Per link, when less than a quarter, or an eighth, of the pool is free. */
@@ -171,11 +171,12 @@ void reliable_acknowledged(mvpn_link *link, uint32_t seq, mvpn_time now)
         if (node->sends == 1) {
             link_measured(link, now - node->first_sent); /* Karn: first sendings only */
         }
-        bool is_ids = node->header.command == MVPN_CMD_LINK_NEW_IDS;
+        unsigned command = node->header.command;
         node_free(node);
-        if (is_ids) {
-            link->session->is_giving_ids = false;
-            connid_replenish(link->session, now);
+        if (command == MVPN_CMD_LINK_NEW_IDS || command == MVPN_CMD_LINK_RELAY_IDS) {
+            enum route_kind kind = command == MVPN_CMD_LINK_NEW_IDS ? ROUTE_DIRECT : ROUTE_RELAYED;
+            link->session->is_giving_ids[kind] = false;
+            connid_replenish(link->session, kind, now);
         }
         return;
     }

@@ -26,13 +26,13 @@ int split_send(struct session *s, mvpn_packet *packet, const mvpn_header *header
     s->links->counters.split++;
 
     mvpn_header part = {.command = MVPN_CMD_LINK_PART, .length = (uint16_t)packet->len};
-    int err = transport_send(s, packet, &part, NULL, 0, now);
+    int err = transport_send(s, packet, &part, s->route, now);
     if (err != 0) {
         mvpn_packet_free(pool, second);
         return err;
     }
     part.length = (uint16_t)second->len;
-    return transport_send(s, second, &part, NULL, 0, now);
+    return transport_send(s, second, &part, s->route, now);
 }
 
 static void slot_clear(struct session *s, struct part_slot *slot)

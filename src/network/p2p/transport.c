@@ -93,7 +93,8 @@ static bool filler_is_right(const uint8_t *filler, size_t n, const mvpn_key *key
 }
 
 /* Header and tag around the body that `packet` holds. */
-static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *header)
+static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *header,
+                 const mvpn_connection_id *remote)
 {
     struct epoch *e = &s->cur;
     uint64_t number = e->send_pn++;
@@ -116,7 +117,7 @@ static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *head
         p = mvpn_packet_push(packet, TRANSPORT_HEADER_LEN + MVPN_HEADER_LEN);
     }
     p[0] = flags;
-    memcpy(p + AT_ID, s->remote.b, MVPN_CONNECTION_ID_LEN);
+    memcpy(p + AT_ID, remote->b, MVPN_CONNECTION_ID_LEN);
     mvpn_store32(p + AT_NUMBER, (uint32_t)number);
     uint8_t *message = p + TRANSPORT_HEADER_LEN;
     mvpn_header_encode(message, header);
@@ -126,7 +127,7 @@ static void seal(struct session *s, mvpn_packet *packet, const mvpn_header *head
 }
 
 int transport_send(struct session *s, mvpn_packet *packet, const mvpn_header *header,
-                   const mvpn_addr *to, uint16_t to_socket, mvpn_time now)
+                   struct route *route, mvpn_time now)
 {
     mvpn_links *links = s->links;
     /* A number at or above the bound is never sealed: the key would end before the counter. */
@@ -136,19 +137,21 @@ int transport_send(struct session *s, mvpn_packet *packet, const mvpn_header *he
         mvpn_packet_free(links->config.pool, packet);
         return MVPN_E_EXHAUSTED;
     }
-    seal(s, packet, header);
+    seal(s, packet, header, &route->remote);
     if (MVPN_UNLIKELY(s->cur.send_pn >= links->config.rekey_packets)) {
         rekey_schedule(s, now);
     }
-    packet->remote = to != NULL ? *to : s->addr;
-    packet->local = to != NULL ? to_socket : s->local_socket;
+    packet->remote = route->addr;
+    packet->local = route->socket;
+    route->last_sent = now;
     links->counters.packets_out++;
     links->counters.bytes_out += packet->len;
     mvpn_packet_queue_push(&links->out, packet);
     return 0;
 }
 
-int transport_command(struct session *s, unsigned command, mvpn_bytes body, mvpn_time now)
+static int send_command(struct session *s, unsigned command, mvpn_bytes body, struct route *route,
+                        mvpn_time now)
 {
     mvpn_packet *packet = mvpn_packet_new(s->links->config.pool);
     if (packet == NULL) {
@@ -158,14 +161,20 @@ int transport_command(struct session *s, unsigned command, mvpn_bytes body, mvpn
         memcpy(mvpn_packet_append(packet, (uint32_t)body.n), body.p, body.n);
     }
     const mvpn_header header = {.command = (uint16_t)command, .length = (uint16_t)body.n};
-    return transport_send(s, packet, &header, NULL, 0, now);
+    return transport_send(s, packet, &header, route, now);
 }
 
-int transport_token(struct session *s, unsigned command, uint64_t token, mvpn_time now)
+int transport_command(struct session *s, unsigned command, mvpn_bytes body, mvpn_time now)
+{
+    return send_command(s, command, body, s->route, now);
+}
+
+int transport_token(struct session *s, unsigned command, uint64_t token, struct route *route,
+                    mvpn_time now)
 {
     uint8_t body[MVPN_LINK_TOKEN_LEN];
     mvpn_store64(body, token);
-    return transport_command(s, command, MVPN_BYTES_ARRAY(body), now);
+    return send_command(s, command, MVPN_BYTES_ARRAY(body), route, now);
 }
 
 /* The number with these low 32 bits that is nearest to the next one expected. (§4.1; RFC 9000 A.3)

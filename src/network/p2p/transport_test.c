@@ -163,7 +163,7 @@ static struct net_datagram craft(const struct net *net, struct session *s,
     const uint64_t number = s->cur.send_pn++;
     const size_t n = MVPN_HEADER_LEN + (header_only ? 0 : body);
     d.bytes[0] = (uint8_t)(0x40 | (s->cur.number & 3) << 1 | header_only);
-    memcpy(d.bytes + 1, s->remote.b, MVPN_CONNECTION_ID_LEN);
+    memcpy(d.bytes + 1, s->route->remote.b, MVPN_CONNECTION_ID_LEN);
     mvpn_store32(d.bytes + 9, (uint32_t)number);
     mvpn_header_encode(message, header);
     mvpn_aead_seal(net->aead, message, message + n, &s->cur.send_key, number,

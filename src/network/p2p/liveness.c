@@ -1,0 +1,135 @@
+/*
+ * Does the peer live, and does the path to it: keepalive, pings, the end of links that nobody uses.
+ * (docs/protocol.md §4.8, §14.4)
+ *
+ * A link over a NAT asks soon: the router may have forgotten us, the peer may have moved, and there
+ * is another route to fall back to. Each answer without data in between doubles the pause, so an
+ * idle link costs a keepalive and no more.
+ */
+#include "network/p2p/internal.h"
+
+#define PING_AGAIN MVPN_S(1)
+#define PINGS_MAX 3
+/* A link over a NAT: silence that is asked about while there is data, and how soon again. */
+#define DOUBT_FLOOR MVPN_MS(400)
+#define DOUBT_AGAIN MVPN_MS(250)
+/* A pause between pings that is as long as this is a keepalive's matter. */
+#define DOUBT_PATIENCE MVPN_S(15)
+
+void link_ping(mvpn_link *link, mvpn_time now)
+{
+    link->ping_token = mvpn_rng_u64(link->links->config.rng);
+    link->ping_at = now;
+    /* A lost ping is as good as an unsent one. */
+    (void)transport_token(link->session, MVPN_CMD_LINK_PING, link->ping_token, link->session->route,
+                          now);
+}
+
+static mvpn_time doubt_first(const mvpn_link *link)
+{
+    return DOUBT_FLOOR + 2 * (mvpn_time)(link->srtt_us != 0 ? link->srtt_us : RTT_ASSUMED_US);
+}
+
+void alive_data(struct session *s, mvpn_time now)
+{
+    mvpn_link *link = s->link;
+    link->last_data = now;
+    if (link->connection != NULL && MVPN_UNLIKELY(s->doubt_after >= DOUBT_PATIENCE)) {
+        /* The pause was long: from here on silence counts again. */
+        s->doubt_after = doubt_first(link);
+        s->route->last_recv = now;
+        mvpn_timer_set(&s->links->timers, &s->timers[TIMER_ALIVE], now + s->doubt_after);
+    }
+}
+
+/* The route in use is asked again, or has answered too seldom. */
+static mvpn_time ask(struct session *s, mvpn_time now)
+{
+    if (s->doubts == 0) {
+        s->asked_at = now;
+    } else if (s->doubts >= PINGS_MAX) {
+        connector_silent(s, now); /* may have changed the route, then nothing is owed */
+    }
+    s->doubts++;
+    link_ping(s->link, now);
+    return now + (s->doubts > PINGS_MAX ? PING_AGAIN : link_timeout(s->link, DOUBT_AGAIN));
+}
+
+/* A held link over a NAT: when to look again. */
+static mvpn_time doubt(struct session *s, mvpn_time now)
+{
+    mvpn_link *link = s->link;
+    const struct route *route = s->route;
+    if (s->doubt_after == 0) {
+        s->doubt_after = doubt_first(link);
+    }
+    if (s->doubts > 0 && route->last_recv >= s->asked_at) {
+        bool has_data = link->last_data >= s->asked_at;
+        mvpn_time longest = MVPN_MAX(s->alive_after, DOUBT_PATIENCE);
+        s->doubts = 0;
+        s->doubt_after = has_data ? doubt_first(link) : MVPN_MIN(2 * s->doubt_after, longest);
+        s->alive_after = mvpn_rng_jitter(s->links->config.rng, s->links->keepalive, 20);
+    }
+    if (s->doubts > 0) {
+        return ask(s, now);
+    }
+    /* Many NATs are kept open by what goes out alone. */
+    mvpn_time due =
+        mvpn_time_min(route->last_recv + s->doubt_after, route->last_sent + s->alive_after);
+    return now < due ? due : ask(s, now);
+}
+
+void alive_again(struct session *s, mvpn_time now)
+{
+    s->doubts = 0;
+    s->doubt_after = doubt_first(s->link);
+    link_ping(s->link, now);
+    mvpn_timer_set(&s->links->timers, &s->timers[TIMER_ALIVE], now + s->doubt_after);
+}
+
+/* §4.8: a held link that is silent is pinged and given up; one that nobody needs is closed. */
+void alive_timer(struct session *s, mvpn_time now)
+{
+    mvpn_link *link = s->link;
+    mvpn_links *links = s->links;
+    mvpn_time next;
+    if (s->is_exhausted) {
+        link_fail(link, MVPN_E_EXHAUSTED);
+        return;
+    }
+    bool is_unproven =
+        s->is_initiator && (!s->has_received || (!s->has_received_epoch && s->prev.live));
+    if (!s->has_received && now - s->opened >= OPEN_TIMEOUT) {
+        link_fail(link, MVPN_E_TIMEOUT);
+        return;
+    }
+    if (link->holds == 0) {
+        if (now - link->last_use >= IDLE_CLOSE) {
+            mvpn_link_close(link, CLOSE_FINISHED, now);
+            return;
+        }
+        next = link->last_use + IDLE_CLOSE;
+    } else if (link->connection != NULL) {
+        if (now - s->last_recv >= KEEPALIVE_AFTER + PINGS_MAX * PING_AGAIN &&
+            s->doubts > PINGS_MAX) {
+            link_fail(link, MVPN_E_TIMEOUT);
+            return;
+        }
+        next = doubt(s, now);
+    } else if (now - s->last_recv < s->alive_after) {
+        next = s->last_recv + s->alive_after;
+    } else if (s->pings >= PINGS_MAX) {
+        link_fail(link, MVPN_E_TIMEOUT);
+        return;
+    } else {
+        s->pings++;
+        is_unproven = false;
+        link_ping(link, now);
+        next = now + PING_AGAIN;
+    }
+    if (is_unproven) {
+        link_ping(link, now);
+        next = mvpn_time_min(next, now + link_timeout(link, UNPROVEN_PING));
+    }
+    mvpn_timer_set(&links->timers, &s->timers[TIMER_ALIVE], next);
+}
