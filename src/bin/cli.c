@@ -21,8 +21,14 @@ static void print_usage(const cli *c, const char *summary, bool is_exit)
         "%s"
         "  --help, --version\n\n"
         "Exit status: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.\n",
-        c->program, summary, c->program, is_exit ? " [--cleanup]" : "",
-        is_exit ? "  --cleanup       take back what a crashed run left in this host\n" : "");
+        c->program, summary, c->program, is_exit ? " [--cleanup | --check-policy DEST:PORT]" : "",
+        is_exit
+            ? "  --cleanup       take back what a crashed run left in this host\n"
+              "  --check-policy DEST:PORT[/udp], or DEST/icmp\n"
+              "                  may a session go there, and what decides? With a file of rules\n"
+              "                  before the destination: by these rules. Exit status 0: yes, 1: "
+              "no\n"
+            : "");
 }
 
 int cli_fail(const cli *c, const mvpn_fault *fault)
@@ -36,9 +42,13 @@ static int parse_arguments(cli *c, int argc, char **argv, enum mvpn_config_kind 
                            const char *summary, const char **ret_path)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
-        {"cleanup", no_argument, NULL, 'u'},      {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 'k'},
+        {"cleanup", no_argument, NULL, 'u'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
+        {"check-policy", required_argument, NULL, 'p'},
+        {NULL, 0, NULL, 0},
     };
     int o;
     while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
@@ -62,10 +72,20 @@ static int parse_arguments(cli *c, int argc, char **argv, enum mvpn_config_kind 
             }
             (void)fprintf(stderr, "%s: --cleanup is for exits\n", c->program);
             return CLI_USAGE;
+        case 'p':
+            if (kind == MVPN_CONFIG_EXIT) {
+                c->check_policy = optarg;
+                break;
+            }
+            (void)fprintf(stderr, "%s: --check-policy is for exits\n", c->program);
+            return CLI_USAGE;
         default:
             (void)fprintf(stderr, "%s: see %s --help\n", c->program, c->program);
             return CLI_USAGE;
         }
+    }
+    if (c->check_policy != NULL && optind < argc) {
+        c->destination = argv[optind++];
     }
     if (optind < argc) {
         (void)fprintf(stderr, "%s: unexpected argument '%s'; see %s --help\n", c->program,
@@ -92,7 +112,7 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind, const c
         return CLI_USAGE;
     }
     mvpn_logger_init(&c->log, c->config.log_level);
-    if (c->cleanup) {
+    if (c->cleanup || c->check_policy != NULL) {
         return -1; /* needs no network */
     }
     if (mvpn_network_file_load(c->config.network_file, mvpn_clock_unix(), &c->network, &fault) !=

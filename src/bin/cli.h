@@ -16,8 +16,10 @@
 
 typedef struct cli {
     const char *program;
-    bool check;   /* --check: look, and start nothing */
-    bool cleanup; /* --cleanup (exit): take back what a crashed run left */
+    bool check;               /* --check: look, and start nothing */
+    bool cleanup;             /* --cleanup (exit): take back what a crashed run left */
+    const char *check_policy; /* --check-policy (exit): a file of rules, or the destination */
+    const char *destination;  /* behind a file of rules; else NULL */
     mvpn_config config;
     mvpn_network_file network;
     mvpn_log log;

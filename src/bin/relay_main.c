@@ -20,6 +20,7 @@
 #include "io/stun_service.h"
 
 #define EXIT_SESSIONS 4096
+#define MBIT 125000 /* bytes */
 #define ONION_KEY_AGE_S (7 * 24 * 3600)
 #define ONION_KEY_CHECK_MS (3600 * 1000)
 #define VIEW_SAVE_MS (120 * 1000)
@@ -223,7 +224,7 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
     report_stun(p, reply);
     report_mapping(p, reply);
-    if (p->extra != NULL) {
+    if (p->extra != NULL && p->extra->status != NULL) {
         p->extra->status(p->extra->ctx, reply);
     }
     return 0;
@@ -306,6 +307,10 @@ static int fill_exit(relay_program *p, mvpn_fault *fault)
         .uplink_v6 =
             c->ipv6 == MVPN_IPV6_YES || (c->ipv6 == MVPN_IPV6_AUTO && mvpn_host_has_ipv6()),
         .policy = c->policy,
+        .blocked = c->blocked,
+        .blocked_count = c->blocked_count,
+        .ports = c->ports,
+        .port_count = c->port_count,
         .own = p->engine.own_addresses,
         .own_count = p->engine.own_address_count,
         .relays = p->relay_addresses,
@@ -313,6 +318,9 @@ static int fill_exit(relay_program *p, mvpn_fault *fault)
         .dns = c->dns_upstream,
         .dns_count = c->dns_count,
         .sessions_max = EXIT_SESSIONS,
+        .session_rate = (uint64_t)c->session_limit * MBIT,
+        .session_burst = (uint64_t)c->session_burst * 1024,
+        .total_rate = (uint64_t)c->bandwidth_limit * MBIT,
     };
     p->engine.exit = &p->exit;
     return 0;
@@ -371,7 +379,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
     fill_engine(p);
     int r = is_exit ? fill_exit(p, fault) : 0;
     r = r != 0 ? r : fill_descriptor(p, fault);
-    if (r == 0 && p->extra != NULL) {
+    if (r == 0 && p->extra != NULL && p->extra->prepare != NULL) {
         r = p->extra->prepare(p->extra->ctx, &p->cli, e, fault);
     }
     if (r != 0 || p->cli.check) {
@@ -406,7 +414,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         r = r != 0 ? r : mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
         r = r != 0 ? r : mvpn_loop_every(p->loop, VIEW_SAVE_MS, save_view, p);
     }
-    if (r == 0 && p->extra != NULL) {
+    if (r == 0 && p->extra != NULL && p->extra->start != NULL) {
         r = p->extra->start(p->extra->ctx, p->loop, p->node, fault);
     }
     return r;
@@ -414,7 +422,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
 
 static void relay_stop(relay_program *p)
 {
-    if (p->extra != NULL) {
+    if (p->extra != NULL && p->extra->stop != NULL) {
         p->extra->stop(p->extra->ctx, p->node);
     }
     save_view(p);
@@ -444,6 +452,9 @@ int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *su
         code = mvpn_host_exit_cleanup(&c->exit, c->run_dir, &fault) == 0
                    ? 0
                    : cli_fail(&p->cli, &fault);
+    }
+    if (code == -1 && extra != NULL && extra->instead != NULL) {
+        code = extra->instead(extra->ctx, &p->cli);
     }
     if (code == -1 && load_keys(p, &fault) != 0) {
         (void)cli_fail(&p->cli, &fault);

@@ -10,6 +10,9 @@
 /** What a program adds to the node. Functions return 0, or a code with `fault`. */
 typedef struct relay_extra {
     void *ctx;
+    /** The configuration is read: do something else than run and return the exit code, or -1. May
+     * be NULL, like those below. */
+    int (*instead)(void *ctx, cli *cli);
     /** Before the node is made: alter its configuration (also with --check). */
     int (*prepare)(void *ctx, cli *cli, mvpn_engine_config *engine, mvpn_fault *fault);
     /** The node is there, the loop does not run yet. */

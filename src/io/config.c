@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "exit/policy.h"
 #include "io/file.h"
@@ -22,6 +23,8 @@
 #define DEFAULT_MARK 0x4d56
 #define DNS_PORT 53
 #define HTTP_PORT 8080
+/* A browser has some hundred; tracking tables hold 65,536 or more of all sessions. */
+#define DEFAULT_FLOWS 2048
 #define STUN_PORT 3478 /* RFC 8489 §18.6 */
 
 static const char *const kind_names[MVPN_CONFIG_KINDS] = {"relay", "exit", "client", "bootstrap",
@@ -483,6 +486,13 @@ static int set_policy(void *target, const mvpn_setting_value *v, mvpn_fault *why
     size_t used = strlen(e->policy), len = strlen(v->text);
     mvpn_policy_error error;
     mvpn_policy *scratch;
+    if (e->policy_count == MVPN_POLICY_RULES_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d rules are possible",
+                              MVPN_POLICY_RULES_MAX);
+    }
+    if (strchr(v->text, '\n') != NULL) {
+        return bad(why, "a rule goes over several lines. Quote each rule by itself");
+    }
     if (used + len + 2 > sizeof(e->policy)) {
         return mvpn_fault_set(why, MVPN_E_CONFIG,
                               "more than %zu characters in all. Use fewer rules",
@@ -502,7 +512,111 @@ static int set_policy(void *target, const mvpn_setting_value *v, mvpn_fault *why
     }
     memcpy(e->policy + used, v->text, len);
     memcpy(e->policy + used + len, "\n", 2);
+    e->policy_lines[e->policy_count++] = v->line;
     return 0;
+}
+
+static int set_policy_file(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->exit.policy_file, sizeof(c->exit.policy_file), v, why);
+}
+
+static int set_blocked_ip(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_exit *e = &((mvpn_config *)target)->exit;
+    mvpn_prefix p;
+    if (mvpn_prefix_parse(v->text, &p) != 0 || p.addr.port != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is neither an address nor a network. Write it as 11.2.3.4, "
+                              "11.2.0.0/16 or 2a10:5::/32",
+                              v->text);
+    }
+    if (has_host_bits(&p)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "'%.60s' has bits set behind its length of %u",
+                              v->text, (unsigned)p.bits);
+    }
+    if (e->blocked_count == MVPN_POLICY_BLOCKED_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "at most %d are possible. Longer lists belong into the host's "
+                              "firewall",
+                              MVPN_POLICY_BLOCKED_MAX);
+    }
+    e->blocked[e->blocked_count++] = (mvpn_policy_net){p.addr, p.bits, v->line};
+    return 0;
+}
+
+static int set_allowed_port(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_exit *e = &((mvpn_config *)target)->exit;
+    unsigned first = 0, last = 0;
+    int end = 0;
+    size_t n = strlen(v->text);
+    bool is_one = sscanf(v->text, "%5u%n", &first, &end) == 1 && (size_t)end == n;
+    bool is_range =
+        !is_one && sscanf(v->text, "%5u-%5u%n", &first, &last, &end) == 2 && (size_t)end == n;
+    last = is_one ? first : last;
+    if (n == 0 || strspn(v->text, "0123456789-") != n || (!is_one && !is_range) || first < 1 ||
+        last > UINT16_MAX || last < first) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is neither a port nor a range of ports. Write it as 443 or "
+                              "8000-8100",
+                              v->text);
+    }
+    if (e->port_count == MVPN_POLICY_PORTS_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d are possible. Join ranges",
+                              MVPN_POLICY_PORTS_MAX);
+    }
+    e->ports[e->port_count++] = (mvpn_port_range){(uint16_t)first, (uint16_t)last};
+    return 0;
+}
+
+static int set_bandwidth_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->exit.bandwidth_limit, v, 0, 1000000, why);
+}
+
+static int set_session_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->exit.session_limit, v, 0, 1000000, why);
+}
+
+static int set_session_burst(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->exit.session_burst, v, 0, 4000000, why);
+}
+
+static int set_monthly_quota(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->exit.monthly_quota, v, 0, 1000000000, why);
+}
+
+static int set_flows_max(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->exit.flows_max, v, 0, 1000000, why);
+}
+
+static int set_metrics_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_addr a;
+    if (mvpn_addr_parse(v->text, &a) != 0 || a.port == 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is not an address with a port. Write it as 127.0.0.1:9464",
+                              v->text);
+    }
+    static const uint8_t zero[16];
+    if (mvpn_addr_is_public(&a) || memcmp(a.ip, zero, sizeof(zero)) == 0) {
+        return bad(why, "metrics are for the operator: name one local address, such as "
+                        "127.0.0.1:9464");
+    }
+    ((mvpn_config *)target)->exit.metrics_listen = a;
+    return 0;
+}
+
+static int set_exit_notice(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    return set_path(c->exit.exit_notice, sizeof(c->exit.exit_notice), v, why);
 }
 
 static int set_ipv6(void *target, const mvpn_setting_value *v, mvpn_fault *why)
@@ -658,7 +772,27 @@ static const mvpn_setting settings[] = {
     {"dns_upstream", LIST, EXIT, set_dns_upstream, "those of /etc/resolv.conf",
      "Name servers that answer the clients' questions, an address with or without port; at most 3."},
     {"policy", LIST, EXIT, set_policy, "{} (the default policy)",
-     "Rules of what may leave here, the first that matches decides, then accept: `accept` or `reject`; `tcp`, `udp`, `icmp` or `*`; an address, a prefix, `*4`, `*6` or `*`; ports, as in `\"reject tcp * 6881-6999\"`. Private addresses, the exit's own, relays and TCP port 25 are refused before."},
+     "Rules of what may leave here, the first that matches decides, then accept: `accept` or `reject`; `tcp`, `udp`, `icmp` or `any`; an address, a prefix, `*4`, `*6` or `*`; ports, as in `\"reject tcp * 6881-6999\"`. Private addresses, the exit's own, relays and TCP port 25 are refused before. `meshvpn-exit-node --check-policy` explains a verdict."},
+    {"policy_file", TEXT, EXIT, set_policy_file, "none",
+     "A file of such rules, one a line, in place of `policy`."},
+    {"blocked_ips", LIST, EXIT, set_blocked_ip, "{}",
+     "Addresses and networks that nothing goes to, before `policy` is asked; at most 256."},
+    {"allowed_ports", LIST, EXIT, set_allowed_port, "{} (all)",
+     "TCP and UDP go to these ports and ranges alone, before `policy` is asked. ICMP is not concerned."},
+    {"bandwidth_limit", NUMBER, EXIT, set_bandwidth_limit, "0 (none)",
+     "Mbit/s of all sessions, both directions together."},
+    {"session_limit", NUMBER, EXIT, set_session_limit, "0 (none)",
+     "Mbit/s of one session in one direction."},
+    {"session_burst", NUMBER, EXIT, set_session_burst, "0 (a second's worth)",
+     "KiB that a session may send or receive at once beyond `session_limit`; at least 64."},
+    {"monthly_quota", NUMBER, EXIT, set_monthly_quota, "0 (none)",
+     "GB (10^9 bytes) in a calendar month (UTC), both directions. Then nothing leaves until the next month. The count is kept in `state_dir`."},
+    {"flows_max", NUMBER, EXIT, set_flows_max, "2048",
+     "Connections of one session that the host keeps track of at once; further ones are refused. 0: no limit."},
+    {"metrics_listen", TEXT, EXIT, set_metrics_listen, "none",
+     "A local address and port that gives counters as OpenMetrics at /metrics: rounded, and of no user."},
+    {"exit_notice", TEXT, EXIT, set_exit_notice, "none",
+     "A page on port 80 of the exit's own addresses that says what this is: `default`, or a file of HTML."},
     {"ipv6", TEXT, EXIT, set_ipv6, "auto",
      "Carry IPv6: yes, no, or auto (if the host has a route)."},
 
@@ -707,6 +841,7 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     ret->exit.pool_v4 = (mvpn_prefix){{.family = 4, .ip = {10, 64}}, 16};
     ret->exit.pool_v6 =
         (mvpn_prefix){{.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x00, 0x0e}}, 64};
+    ret->exit.flows_max = DEFAULT_FLOWS;
     copy_text(ret->client.tun_name, sizeof(ret->client.tun_name), "mvpn0");
     copy_text(ret->client.geoip_dir, sizeof(ret->client.geoip_dir), MVPN_GEOIP_DIR);
     ret->discovery.http_listen = (mvpn_addr){.family = 4, .port = HTTP_PORT, .ip = {127, 0, 0, 1}};
@@ -780,10 +915,72 @@ static int resolve_all(mvpn_config *c, const char *path, mvpn_fault *fault)
     if (rc == 0) {
         rc = resolve(c->control_socket, sizeof(c->control_socket), path, "control_socket", fault);
     }
+    if (rc == 0 && c->exit.policy_file[0] != '\0') {
+        rc = resolve(c->exit.policy_file, sizeof(c->exit.policy_file), path, "policy_file", fault);
+    }
+    if (rc == 0 && c->exit.exit_notice[0] != '\0' && strcmp(c->exit.exit_notice, "default") != 0) {
+        rc = resolve(c->exit.exit_notice, sizeof(c->exit.exit_notice), path, "exit_notice", fault);
+    }
     if (rc == 0 && c->client.geoip_dir[0] != '\0') {
         rc = resolve(c->client.geoip_dir, sizeof(c->client.geoip_dir), path, "geoip_dir", fault);
     }
     return rc;
+}
+
+int mvpn_config_read_policy(mvpn_config_exit *e, const char *path, mvpn_fault *fault)
+{
+    uint8_t *content = NULL;
+    size_t size = 0;
+    mvpn_policy_error error;
+    mvpn_policy *scratch = NULL;
+    int rc = mvpn_file_read(path, sizeof(e->policy) - 1, false, &content, &size, fault);
+    if (rc != 0) {
+        return rc == MVPN_E_UNKNOWN ? MVPN_E_CONFIG : rc;
+    }
+    if (strlen((const char *)content) != size) {
+        rc = mvpn_fault_set(fault, MVPN_E_CONFIG, "%s: a zero byte in a file of rules", path);
+    }
+    scratch = mvpn_policy_new();
+    if (rc == 0 && scratch == NULL) {
+        rc = mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+    }
+    if (rc == 0 && mvpn_policy_parse(scratch, (const char *)content, &error) != 0) {
+        rc = mvpn_fault_set(fault, MVPN_E_CONFIG,
+                            "%.300s:%u: %s at character %u. Write a rule as "
+                            "reject tcp 11.0.0.0/8 80,443",
+                            path, error.line, error.what, error.column);
+    }
+    if (rc == 0) {
+        memcpy(e->policy, content, size + 1);
+        e->policy_count = 0;
+    }
+    mvpn_policy_free(scratch);
+    mvpn_file_free(content, size);
+    return rc;
+}
+
+int mvpn_config_policy(const mvpn_config_exit *c, mvpn_policy **ret, mvpn_fault *fault)
+{
+    mvpn_policy_error error = {0};
+    mvpn_policy *policy = mvpn_policy_new();
+    if (policy == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+    }
+    int rc = mvpn_policy_parse(policy, c->policy, &error);
+    if (rc != 0) {
+        mvpn_policy_free(policy);
+        return mvpn_fault_set(fault, MVPN_E_CONFIG, "exit policy, rule %u, column %u: %s",
+                              error.line, error.column, error.what);
+    }
+    for (unsigned i = 0; rc == 0 && i < c->blocked_count; i++) {
+        rc = mvpn_policy_block(policy, &c->blocked[i]);
+    }
+    for (unsigned i = 0; rc == 0 && i < c->port_count; i++) {
+        rc = mvpn_policy_allow_ports(policy, c->ports[i].first, c->ports[i].last);
+    }
+    MVPN_ASSERT(rc == 0); /* the setters keep to the same bounds */
+    *ret = policy;
+    return 0;
 }
 
 /* Ports of one family are not shared, whichever address: an alternate is bound on both ports. */
@@ -837,7 +1034,15 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
                                                       MVPN_CONFIG_DNS_MAX);
         ret->exit.dns_is_from_system = true;
     }
-    return resolve_all(ret, path, fault);
+    if (ret->exit.policy_file[0] != '\0' && ret->exit.policy[0] != '\0') {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s: policy and policy_file are both there. Keep one of them", path);
+    }
+    rc = resolve_all(ret, path, fault);
+    if (rc == 0 && ret->exit.policy_file[0] != '\0') {
+        rc = mvpn_config_read_policy(&ret->exit, ret->exit.policy_file, fault);
+    }
+    return rc;
 }
 
 int mvpn_config_load(const char *path, enum mvpn_config_kind kind, mvpn_config *ret,

@@ -14,6 +14,7 @@
 #include "base/addr.h"
 #include "base/log.h"
 #include "core/path.h"
+#include "exit/policy.h"
 #include "io/fault.h"
 #include "io/netlink.h"
 #include "wire/cell.h"
@@ -88,6 +89,20 @@ typedef struct mvpn_config_exit {
     mvpn_addr dns_upstream[MVPN_CONFIG_DNS_MAX];
     bool dns_is_from_system;
     char policy[MVPN_CONFIG_POLICY_SIZE]; /* rules for mvpn_policy_parse; "" = the default policy */
+    unsigned policy_count;                /* lines in `policy`, if they stand in the file itself */
+    unsigned policy_lines[MVPN_POLICY_RULES_MAX]; /* where each of them stands there */
+    char policy_file[PATH_MAX];                   /* "" = none; else `policy` is its text */
+    unsigned blocked_count;
+    mvpn_policy_net blocked[MVPN_POLICY_BLOCKED_MAX];
+    unsigned port_count;
+    mvpn_port_range ports[MVPN_POLICY_PORTS_MAX]; /* none: all are allowed */
+    uint32_t bandwidth_limit;   /* Mbit/s of all sessions, both directions together; 0 = none */
+    uint32_t session_limit;     /* Mbit/s of one session and direction; 0 = none */
+    uint32_t session_burst;     /* KiB; 0 = a second's worth */
+    uint32_t monthly_quota;     /* GB (10^9 bytes) in a calendar month, both directions; 0 = none */
+    uint32_t flows_max;         /* tracked connections of one session; 0 = no limit */
+    mvpn_addr metrics_listen;   /* family 0: no metrics */
+    char exit_notice[PATH_MAX]; /* "" = none, "default", or a file of HTML */
     enum mvpn_config_ipv6 ipv6;
 } mvpn_config_exit;
 
@@ -121,7 +136,7 @@ typedef struct mvpn_config {
     mvpn_config_discovery discovery;
 } mvpn_config;
 
-/** What holds without a file. `*ret` is about 20 KB. */
+/** What holds without a file. `*ret` is about 50 KB. */
 void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind);
 
 /**
@@ -139,6 +154,13 @@ MVPN_WUR int mvpn_config_parse(const char *path, const char *text, size_t size,
 
 /** Name servers of a resolv.conf(5); those of scoped link-local addresses are left out. */
 unsigned mvpn_config_read_resolv(const char *path, mvpn_addr *ret, unsigned max);
+
+/** Take a file of rules over. MVPN_E_CONFIG ("FILE:LINE: what"), MVPN_E_SYSTEM, MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_config_read_policy(mvpn_config_exit *ret, const char *path, mvpn_fault *fault);
+
+/** The policy that a configuration asks for. MVPN_E_NOMEM, MVPN_E_CONFIG with `fault`. */
+MVPN_WUR int mvpn_config_policy(const mvpn_config_exit *config, mvpn_policy **ret,
+                                mvpn_fault *fault);
 
 /** "relay", "exit", "client", "bootstrap" or "discovery": also the name of its file. */
 const char *mvpn_config_kind_name(enum mvpn_config_kind kind);

@@ -329,6 +329,91 @@ static void test_again_after_fault(void **state)
     assert_non_null(strstr(fault.text, "test.conf:3: "));
 }
 
+static void test_exit_keys(void **state)
+{
+    (void)state;
+    mvpn_policy *policy = NULL;
+    expect(MVPN_CONFIG_EXIT,
+           "blocked_ips = {\"11.2.3.4\",\n \"11.4.0.0/16\", \"2a10:5::/32\"}\n"
+           "allowed_ports = {80, 443, \"8000-8100\"}\n"
+           "policy = {\"reject tcp * 81\",\n\n\"reject any 11.5.0.0/16\"}\n"
+           "bandwidth_limit = 900\nsession_limit = 100\nsession_burst = 256\n"
+           "monthly_quota = 5000\nflows_max = 300\nmetrics_listen = \"127.0.0.1:9464\"\n"
+           "exit_notice = notice.html\n");
+    const mvpn_config_exit *e = &config.exit;
+    assert_int_equal(e->blocked_count, 3);
+    assert_int_equal(e->blocked[0].bits, 32);
+    assert_int_equal(e->blocked[0].line, 1);
+    assert_int_equal(e->blocked[1].line, 2);
+    assert_int_equal(e->blocked[2].bits, 32);
+    assert_int_equal(e->port_count, 3);
+    assert_int_equal(e->ports[2].last, 8100);
+    assert_int_equal(e->policy_count, 2);
+    assert_int_equal(e->policy_lines[0], 4);
+    assert_int_equal(e->policy_lines[1], 6);
+    assert_int_equal(e->bandwidth_limit, 900);
+    assert_int_equal(e->session_limit, 100);
+    assert_int_equal(e->session_burst, 256);
+    assert_int_equal(e->monthly_quota, 5000);
+    assert_int_equal(e->flows_max, 300);
+    assert_int_equal(e->metrics_listen.port, 9464);
+    assert_string_equal(e->exit_notice, "/etc/x/notice.html");
+    assert_int_equal(mvpn_config_policy(e, &policy, &fault), 0);
+    mvpn_ip ip = {.version = 4, .protocol = 6, .has_l4 = true, .dst_port = 80, .dst = {11, 4, 1}};
+    assert_int_equal(mvpn_policy_judge(policy, &ip).step, MVPN_POLICY_BY_BLOCKED);
+    ip.dst[1] = 3;
+    assert_int_equal(mvpn_policy_judge(policy, &ip).result, MVPN_POLICY_ACCEPT);
+    ip.dst_port = 81;
+    assert_int_equal(mvpn_policy_judge(policy, &ip).step, MVPN_POLICY_BY_PORTS);
+    mvpn_policy_free(policy);
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        {"blocked_ips = {\"11.2.3\"}", "neither an address nor a network"},
+        {"blocked_ips = {\"11.2.3.4:80\"}", "neither an address nor a network"},
+        {"blocked_ips = {\"11.2.3.4/16\"}", "behind its length"},
+        {"allowed_ports = {0}", "neither a port nor a range"},
+        {"allowed_ports = {65536}", "neither a port nor a range"},
+        {"allowed_ports = {\"80-79\"}", "neither a port nor a range"},
+        {"allowed_ports = {\"80-\"}", "neither a port nor a range"},
+        {"allowed_ports = {\"-80\"}", "neither a port nor a range"},
+        {"allowed_ports = {http}", "neither a port nor a range"},
+        {"metrics_listen = \"0.0.0.0:9464\"", "for the operator"},
+        {"metrics_listen = \"11.2.3.4:9464\"", "for the operator"},
+        {"metrics_listen = \"[::]:9464\"", "for the operator"},
+        {"metrics_listen = \"127.0.0.1\"", "with a port"},
+        {"policy = {\"accept * *\"}\npolicy_file = x", "Keep one of them"},
+        {"policy_file = /nowhere/rules", "/nowhere/rules"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (parse(MVPN_CONFIG_EXIT, rows[i].text) != MVPN_E_CONFIG ||
+            strstr(fault.text, rows[i].says) == NULL) {
+            fail_msg("%s: %s", rows[i].text, fault.text);
+        }
+    }
+}
+
+static void test_policy_file(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/meshvpn-rules.XXXXXX", text[128];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    static const char good[] = "# two\nreject tcp * 81\naccept any *\n", bad[] = "\nreject tcp\n";
+    assert_int_equal(write(fd, good, strlen(good)), (ssize_t)strlen(good));
+    (void)snprintf(text, sizeof(text), "policy_file = %s\n", path);
+    expect(MVPN_CONFIG_EXIT, text);
+    assert_string_equal(config.exit.policy, good);
+    assert_int_equal(config.exit.policy_count, 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(pwrite(fd, bad, strlen(bad), 0), (ssize_t)strlen(bad));
+    assert_int_equal(parse(MVPN_CONFIG_EXIT, text), MVPN_E_CONFIG);
+    (void)snprintf(text, sizeof(text), "%s:2: ", path);
+    assert_non_null(strstr(fault.text, text));
+    (void)close(fd);
+    (void)unlink(path);
+}
+
 static void test_files(void **state)
 {
     (void)state;
@@ -398,9 +483,10 @@ static void test_examples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_all_keys),
-        cmocka_unit_test(test_faults),   cmocka_unit_test(test_again_after_fault),
-        cmocka_unit_test(test_files),    cmocka_unit_test(test_docs),
+        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_all_keys),
+        cmocka_unit_test(test_faults),    cmocka_unit_test(test_again_after_fault),
+        cmocka_unit_test(test_exit_keys), cmocka_unit_test(test_policy_file),
+        cmocka_unit_test(test_files),     cmocka_unit_test(test_docs),
         cmocka_unit_test(test_examples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,22 +27,16 @@ uint16_t mvpn_describe_roles(enum mvpn_config_kind kind)
 static int describe_policy(const mvpn_config *config, bool has_v6, mvpn_descriptor *d,
                            mvpn_fault *fault)
 {
-    mvpn_policy_error error = {0};
-    mvpn_policy *policy = mvpn_policy_new();
-    if (policy == NULL) {
-        return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+    mvpn_policy *policy = NULL;
+    int r = mvpn_config_policy(&config->exit, &policy, fault);
+    if (r != 0) {
+        return r;
     }
-    int r = mvpn_policy_parse(policy, config->exit.policy, &error);
-    if (r == 0) {
-        d->has_policy = true;
-        d->policy_range_count = (uint8_t)mvpn_policy_summary(
-            policy, has_v6, &d->policy_flags, d->policy_ranges, MVPN_DESCRIPTOR_POLICY_RANGES_MAX);
-    } else {
-        r = mvpn_fault_set(fault, MVPN_E_CONFIG, "exit policy, rule %u, column %u: %s", error.line,
-                           error.column, error.what);
-    }
+    d->has_policy = true;
+    d->policy_range_count = (uint8_t)mvpn_policy_summary(
+        policy, has_v6, &d->policy_flags, d->policy_ranges, MVPN_DESCRIPTOR_POLICY_RANGES_MAX);
     mvpn_policy_free(policy);
-    return r;
+    return 0;
 }
 
 int mvpn_describe(const mvpn_config *config, const mvpn_node_keys *keys, bool has_v6,
