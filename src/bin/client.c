@@ -13,6 +13,7 @@
 #include "io/geoip.h"
 #include "io/host_client.h"
 #include "io/host_exit.h"
+#include "io/keyfile.h"
 #include "io/status.h"
 
 typedef struct client_program {
@@ -120,12 +121,16 @@ static int fill_path(client_program *p, mvpn_fault *fault)
     const mvpn_config_client *c = &p->cli.config.client;
     for (unsigned i = 0; i < c->path_count; i++) {
         const mvpn_descriptor *d = mvpn_network_file_find(&p->cli.network, c->path[i]);
-        if (d == NULL) {
+        mvpn_ed25519_pub *hop = &p->client.fixed_path.hop[i];
+        size_t n = 0;
+        if (d != NULL) {
+            *hop = d->identity;
+        } else if (mvpn_base64_decode(c->path[i], hop->b, sizeof(hop->b), &n) != 0 ||
+                   n != sizeof(hop->b)) { /* an identity may be found later, a name is anybody's */
             return mvpn_fault_set(fault, MVPN_E_CONFIG,
                                   "path names '%s', which is not (or not only once) in %s",
                                   c->path[i], p->cli.config.network_file);
         }
-        p->client.fixed_path.hop[i] = d->identity;
     }
     p->client.fixed_path.count = c->path_count;
     return 0;
