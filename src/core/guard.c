@@ -209,7 +209,7 @@ static bool is_like_another(const mvpn_guards *guards, const mvpn_view *view,
 {
     for (size_t i = 0; i < guards->count; i++) {
         const mvpn_descriptor *other = mvpn_view_find(view, &guards->guard[i].identity);
-        if (other != NULL && !mvpn_path_are_distinct(other, d, relax)) {
+        if (other != NULL && !mvpn_path_are_distinct(view, other, d, relax)) {
             return true;
         }
     }
@@ -231,7 +231,7 @@ static const mvpn_descriptor *next_in_draw(const mvpn_guards *guards, const mvpn
         mvpn_view_get_info(view, i, &info);
         if (!mvpn_path_fits_guard(d, &info, wish) || (only_confirmed && !info.is_confirmed) ||
             is_excluded(wish, &d->identity) || mvpn_guards_find(guards, &d->identity) != NULL ||
-            (exit != NULL && !mvpn_path_are_distinct(exit, d, wish->relax))) {
+            (exit != NULL && !mvpn_path_are_distinct(view, exit, d, wish->relax))) {
             continue;
         }
         uint64_t rank = draw_rank(guards, d, &info, quartile, wish->unix_now);

@@ -230,6 +230,27 @@ static void test_wishes_of_a_draw(void **state)
 }
 
 /* Guards of one operator count once, as long as there are others. */
+/* The wanted exit is behind a NAT: what stands between it and its callers is no guard. */
+static void test_no_guard_is_the_exits_nat_relay(void **state)
+{
+    (void)state;
+    empty_view();
+    (void)add(1);
+    mvpn_descriptor exit = *view->relay[0];
+    mvpn_path_constraints wish = {.unix_now = now, .exit = &exit.identity};
+    mvpn_ed25519_pub drawn;
+    exit.identity = id_of(2);
+    exit.addresses[0].addr.ip[1] = 2;
+    exit.nat_relay_count = 1;
+    exit.nat_relays[0] = (mvpn_descriptor_nat_relay){id_of(1), {{1}}, 4};
+    (void)test_view_add(view, &exit);
+    assert_int_equal(mvpn_guards_draw(&guards, view, &wish, &rng, &drawn), MVPN_E_UNKNOWN);
+    wish.exit = NULL; /* and it is no guard itself: the only one is 1 */
+    assert_int_equal(mvpn_guards_draw(&guards, view, &wish, &rng, &drawn), 0);
+    assert_memory_equal(drawn.b, id_of(1).b, 32);
+    assert_int_equal(mvpn_guards_draw(&guards, view, &wish, &rng, &drawn), MVPN_E_UNKNOWN);
+}
+
 static void test_one_guard_of_an_operator(void **state)
 {
     (void)state;
@@ -892,6 +913,7 @@ int main(void)
         TEST(test_draw_is_weighted),
         TEST(test_only_fit_relays_are_drawn),
         TEST(test_wishes_of_a_draw),
+        TEST(test_no_guard_is_the_exits_nat_relay),
         TEST(test_one_guard_of_an_operator),
         TEST(test_new_guards_are_limited),
         TEST(test_a_full_sample_gives_way_for_gone_guards),

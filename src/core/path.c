@@ -18,6 +18,9 @@
 #define PLACES 0x07
 #define CONFIRMED 0x08
 
+#define FAMILY_4 0x01
+#define FAMILY_6 0x02
+
 const char *mvpn_path_block_text(enum mvpn_path_block block)
 {
     switch (block) {
@@ -95,7 +98,12 @@ static bool names_family(const mvpn_descriptor *a, const mvpn_descriptor *b)
     return false;
 }
 
-bool mvpn_path_are_distinct(const mvpn_descriptor *a, const mvpn_descriptor *b, unsigned relax)
+static bool is_behind_nat(const mvpn_descriptor *d)
+{
+    return d->nat_relay_count > 0;
+}
+
+static bool are_two_distinct(const mvpn_descriptor *a, const mvpn_descriptor *b, unsigned relax)
 {
     if (same_identity(&a->identity, &b->identity)) {
         return false;
@@ -109,6 +117,58 @@ bool mvpn_path_are_distinct(const mvpn_descriptor *a, const mvpn_descriptor *b, 
     }
     /* Mutual: one relay alone cannot claim another into its family and so out of paths. */
     return (relax & MVPN_RELAX_FAMILY) || !names_family(a, b) || !names_family(b, a);
+}
+
+/* A relay and the NAT relays by which it is reached, as far as the view knows them: whoever runs
+ * one of them sees what comes and goes there. */
+typedef struct party {
+    const mvpn_descriptor *member[1 + MVPN_DESCRIPTOR_NAT_RELAYS_MAX];
+    size_t count;
+} party;
+
+static party party_of(const mvpn_view *view, const mvpn_descriptor *d)
+{
+    party p = {.member = {d}, .count = 1};
+    for (size_t i = 0; i < d->nat_relay_count; i++) {
+        const mvpn_descriptor *n = mvpn_view_find(view, &d->nat_relays[i].identity);
+        if (n != NULL) {
+            p.member[p.count++] = n;
+        }
+    }
+    return p;
+}
+
+/* By name alone, so that it holds for NAT relays unknown to the view too. */
+static bool share_nat_relay(const mvpn_descriptor *a, const mvpn_descriptor *b)
+{
+    for (size_t i = 0; i < a->nat_relay_count; i++) {
+        for (size_t j = 0; j < b->nat_relay_count; j++) {
+            if (same_identity(&a->nat_relays[i].identity, &b->nat_relays[j].identity)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool mvpn_path_are_distinct(const mvpn_view *view, const mvpn_descriptor *a,
+                            const mvpn_descriptor *b, unsigned relax)
+{
+    if (!is_behind_nat(a) && !is_behind_nat(b)) {
+        return are_two_distinct(a, b, relax);
+    }
+    if (share_nat_relay(a, b)) {
+        return false;
+    }
+    const party with_a = party_of(view, a), with_b = party_of(view, b);
+    for (size_t i = 0; i < with_a.count; i++) {
+        for (size_t j = 0; j < with_b.count; j++) {
+            if (!are_two_distinct(with_a.member[i], with_b.member[j], relax)) {
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 /* ---- weights ---- */
@@ -213,7 +273,7 @@ static bool has_family(const mvpn_descriptor *d, uint8_t family)
 bool mvpn_path_fits_guard(const mvpn_descriptor *d, const mvpn_view_info *info,
                           const mvpn_path_constraints *wish)
 {
-    return (d->roles & MVPN_ROLE_GUARD) != 0 && is_usable(d, info, wish) &&
+    return (d->roles & MVPN_ROLE_GUARD) != 0 && !is_behind_nat(d) && is_usable(d, info, wish) &&
            has_family(d, wish->family) && is_reachable(d, wish);
 }
 
@@ -323,6 +383,11 @@ typedef struct candidate {
     uint8_t declared, cap, weight_log2;
 } candidate;
 
+/* Address families, FAMILY_*: by which a relay reaches others, and by which others reach it. */
+typedef struct families {
+    uint8_t out, in;
+} families;
+
 typedef struct draft {
     const mvpn_view *view;
     const mvpn_path_constraints *wish;
@@ -330,6 +395,7 @@ typedef struct draft {
     candidate *list;
     size_t list_count;
     const mvpn_descriptor *hop[MVPN_HOPS_MAX];
+    families reach[MVPN_HOPS_MAX]; /* of each hop */
     unsigned count;
     bool is_related; /* some relay would have fitted but for distinctness */
     bool is_abroad;  /* some exit is not where it says */
@@ -397,26 +463,63 @@ static size_t collect(const mvpn_view *view, const mvpn_path_constraints *wish, 
     return count;
 }
 
-/* Neighbours need a common address family; drawn in any order, all hops are held to it. */
-static bool can_meet(const mvpn_descriptor *a, const mvpn_descriptor *b)
+static uint8_t families_of(const mvpn_descriptor *d)
 {
-    return (has_family(a, 4) && has_family(b, 4)) || (has_family(a, 6) && has_family(b, 6));
+    return (uint8_t)((has_family(d, 4) ? FAMILY_4 : 0) | (has_family(d, 6) ? FAMILY_6 : 0));
 }
 
-/* May this relay join the hops drawn so far? */
-static bool may_join(draft *path, const candidate *c, uint8_t place)
+/* Could callers use it as somebody's NAT relay? */
+static bool serves_guests(const draft *path, const mvpn_descriptor *d)
+{
+    mvpn_view_info info;
+    return (d->roles & MVPN_ROLE_NAT_RELAY) != 0 && !is_behind_nat(d) &&
+           mvpn_view_find_info(path->view, &d->identity, &info) &&
+           is_usable(d, &info, path->wish) && is_reachable(d, path->wish);
+}
+
+/* A relay behind a NAT is reached at its NAT relays: by no family if the view knows none. */
+static families reach_of(const draft *path, const mvpn_descriptor *d)
+{
+    families f = {.out = families_of(d)};
+    if (!is_behind_nat(d)) {
+        f.in = f.out;
+        return f;
+    }
+    const party p = party_of(path->view, d);
+    for (size_t i = 1; i < p.count; i++) {
+        f.in |= serves_guests(path, p.member[i]) ? families_of(p.member[i]) : 0;
+    }
+    for (size_t i = 0; i < d->nat_relay_count; i++) {
+        f.out |= d->nat_relays[i].family == 4 ? FAMILY_4 : FAMILY_6;
+    }
+    return f;
+}
+
+/* Neighbours need a common address family; drawn in any order, all hops are held to it. */
+static bool can_meet(families a, families b)
+{
+    return (a.out & b.in) != 0 && (b.out & a.in) != 0;
+}
+
+/* May this relay join the hops drawn so far? `*ret`: how it is reached. */
+static bool may_join(draft *path, const candidate *c, uint8_t place, families *ret)
 {
     const mvpn_descriptor *d = mvpn_view_at(path->view, c->index);
     const mvpn_path_constraints *wish = path->wish;
     bool is_first = place == PLACE_GUARD || wish->hops == 1;
-    if (!is_reachable(d, wish) || (is_first && !has_family(d, wish->family))) {
+    if (!is_reachable(d, wish) ||
+        (is_first && (is_behind_nat(d) || !has_family(d, wish->family)))) {
+        return false;
+    }
+    *ret = reach_of(path, d);
+    if (ret->in == 0) {
         return false;
     }
     for (unsigned i = 0; i < path->count; i++) {
-        if (path->hop[i] == d || !can_meet(path->hop[i], d)) {
+        if (path->hop[i] == d || !can_meet(path->reach[i], *ret)) {
             return false;
         }
-        if (!mvpn_path_are_distinct(path->hop[i], d, wish->relax)) {
+        if (!mvpn_path_are_distinct(path->view, path->hop[i], d, wish->relax)) {
             path->is_related = true;
             return false;
         }
@@ -460,15 +563,17 @@ static candidate *pick(draft *path, uint8_t place)
 static bool draw(draft *path, uint8_t place)
 {
     candidate *c;
+    families reach;
     for (unsigned rejects = 0; (c = pick(path, place)) != NULL; rejects++) {
-        if (may_join(path, c, place)) {
+        if (may_join(path, c, place, &reach)) {
+            path->reach[path->count] = reach;
             path->hop[path->count++] = mvpn_view_at(path->view, c->index);
             return true;
         }
         c->places &= (uint8_t)~place;
         for (size_t i = 0; rejects == REJECTS && i < path->list_count; i++) {
             c = &path->list[i];
-            if ((c->places & place) != 0 && !may_join(path, c, place)) {
+            if ((c->places & place) != 0 && !may_join(path, c, place, &reach)) {
                 c->places &= (uint8_t)~place;
             }
         }

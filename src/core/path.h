@@ -2,8 +2,9 @@
  * Path selection: a pure function of view, constraints and randomness.
  *
  * No two hops share an identity, an address block (/16 IPv4, /32 IPv6), a mutual family or a
- * declared provider, unless the network file relaxes the rule. (design §6) NAT relays will count
- * as their relay's when descriptors name them (docs/protocol.md §8.3, type 10: reserved).
+ * declared provider, unless the network file relaxes the rule. (design §6) The NAT relays of a
+ * relay behind a NAT count as that relay; it is no guard and never the only hop. (docs/protocol.md
+ * §14.3)
  *
  * Places are drawn by weight: min(declared, cap) in powers of two, so that a large claim gains
  * little and an unproven one nothing.
@@ -90,8 +91,9 @@ const char *mvpn_path_block_text(enum mvpn_path_block block);
 enum mvpn_path_block mvpn_path_select(const mvpn_view *view, const mvpn_path_constraints *wish,
                                       mvpn_rng *rng, mvpn_path *ret);
 
-/** May these two stand in one path? */
-bool mvpn_path_are_distinct(const mvpn_descriptor *a, const mvpn_descriptor *b, unsigned relax);
+/** May these two stand in one path? Their NAT relays count as far as the view knows them. */
+bool mvpn_path_are_distinct(const mvpn_view *view, const mvpn_descriptor *a,
+                            const mvpn_descriptor *b, unsigned relax);
 
 /** Could this relay be the guard of a path? Whether it is excluded for now is not asked. */
 bool mvpn_path_fits_guard(const mvpn_descriptor *d, const mvpn_view_info *info,

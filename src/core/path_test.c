@@ -100,6 +100,48 @@ static bool is_mutual_family(const mvpn_descriptor *a, const mvpn_descriptor *b)
 }
 
 /* Written anew here, from the rules as the protocol's users know them. */
+static void check_two(const mvpn_descriptor *a, const mvpn_descriptor *b, unsigned relax)
+{
+    assert_memory_not_equal(a->identity.b, b->identity.b, 32);
+    for (unsigned x = 0; x < a->address_count && !(relax & MVPN_RELAX_BLOCK); x++) {
+        for (unsigned y = 0; y < b->address_count; y++) {
+            const mvpn_addr *p = &a->addresses[x].addr, *q = &b->addresses[y].addr;
+            size_t same = p->family == 4 ? 2 : 4; /* /16 and /32 */
+            assert_true(p->family != q->family || memcmp(p->ip, q->ip, same) != 0);
+        }
+    }
+    if (!(relax & MVPN_RELAX_PROVIDER)) {
+        assert_true(a->provider[0] == '\0' || strcmp(a->provider, b->provider) != 0);
+    }
+    if (!(relax & MVPN_RELAX_FAMILY)) {
+        assert_false(is_mutual_family(a, b));
+    }
+}
+
+/* The relay (0) and its NAT relays, as the view has them; NULL: it has not, or there are no more */
+static const mvpn_descriptor *member(const mvpn_descriptor *d, unsigned i)
+{
+    return i == 0                   ? d
+           : i > d->nat_relay_count ? NULL
+                                    : mvpn_view_find(view, &d->nat_relays[i - 1].identity);
+}
+
+static void check_apart(const mvpn_descriptor *a, const mvpn_descriptor *b, unsigned relax)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned j = 0; j < 3; j++) {
+            if (member(a, i) != NULL && member(b, j) != NULL) {
+                check_two(member(a, i), member(b, j), relax);
+            }
+        }
+    }
+    for (unsigned i = 0; i < a->nat_relay_count; i++) { /* whether it is known or not */
+        for (unsigned j = 0; j < b->nat_relay_count; j++) {
+            assert_memory_not_equal(&a->nat_relays[i].identity, &b->nat_relays[j].identity, 32);
+        }
+    }
+}
+
 static void check_rules(const mvpn_path *path, unsigned relax)
 {
     for (unsigned i = 0; i < path->count; i++) {
@@ -109,22 +151,12 @@ static void check_rules(const mvpn_path *path, unsigned relax)
         roles |= i + 1 == path->count ? MVPN_ROLE_EXIT : 0;
         roles |= i > 0 && i + 1 < path->count ? MVPN_ROLE_MIDDLE : 0;
         assert_int_equal(a->roles & roles, roles);
+        if (a->nat_relay_count > 0) {
+            assert_true(i > 0);
+            assert_true(member(a, 1) != NULL || member(a, 2) != NULL);
+        }
         for (unsigned j = 0; j < i; j++) {
-            const mvpn_descriptor *b = hop_of(path, j);
-            assert_memory_not_equal(a->identity.b, b->identity.b, 32);
-            for (unsigned x = 0; x < a->address_count && !(relax & MVPN_RELAX_BLOCK); x++) {
-                for (unsigned y = 0; y < b->address_count; y++) {
-                    const mvpn_addr *p = &a->addresses[x].addr, *q = &b->addresses[y].addr;
-                    size_t same = p->family == 4 ? 2 : 4; /* /16 and /32 */
-                    assert_true(p->family != q->family || memcmp(p->ip, q->ip, same) != 0);
-                }
-            }
-            if (!(relax & MVPN_RELAX_PROVIDER)) {
-                assert_true(a->provider[0] == '\0' || strcmp(a->provider, b->provider) != 0);
-            }
-            if (!(relax & MVPN_RELAX_FAMILY)) {
-                assert_false(is_mutual_family(a, b));
-            }
+            check_apart(a, hop_of(path, j), relax);
         }
     }
 }
@@ -165,6 +197,140 @@ static void test_no_rule_is_broken_in_many_draws(void **state)
         mvpn_path path = draw(&wish);
         check_rules(&path, wish.relax);
     }
+}
+
+static void put_behind_nat(mvpn_descriptor *d, unsigned first, unsigned second)
+{
+    d->nat_relay_count = 2;
+    d->nat_relays[0] = (mvpn_descriptor_nat_relay){id_of(first), {{1}}, 4};
+    d->nat_relays[1] = (mvpn_descriptor_nat_relay){id_of(second), {{2}}, 4};
+}
+
+/* A third of them behind NATs: their NAT relays are others of the tangle, some unknown. */
+static void test_no_rule_is_broken_with_relays_behind_nats(void **state)
+{
+    (void)state;
+    unsigned middles = 0, exits = 0;
+    add_tangle();
+    for (unsigned i = 0; i < 60; i++) {
+        mvpn_descriptor d = *view->relay[i];
+        if (i % 3 == 0) {
+            d.roles |= MVPN_ROLE_NAT_RELAY;
+        } else if (i % 3 == 1) {
+            unsigned first = i * 6 % 60, second = (i * 9 + 3) % 60;
+            put_behind_nat(&d, i % 7 == 0 ? 700 + i % 2 : first,
+                           i % 11 == 0  ? 702
+                           : i % 5 == 0 ? 701
+                                        : second);
+        }
+        add(&d);
+    }
+    for (unsigned i = 0; i < 100000; i++) {
+        mvpn_path_constraints wish = {.hops = 1 + i % 4, .unix_now = NOW};
+        wish.relax = i % 3 == 0 ? i / 3 % 8 : 0;
+        mvpn_path path = draw(&wish);
+        check_rules(&path, wish.relax);
+        exits += hop_of(&path, path.count - 1)->nat_relay_count > 0;
+        for (unsigned j = 1; j + 1 < path.count; j++) {
+            middles += hop_of(&path, j)->nat_relay_count > 0;
+        }
+    }
+    assert_true(exits > 5000 && middles > 5000);
+}
+
+static bool is_blocked(const mvpn_path_constraints *wish, enum mvpn_path_block block)
+{
+    mvpn_path path;
+    return mvpn_path_select(view, wish, &rng, &path) == block;
+}
+
+/* One path is possible: 0 guard, 1 middle, 2 exit behind a NAT, served by 3. What keeps 3 from
+ * serving keeps 2 out of it. */
+static void test_a_relay_behind_a_nat_needs_its_nat_relay(void **state)
+{
+    (void)state;
+    mvpn_path_constraints wish = {.hops = 3, .unix_now = NOW};
+    const uint16_t roles[] = {MVPN_ROLE_GUARD, MVPN_ROLE_MIDDLE, MVPN_ROLE_EXIT};
+    for (unsigned i = 0; i < 3; i++) {
+        mvpn_descriptor d = relay(i);
+        d.roles = roles[i];
+        if (i == 2) {
+            put_behind_nat(&d, 3, 4);
+        }
+        add(&d);
+    }
+    assert_true(is_blocked(&wish, MVPN_PATH_NO_EXIT)); /* the view knows neither */
+    mvpn_descriptor good = relay(3);
+    good.roles = MVPN_ROLE_NAT_RELAY;
+    for (unsigned i = 0; i < 7; i++) {
+        mvpn_descriptor d = good;
+        mvpn_view_info *info = add(&d);
+        (void)draw(&wish);
+        enum mvpn_path_block expected = MVPN_PATH_NO_EXIT;
+        switch (i) {
+        case 0:
+            d.roles = MVPN_ROLE_MIDDLE;
+            break;
+        case 1:
+            put_behind_nat(&d, 5, 6);
+            break;
+        case 2:
+            d.expires = NOW - MVPN_VALIDITY_TOLERANCE_S - 1;
+            break;
+        case 3:
+            d.addresses[0].addr.ip[0] = 10;
+            break;
+        case 4: /* nobody speaks both */
+            d.addresses[0].addr = (mvpn_addr){.family = 6, .port = 1, .ip = {0x2a, 0x10}};
+            expected = MVPN_PATH_NO_GUARD;
+            break;
+        case 5: /* in the guard's block */
+            d.addresses[0].addr.ip[1] = 0;
+            expected = MVPN_PATH_RELATED;
+            break;
+        default:
+            info->is_dead = true;
+            break;
+        }
+        add(&d);
+        assert_true(is_blocked(&wish, expected));
+        info->is_dead = false;
+    }
+    add(&good);
+    (void)draw(&wish);
+    /* A NAT relay that we do not know, but that is named, is no other hop, nor another's. */
+    mvpn_descriptor middle = relay(1);
+    middle.roles = MVPN_ROLE_MIDDLE;
+    put_behind_nat(&middle, 4, 7);
+    add(&middle);
+    mvpn_descriptor seven = relay(7);
+    seven.roles = MVPN_ROLE_NAT_RELAY;
+    add(&seven);
+    assert_true(is_blocked(&wish, MVPN_PATH_RELATED));
+    put_behind_nat(&middle, 8, 7);
+    add(&middle);
+    (void)draw(&wish);
+}
+
+static void test_a_relay_behind_a_nat_is_no_first_hop(void **state)
+{
+    (void)state;
+    mvpn_descriptor d = relay(0), n = relay(1);
+    mvpn_path_constraints wish = {.hops = 2, .unix_now = NOW};
+    mvpn_view_info *info = add(&n);
+    assert_true(mvpn_path_fits_guard(&n, info, &wish));
+    n.roles = MVPN_ROLE_NAT_RELAY;
+    add(&n);
+    put_behind_nat(&d, 1, 2);
+    info = add(&d);
+    assert_false(mvpn_path_fits_guard(&d, info, &wish));
+    wish.hops = 1;
+    assert_true(is_blocked(&wish, MVPN_PATH_NO_EXIT));
+    mvpn_descriptor exit = relay(3);
+    exit.roles = MVPN_ROLE_EXIT;
+    add(&exit);
+    wish.hops = 2;
+    assert_true(is_blocked(&wish, MVPN_PATH_NO_GUARD));
 }
 
 static void test_wishes_are_kept(void **state)
@@ -269,15 +435,15 @@ static void test_relax_bits_lift_their_rule_and_no_other(void **state)
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
         for (unsigned relax = 0; relax < 8; relax++) {
             bool want = (relax & rows[i].bit) != 0;
-            assert_int_equal(mvpn_path_are_distinct(&a, rows[i].b, relax), want);
-            assert_int_equal(mvpn_path_are_distinct(rows[i].b, &a, relax), want);
+            assert_int_equal(mvpn_path_are_distinct(view, &a, rows[i].b, relax), want);
+            assert_int_equal(mvpn_path_are_distinct(view, rows[i].b, &a, relax), want);
         }
     }
-    assert_false(mvpn_path_are_distinct(&a, &a, 7)); /* nothing lifts that */
-    family.family_count = 0;                         /* one alone names no family */
-    assert_true(mvpn_path_are_distinct(&a, &family, 0));
+    assert_false(mvpn_path_are_distinct(view, &a, &a, 7)); /* nothing lifts that */
+    family.family_count = 0;                               /* one alone names no family */
+    assert_true(mvpn_path_are_distinct(view, &a, &family, 0));
     mvpn_descriptor nobody = relay(5), also = relay(6); /* no provider is no common one */
-    assert_true(mvpn_path_are_distinct(&nobody, &also, 0));
+    assert_true(mvpn_path_are_distinct(view, &nobody, &also, 0));
 }
 
 static void test_blocks_of_ipv6(void **state)
@@ -286,12 +452,12 @@ static void test_blocks_of_ipv6(void **state)
     mvpn_descriptor a = relay(1), b = relay(2);
     a.addresses[0].addr = (mvpn_addr){.family = 6, .port = 1, .ip = {0x2a, 0x10, 0, 5, 1}};
     b.addresses[0].addr = (mvpn_addr){.family = 6, .port = 1, .ip = {0x2a, 0x10, 0, 5, 2}};
-    assert_false(mvpn_path_are_distinct(&a, &b, 0));
+    assert_false(mvpn_path_are_distinct(view, &a, &b, 0));
     b.addresses[0].addr.ip[3] = 4;
-    assert_true(mvpn_path_are_distinct(&a, &b, 0));
+    assert_true(mvpn_path_are_distinct(view, &a, &b, 0));
     b.address_count = 2; /* any of the addresses counts */
     b.addresses[1] = a.addresses[0];
-    assert_false(mvpn_path_are_distinct(&a, &b, 0));
+    assert_false(mvpn_path_are_distinct(view, &a, &b, 0));
 }
 
 static void test_unusable_relays_are_left_out(void **state)
@@ -792,6 +958,9 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_no_rule_is_broken_in_many_draws),
+        TEST(test_no_rule_is_broken_with_relays_behind_nats),
+        TEST(test_a_relay_behind_a_nat_needs_its_nat_relay),
+        TEST(test_a_relay_behind_a_nat_is_no_first_hop),
         TEST(test_wishes_are_kept),
         TEST(test_hops_can_reach_each_other),
         TEST(test_single_hop_is_guard_and_exit),

@@ -662,19 +662,31 @@ typedef struct candidates {
     size_t count;
 } candidates;
 
-static void add_candidate(candidates *c, const mvpn_descriptor *d, uint16_t role)
+/* A relay behind a NAT is no guard, and nothing without a NAT relay that is known. (§14.3) */
+static bool can_be(const mvpn_view *view, const mvpn_descriptor *d, uint16_t role)
 {
-    if ((d->roles & role) != 0 && c->count < CANDIDATES_MAX) {
+    bool is_reached = d->nat_relay_count == 0;
+    for (size_t i = 0; i < d->nat_relay_count && role != MVPN_ROLE_GUARD; i++) {
+        is_reached |= mvpn_view_find(view, &d->nat_relays[i].identity) != NULL;
+    }
+    return (d->roles & role) != 0 && is_reached;
+}
+
+static void add_candidate(candidates *c, const mvpn_view *view, const mvpn_descriptor *d,
+                          uint16_t role)
+{
+    if (c->count < CANDIDATES_MAX && can_be(view, d, role)) {
         c->of[c->count++] = d;
     }
 }
 
-static bool has_middle(const candidates *middles, const mvpn_descriptor *guard,
-                       const mvpn_descriptor *exit, unsigned relax)
+static bool has_middle(const mvpn_view *view, const candidates *middles,
+                       const mvpn_descriptor *guard, const mvpn_descriptor *exit)
 {
+    unsigned relax = view->config.relax;
     for (size_t i = 0; i < middles->count; i++) {
-        if (mvpn_path_are_distinct(middles->of[i], guard, relax) &&
-            mvpn_path_are_distinct(middles->of[i], exit, relax)) {
+        if (mvpn_path_are_distinct(view, middles->of[i], guard, relax) &&
+            mvpn_path_are_distinct(view, middles->of[i], exit, relax)) {
             return true;
         }
     }
@@ -690,15 +702,15 @@ bool mvpn_view_is_confirmed(const mvpn_view *view)
     }
     for (size_t i = 0; i < view->count; i++) {
         if (view->relays[i]->is_confirmed) {
-            add_candidate(&guards, &view->relays[i]->d, MVPN_ROLE_GUARD);
-            add_candidate(&middles, &view->relays[i]->d, MVPN_ROLE_MIDDLE);
-            add_candidate(&exits, &view->relays[i]->d, MVPN_ROLE_EXIT);
+            add_candidate(&guards, view, &view->relays[i]->d, MVPN_ROLE_GUARD);
+            add_candidate(&middles, view, &view->relays[i]->d, MVPN_ROLE_MIDDLE);
+            add_candidate(&exits, view, &view->relays[i]->d, MVPN_ROLE_EXIT);
         }
     }
     for (size_t e = 0; e < exits.count; e++) {
         for (size_t g = 0; g < guards.count; g++) {
-            if (mvpn_path_are_distinct(exits.of[e], guards.of[g], relax) &&
-                has_middle(&middles, guards.of[g], exits.of[e], relax)) {
+            if (mvpn_path_are_distinct(view, exits.of[e], guards.of[g], relax) &&
+                has_middle(view, &middles, guards.of[g], exits.of[e])) {
                 return true;
             }
         }

@@ -304,6 +304,32 @@ static void test_whole_view_confirmed(void **state)
     assert_true(mvpn_view_is_confirmed(view)); /* these two and one of the block */
 }
 
+/* Of three confirmed relays one is behind a NAT: with its NAT relay known they are a path, but not
+ * with that one in another's block. */
+static void test_confirmed_with_a_relay_behind_a_nat(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        mvpn_descriptor d = test_relay_draft(&net, i, 1);
+        if (i == 2) {
+            d.nat_relay_count = 1;
+            d.nat_relays[0] =
+                (mvpn_descriptor_nat_relay){test_relay(&net, 3, 1).identity, {{1}}, 4};
+        }
+        test_relay_sign(&net, i, &d);
+        assert_int_equal(put(&d, source(1)), 0);
+        assert_int_equal(put(&d, source(2)), MVPN_E_EXPIRED);
+    }
+    assert_false(mvpn_view_is_confirmed(view));
+    for (uint64_t sequence = 1; sequence <= 2; sequence++) {
+        mvpn_descriptor d = test_relay_draft(&net, 3, sequence);
+        d.addresses[0].addr.ip[1] = sequence == 1 ? 200 : 1; /* then with relay 1 */
+        test_relay_sign(&net, 3, &d);
+        assert_int_equal(put(&d, source(1)), 0);
+        assert_int_equal(mvpn_view_is_confirmed(view), sequence == 1);
+    }
+}
+
 /* ---- the sample ---- */
 
 static void test_sample(void **state)
@@ -1145,6 +1171,7 @@ int main(void)
         TEST(test_one_operator_is_one_source),
         TEST(test_relaxed_rules),
         TEST(test_whole_view_confirmed),
+        TEST(test_confirmed_with_a_relay_behind_a_nat),
         TEST(test_sample),
         TEST(test_sample_keeps_the_network_file),
         TEST(test_five_thousand),

@@ -69,7 +69,8 @@ typedef struct mvpn_descriptor {
     mvpn_onion_key onion_keys[MVPN_DESCRIPTOR_ONION_KEYS_MAX];
     uint8_t address_count; /* 1..4 */
     mvpn_descriptor_address addresses[MVPN_DESCRIPTOR_ADDRESSES_MAX];
-    uint16_t roles; /* MVPN_ROLE_* */
+    uint16_t roles;          /* MVPN_ROLE_* */
+    uint8_t nat_relay_count; /* 0..2; not 0: it is behind a NAT (§14.3) */
 
     bool has_policy;
     uint8_t policy_flags; /* MVPN_EXIT_* */
@@ -81,8 +82,8 @@ typedef struct mvpn_descriptor {
     uint8_t family_count;
     mvpn_ed25519_pub family[MVPN_DESCRIPTOR_FAMILY_MAX]; /* ascending */
     char provider[MVPN_PROVIDER_MAX + 1];                /* "" = not said */
-    uint8_t nat_relay_count;                             /* not 0: it is behind a NAT (§14.3) */
-    mvpn_descriptor_nat_relay nat_relays[MVPN_DESCRIPTOR_NAT_RELAYS_MAX]; /* to be tried so */
+    /* Of a relay behind a NAT, to be tried in this order. */
+    mvpn_descriptor_nat_relay nat_relays[MVPN_DESCRIPTOR_NAT_RELAYS_MAX];
     bool has_membership;
     uint8_t membership[MVPN_MEMBERSHIP_LEN]; /* with the identity, as §8.2 */
     char name[MVPN_NAME_MAX + 1];            /* "" = none; not unique, proves nothing */
