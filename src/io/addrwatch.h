@@ -7,7 +7,9 @@
 #define MVPN_IO_ADDRWATCH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
+#include "base/addr.h"
 #include "base/macros.h"
 
 /** Descriptor to poll for reading, non-blocking, the caller's to close; -1 with errno. */
@@ -15,5 +17,9 @@ MVPN_WUR int mvpn_addrwatch_open(void);
 
 /** Read all that is there. True if an address was added or removed, or if we may have missed it. */
 bool mvpn_addrwatch_read(int fd);
+
+/** This host's addresses now, without ports: of interfaces that are up, neither loopback nor
+ * link-local ones, nor those of `except` (an interface's name, or NULL). Returns how many. */
+size_t mvpn_addrwatch_list(const char *except, mvpn_addr *ret, size_t max);
 
 #endif

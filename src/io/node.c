@@ -1,6 +1,7 @@
 #include "io/node.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "io/addrwatch.h"
@@ -19,6 +20,8 @@
 #define BACKLOG_MAX 1024
 /* Addresses come and go in groups: links are told once in so long. */
 #define ADDRESS_PAUSE MVPN_S(1)
+/* Of this host that are looked at: more than any host has that is not a router. */
+#define ADDRESSES_MAX 64
 
 typedef struct port {
     mvpn_node *node;
@@ -91,7 +94,25 @@ static void addresses_ready(void *ctx, unsigned events)
     node->address_changed |= mvpn_addrwatch_read(node->address_fd);
 }
 
-/* Tell the links; returns when to look again. */
+/* The addresses by which others might reach the main socket, with its port. */
+static size_t host_addresses(const mvpn_node *node, mvpn_addr *ret, size_t max)
+{
+    mvpn_addr all[ADDRESSES_MAX];
+    const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
+    size_t n = mvpn_addrwatch_list(own, all, ADDRESSES_MAX), count = 0;
+    for (size_t i = 0; i < n && count < max; i++) {
+        static const uint8_t any[16] = {0};
+        mvpn_addr at = mvpn_udp_local(node->udp, all[i].family == 6 ? MVPN_UDP_V6 : MVPN_UDP_V4);
+        bool is_any = memcmp(at.ip, any, sizeof(any)) == 0;
+        if (at.family != 0 && (is_any || mvpn_addr_ip_eq(&at, &all[i]))) {
+            ret[count] = all[i];
+            ret[count++].port = at.port;
+        }
+    }
+    return count;
+}
+
+/* Tell the engine; returns when to look again. */
 static mvpn_time tell_address_change(mvpn_node *node, mvpn_time now)
 {
     if (!node->address_changed) {
@@ -102,7 +123,9 @@ static mvpn_time tell_address_change(mvpn_node *node, mvpn_time now)
     }
     node->address_changed = false;
     node->address_told = now;
-    mvpn_links_local_changed(mvpn_engine_links(node->engine), now);
+    mvpn_addr own[MVPN_NAT_OWN_MAX];
+    size_t count = host_addresses(node, own, MVPN_ARRAY_LEN(own));
+    mvpn_engine_network_changed(node->engine, own, count, now);
     return MVPN_TIME_NEVER;
 }
 
@@ -111,9 +134,7 @@ static mvpn_time tell_address_change(mvpn_node *node, mvpn_time now)
 static bool socket_is_used(void *ctx, uint16_t local)
 {
     const mvpn_node *node = ctx;
-    (void)node;
-    (void)local;
-    return true;
+    return mvpn_engine_socket_is_used(node->engine, local);
 }
 
 static void message_too_big(void *ctx, const mvpn_addr *remote)
@@ -284,6 +305,8 @@ static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn
     }
     node->unix_offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
     config.unix_offset_us = node->unix_offset_us;
+    config.host_address_count =
+        host_addresses(node, config.host_addresses, MVPN_ARRAY_LEN(config.host_addresses));
     r = mvpn_engine_new(&config, now, &node->engine, &policy_error);
     mvpn_wipe(&config, sizeof(config));
     if (r != 0 && policy_error.what != NULL) {

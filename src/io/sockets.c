@@ -11,6 +11,8 @@
 #define OPENS_PER_TURN 32
 /* Descriptors left to the rest of the program: files, the control socket and its clients. */
 #define DESCRIPTORS_KEPT 64
+/* Asked about in one turn whether they are used. */
+#define CHECKS_PER_TURN 32
 /* After a refusal by the system: it is not asked again for each packet. */
 #define REFUSAL_PAUSE MVPN_S(1)
 /* A socket that has heard so much carries a link, not probes. */
@@ -34,6 +36,7 @@ struct mvpn_sockets {
     extra *table[LOCALS][MVPN_UDP_FAMILIES];
     extra *open[LOCALS * MVPN_UDP_FAMILIES];
     size_t open_count;
+    size_t check_next; /* whose turn it is to be asked about */
     mvpn_list sending;
     size_t backlog;
     mvpn_time refused_until;
@@ -227,12 +230,18 @@ static void send_all(mvpn_sockets *s)
     }
 }
 
+/* All within a few turns. */
 static void close_unused(mvpn_sockets *s)
 {
-    for (size_t i = s->open_count; i > 0; i--) {
-        extra *x = s->open[i - 1];
+    for (unsigned i = 0; i < CHECKS_PER_TURN && s->open_count > 0; i++) {
+        if (s->check_next >= s->open_count) {
+            s->check_next = 0;
+        }
+        extra *x = s->open[s->check_next];
         if (x->is_broken || !s->options.is_used(s->options.ctx, x->local)) {
-            close_extra(x);
+            close_extra(x); /* the last one takes its place */
+        } else {
+            s->check_next++;
         }
     }
 }

@@ -540,7 +540,8 @@ static void send_by(sim_node *n, uint16_t local, const mvpn_addr *to)
     sim_touch(n);
 }
 
-/* Each number is a port of its own, before the NAT and behind it, there and back. */
+/* Each number is a port of its own, before the NAT and behind it, there and back; an engine that
+ * does not use it hears nothing there. */
 static void further_sockets(uint64_t seed)
 {
     static const uint16_t locals[] = {MVPN_LOCAL_PROBE, MVPN_LOCAL_MAIN, MVPN_LOCAL_PUNCH + 255};
@@ -554,6 +555,7 @@ static void further_sockets(uint64_t seed)
         arrival at_node = {.count = 0};
         inbox at_host = {.count = 0};
         mvpn_addr to = host->addr[0], seen[MVPN_ARRAY_LEN(locals)];
+        unsigned heard = 0;
         check_context("%s behind %s", n->name, types[i / 2]);
         if (box != NULL) {
             sim_put_behind(n, box);
@@ -568,9 +570,12 @@ static void further_sockets(uint64_t seed)
             send_by(n, locals[k], &to);
             sim_for(w, MVPN_MS(100));
             CHECK(at_host.count == k + 1);
-            CHECK(at_node.count == k + 1);
-            CHECK(at_node.local == locals[k]);
-            CHECK(mvpn_addr_eq(&at_node.remote, &to));
+            if (n->engine == NULL || locals[k] == MVPN_LOCAL_MAIN) {
+                heard++;
+                CHECK(at_node.local == locals[k]);
+                CHECK(mvpn_addr_eq(&at_node.remote, &to));
+            }
+            CHECK(at_node.count == heard);
             seen[k] = at_host.from;
             for (unsigned j = 0; j < k; j++) {
                 CHECK(seen[j].port != seen[k].port);
@@ -585,7 +590,7 @@ static void further_sockets(uint64_t seed)
             other.port++;
             sim_host_send(host, PORT, &other, (const uint8_t *)"x", 1);
             sim_for(w, MVPN_MS(100));
-            CHECK(at_node.count == MVPN_ARRAY_LEN(locals));
+            CHECK(at_node.count == heard);
             CHECK(w->to_nobody == before + 1);
         }
         sim_free(w);

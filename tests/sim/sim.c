@@ -231,9 +231,7 @@ static void open_socket(sim_node *n, uint16_t local)
 
 static bool is_socket_used(const sim_node *n, uint16_t local)
 {
-    (void)n;
-    (void)local;
-    return true;
+    return n->engine == NULL || mvpn_engine_socket_is_used(n->engine, local);
 }
 
 static void close_sockets(sim_node *n, bool all)
@@ -740,7 +738,11 @@ void sim_network_changed(sim_node *n)
 {
     MVPN_ASSERT(is_running(n));
     enter(n);
-    mvpn_links_local_changed(node_links(n), n->world->now);
+    if (n->engine != NULL) {
+        mvpn_engine_network_changed(n->engine, n->addr, n->addr_count, n->world->now);
+    } else {
+        mvpn_links_local_changed(n->links, n->world->now);
+    }
     leave();
     sim_touch(n);
 }
