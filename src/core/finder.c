@@ -67,7 +67,7 @@ static void add_from_view(mvpn_finder *f, mvpn_time now)
         const mvpn_descriptor *d = mvpn_view_at(f->cfg.view, (first + i) % n);
         uint8_t family = f->cfg.has_ipv4 && f->cfg.has_ipv6 ? 0 : f->cfg.has_ipv4 ? 4 : 6;
         const mvpn_addr *addr = mvpn_descriptor_find_address(d, family);
-        if ((d->roles & MVPN_ROLE_DHT_SERVER) == 0 || addr == NULL) {
+        if ((d->roles & MVPN_ROLE_DHT_SERVER) == 0 || d->nat_relay_count > 0 || addr == NULL) {
             continue;
         }
         mvpn_dht_contact c = {.link_key = d->link_key, .addr = *addr};
@@ -309,6 +309,14 @@ void mvpn_finder_set_address(mvpn_finder *f, const mvpn_addr *address, mvpn_time
     }
     if (f->has_publisher) {
         mvpn_publisher_set_addresses(&f->publisher, address, 1);
+    }
+}
+
+void mvpn_finder_set_nat_relays(mvpn_finder *f, const mvpn_descriptor_nat_relay *relays,
+                                size_t count, const mvpn_addr *seen, size_t seen_count)
+{
+    if (f->has_publisher) {
+        mvpn_publisher_set_nat_relays(&f->publisher, relays, count, seen, seen_count);
     }
 }
 

@@ -24,7 +24,8 @@ typedef struct mvpn_finder_config {
     bool relax_blocks; /* the network file permits relays in one block */
     bool has_ipv4, has_ipv6;
     int64_t unix_offset_us;
-    const mvpn_descriptor *publish; /* template, or NULL */
+    /* Template, or NULL; without addresses: of a relay behind a NAT (see publish.h). */
+    const mvpn_descriptor *publish;
     const mvpn_ed25519_secret *identity_secret;
     const mvpn_dht_contact *entries; /* copied */
     size_t entry_count;
@@ -42,6 +43,9 @@ mvpn_time mvpn_finder_deadline(const mvpn_finder *finder);
 
 /** Our address changed: node id and descriptor follow. */
 void mvpn_finder_set_address(mvpn_finder *finder, const mvpn_addr *address, mvpn_time now);
+/** Our NAT relays changed: see mvpn_publisher_set_nat_relays. */
+void mvpn_finder_set_nat_relays(mvpn_finder *finder, const mvpn_descriptor_nat_relay *relays,
+                                size_t count, const mvpn_addr *seen, size_t seen_count);
 /** Our onion keys changed; the first is current. */
 void mvpn_finder_set_onion_keys(mvpn_finder *finder, const mvpn_onion_key *keys, size_t count);
 /** Keep a record of our own (a snapshot head, a revocation list) stored in the DHT. */

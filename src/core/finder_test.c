@@ -215,25 +215,39 @@ static mvpn_dht_contact server(unsigned i)
         .addr = {.family = 4, .port = 443, .ip = {70, (uint8_t)(i >> 8), (uint8_t)i, 1}}};
 }
 
-static void start(bool publishes)
+static void begin(bool publishes, bool is_behind_nat)
 {
     mvpn_descriptor template = test_relay_draft(&w.net, SELF, 0);
     mvpn_ed25519_secret secret;
     mvpn_ed25519_pub identity;
     test_key_pair(SELF, &identity, &secret);
+    if (is_behind_nat) {
+        template.address_count = 0;
+        template.roles = MVPN_ROLE_MIDDLE;
+    }
     mvpn_finder_config c = {
         .rng = &w.rng,
         .view = w.view,
         .trust = &w.trust,
         .exchange = {.identity = identity},
-        .is_server = true,
-        .address = template.addresses[0].addr,
+        .is_server = !is_behind_nat,
+        .address = is_behind_nat ? (mvpn_addr){0} : template.addresses[0].addr,
         .has_ipv4 = true,
         .unix_offset_us = (int64_t)(TEST_NOW * MVPN_US_PER_S) - (int64_t)w.now,
         .publish = publishes ? &template : NULL,
         .identity_secret = &secret,
     };
     assert_int_equal(mvpn_finder_new(&c, w.now, &w.f), 0);
+}
+
+static void start(bool publishes)
+{
+    begin(publishes, false);
+}
+
+static void start_behind_nat(void)
+{
+    begin(true, true);
 }
 
 static int setup(void **state)
@@ -365,6 +379,45 @@ static void test_publishing(void **state)
         pass(MVPN_S(60));
     }
     assert_in_range(w.publishes - before, 3, 6);
+}
+
+/* A relay behind a NAT is no server. Nothing is published before it has a NAT relay, then what it
+ * is reached by, renewed like any other; while it has none, the last stays as it is. */
+static void test_publishing_behind_a_nat(void **state)
+{
+    (void)state;
+    const mvpn_descriptor_nat_relay relay = {{{7}}, {{1, 2}}, 4};
+    const mvpn_addr seen = {.family = 4, .port = 40001, .ip = {99, 2, 3, 4}};
+    mvpn_descriptor d;
+    mvpn_finder_free(w.f);
+    start_behind_nat();
+    for (unsigned i = 0; i < 24 * 60; i++) {
+        pass(MVPN_S(60));
+    }
+    mvpn_finder_set_address(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {192, 168, 1, 1}},
+                            w.now);
+    pass(MVPN_S(60));
+    assert_int_equal(w.publishes, 0);
+    assert_false(mvpn_finder_withdraw(w.f, w.now));
+    mvpn_finder_set_nat_relays(w.f, &relay, 1, &seen, 1);
+    pass(MVPN_S(1));
+    assert_int_equal(w.publishes, 1);
+    for (unsigned i = 0; i < 24 * 60; i++) {
+        pass(MVPN_S(60));
+    }
+    assert_in_range(w.publishes, 4, 7);
+    assert_int_equal(mvpn_descriptor_decode(&d, mvpn_bytes_of(w.record, w.record_len)), 0);
+    assert_int_equal(d.nat_relay_count, 1);
+    assert_true(mvpn_addr_eq(&d.addresses[0].addr, &seen));
+    unsigned before = w.publishes;
+    mvpn_finder_set_nat_relays(w.f, NULL, 0, NULL, 0);
+    for (unsigned i = 0; i < 24 * 60; i++) {
+        pass(MVPN_S(60));
+    }
+    assert_int_equal(w.publishes, before);
+    assert_true(mvpn_finder_withdraw(w.f, w.now));
+    assert_int_equal(mvpn_descriptor_decode(&d, mvpn_bytes_of(w.record, w.record_len)), 0);
+    assert_int_equal(d.roles, 0);
 }
 
 static void test_withdrawal(void **state)
@@ -551,6 +604,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_listed_numbers_of_our_own),
         TEST(test_publishing),
+        TEST(test_publishing_behind_a_nat),
         TEST(test_withdrawal),
         TEST(test_lists_of_one),
         TEST(test_a_fetch_that_cannot_begin),

@@ -15,6 +15,8 @@ void mvpn_publisher_init(mvpn_publisher *p, mvpn_rng *rng, const mvpn_key *netwo
         .secret = *secret,
         .descriptor = *template,
         .is_changed = true,
+        .is_guest = template->address_count == 0,
+        .is_held = template->address_count == 0,
     };
     p->descriptor.sequence = 0;
     p->descriptor.encoded_len = 0;
@@ -25,7 +27,7 @@ void mvpn_publisher_done(mvpn_publisher *p)
     mvpn_wipe(p, sizeof(*p));
 }
 
-void mvpn_publisher_set_addresses(mvpn_publisher *p, const mvpn_addr *addresses, size_t count)
+static void write_addresses(mvpn_publisher *p, const mvpn_addr *addresses, size_t count)
 {
     mvpn_descriptor *d = &p->descriptor;
     d->address_count = 0;
@@ -34,6 +36,29 @@ void mvpn_publisher_set_addresses(mvpn_publisher *p, const mvpn_addr *addresses,
             (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, addresses[i]};
     }
     p->is_changed = true;
+}
+
+void mvpn_publisher_set_addresses(mvpn_publisher *p, const mvpn_addr *addresses, size_t count)
+{
+    if (!p->is_guest) {
+        write_addresses(p, addresses, count);
+    }
+}
+
+void mvpn_publisher_set_nat_relays(mvpn_publisher *p, const mvpn_descriptor_nat_relay *relays,
+                                   size_t count, const mvpn_addr *seen, size_t seen_count)
+{
+    mvpn_descriptor *d = &p->descriptor;
+    if (!p->is_guest) {
+        return;
+    }
+    p->is_held = count == 0 || seen_count == 0;
+    if (p->is_held) {
+        return; /* what was published last is what a withdrawal says */
+    }
+    d->nat_relay_count = (uint8_t)MVPN_MIN(count, (size_t)MVPN_DESCRIPTOR_NAT_RELAYS_MAX);
+    memcpy(d->nat_relays, relays, d->nat_relay_count * sizeof(d->nat_relays[0]));
+    write_addresses(p, seen, seen_count);
 }
 
 void mvpn_publisher_set_onion_keys(mvpn_publisher *p, const mvpn_onion_key *keys, size_t count)
@@ -54,7 +79,7 @@ void mvpn_publisher_saw(mvpn_publisher *p, uint64_t sequence)
 
 uint64_t mvpn_publisher_due(const mvpn_publisher *p)
 {
-    return p->is_changed ? 0 : p->renew_at;
+    return p->is_held ? UINT64_MAX : p->is_changed ? 0 : p->renew_at;
 }
 
 /* At least `sequence`, and above the last. */

@@ -147,12 +147,61 @@ static void withdraws(void **state)
     assert_true(decoded(&f, d, NOW).sequence > withdrawn);
 }
 
+/* Of a relay behind a NAT there is nothing to say before it has a NAT relay; then what that one
+ * sees, whatever the host thinks its address is. */
+static void behind_a_nat(void **state)
+{
+    fixture f;
+    const mvpn_descriptor *d;
+    const mvpn_addr host = {.family = 4, .port = 443, .ip = {192, 168, 1, 5}};
+    const mvpn_addr seen = {.family = 4, .port = 40001, .ip = {46, 1, 2, 3}};
+    const mvpn_descriptor_nat_relay relays[] = {{{{7}}, {{1, 2}}, 4}, {{{6}}, {{3, 4}}, 6}};
+    (void)state;
+    begin(&f);
+    f.template.address_count = 0;
+    mvpn_publisher_init(&f.p, &f.rng, &f.network_id, &f.secret, &f.template);
+    mvpn_publisher_set_addresses(&f.p, &host, 1);
+    mvpn_publisher_set_onion_keys(&f.p, f.template.onion_keys, 1);
+    assert_true(mvpn_publisher_due(&f.p) == UINT64_MAX);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), MVPN_E_AGAIN);
+    mvpn_publisher_set_nat_relays(&f.p, relays, 2, NULL, 0);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), MVPN_E_AGAIN);
+
+    mvpn_publisher_set_nat_relays(&f.p, relays, 2, &seen, 1);
+    mvpn_publisher_set_addresses(&f.p, &host, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
+    mvpn_descriptor got = decoded(&f, d, NOW);
+    assert_int_equal(got.address_count, 1);
+    assert_true(mvpn_addr_eq(&got.addresses[0].addr, &seen));
+    assert_int_equal(got.nat_relay_count, 2);
+    assert_memory_equal(got.nat_relays[1].identity.b, relays[1].identity.b, 32);
+    assert_int_equal(got.nat_relays[1].family, 6);
+
+    /* One less, then none: it never says that it can be reached as it stands. */
+    mvpn_publisher_set_nat_relays(&f.p, relays + 1, 1, &seen, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 1, &d), 0);
+    assert_int_equal(decoded(&f, d, NOW).nat_relay_count, 1);
+    mvpn_publisher_set_nat_relays(&f.p, NULL, 0, NULL, 0);
+    mvpn_publisher_set_onion_keys(&f.p, f.template.onion_keys, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 90000000, &d), MVPN_E_AGAIN);
+    assert_int_equal(mvpn_publisher_withdraw(&f.p, NOW_MS + 2, &d), 0);
+    got = decoded(&f, d, NOW);
+    assert_int_equal(got.roles, 0);
+    assert_int_equal(got.nat_relay_count, 1);
+
+    /* To one that can be reached it means nothing. */
+    begin(&f);
+    mvpn_publisher_set_nat_relays(&f.p, relays, 2, &seen, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
+    assert_int_equal(decoded(&f, d, NOW).nat_relay_count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renews_in_time),      cmocka_unit_test(sequence_only_rises),
         cmocka_unit_test(sequence_at_its_end), cmocka_unit_test(changes_are_published),
-        cmocka_unit_test(withdraws),
+        cmocka_unit_test(withdraws),           cmocka_unit_test(behind_a_nat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
