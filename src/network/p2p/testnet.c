@@ -117,12 +117,19 @@ static void post(struct net *net, const struct net_datagram *d)
     }
 }
 
+mvpn_addr net_local(const struct net_node *n, uint16_t local)
+{
+    mvpn_addr a = n->addr;
+    a.port = (uint16_t)(a.port + local);
+    return a;
+}
+
 static void collect(struct net *net, struct net_node *n)
 {
     mvpn_packet *p;
     while ((p = mvpn_packet_queue_pop(mvpn_links_out(n->links))) != NULL) {
         struct net_datagram d = {
-            .from = n->addr, .to = p->remote, .flags = p->flags, .len = p->len};
+            .from = net_local(n, p->local), .to = p->remote, .flags = p->flags, .len = p->len};
         MVPN_ASSERT(p->len <= sizeof(d.bytes));
         memcpy(d.bytes, p->data, p->len);
         mvpn_packet_free(&n->pool, p);
@@ -138,6 +145,10 @@ static void collect(struct net *net, struct net_node *n)
     }
     mvpn_link_event e;
     while (mvpn_links_pull_event(n->links, &e)) {
+        if (net->event != NULL) {
+            net->event(net, n, &e);
+            continue;
+        }
         MVPN_ASSERT(n->event_count < NET_EVENTS);
         n->events[n->event_count++] = e;
     }
@@ -147,13 +158,17 @@ int net_inject(struct net *net, const struct net_datagram *d)
 {
     for (size_t i = 0; i < NET_NODES; i++) {
         struct net_node *n = &net->node[i];
-        if (n->links == NULL || !mvpn_addr_eq(&n->addr, &d->to)) {
+        unsigned local = (unsigned)d->to.port - n->addr.port;
+        bool is_there = mvpn_addr_ip_eq(&n->addr, &d->to) && local < NET_LOCALS &&
+                        (local == MVPN_LOCAL_MAIN || local >= MVPN_LOCAL_PROBE);
+        if (n->links == NULL || !is_there) {
             continue;
         }
         mvpn_packet *p = mvpn_packet_new(&n->pool);
         MVPN_ASSERT(p != NULL);
         memcpy(mvpn_packet_append(p, (uint32_t)d->len), d->bytes, d->len);
         p->remote = d->from;
+        p->local = (uint16_t)local;
         if (net->datagram != NULL && net->datagram(net, n, p)) {
             return 0;
         }
@@ -193,6 +208,9 @@ void net_run(struct net *net, mvpn_time until)
             struct net_node *n = &net->node[i];
             if (n->links != NULL) {
                 mvpn_links_tick(n->links, net->now);
+                if (net->turn != NULL) {
+                    next = mvpn_time_min(next, net->turn(net, n));
+                }
                 collect(net, n);
                 next = mvpn_time_min(next, mvpn_links_deadline(n->links));
             }

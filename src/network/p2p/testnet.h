@@ -17,6 +17,8 @@
 #define NET_NODES 4
 #define NET_FLIGHT 4096
 #define NET_EVENTS 256
+/* A node's further sockets are at its port and MVPN_LOCAL_*. */
+#define NET_LOCALS (MVPN_LOCAL_PUNCH + MVPN_LOCAL_PUNCH_MAX)
 #define NET_UNIX 1800000000
 
 struct net;
@@ -69,6 +71,10 @@ struct net {
     /* Sees each message for the owner; the packet is the network's. */
     void (*message)(struct net *net, struct net_node *node, mvpn_link *link,
                     const mvpn_header *header, const mvpn_packet *packet);
+    /* Takes each event at once, instead of the node's list. */
+    void (*event)(struct net *net, struct net_node *node, const mvpn_link_event *event);
+    /* Has a turn before what the links send is collected; says when it wants the next. */
+    mvpn_time (*turn)(struct net *net, struct net_node *node);
     void *ctx;
 };
 
@@ -82,6 +88,8 @@ void net_start(struct net *net, size_t i, bool is_relay, bool closed,
                void (*tune)(mvpn_links_config *c));
 void net_stop(struct net *net, size_t i);
 mvpn_addr net_addr(size_t i);
+/** Where that socket of a node's is. */
+mvpn_addr net_local(const struct net_node *n, uint16_t local);
 /** Hand a datagram to the node at d->to now. Returns what mvpn_links_recv said. */
 int net_inject(struct net *net, const struct net_datagram *d);
 /** Collect what nodes want to send, then run until `until`. */
