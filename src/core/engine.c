@@ -391,6 +391,8 @@ void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
     e->relay = NULL;
     mvpn_follower_free(e->follower, now);
     e->follower = NULL;
+    mvpn_connector_free(e->connector);
+    e->connector = NULL;
     mvpn_links_close_all(e->links, now);
 }
 
@@ -796,7 +798,7 @@ const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *e)
     return e->nat_relay;
 }
 
-const mvpn_connector *mvpn_engine_connector(const mvpn_engine *e)
+mvpn_connector *mvpn_engine_connector(mvpn_engine *e)
 {
     return e->connector;
 }

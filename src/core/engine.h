@@ -153,7 +153,7 @@ mvpn_links *mvpn_engine_links(mvpn_engine *engine);
 const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
 const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *engine); /* NULL: none */
-const mvpn_connector *mvpn_engine_connector(const mvpn_engine *engine);
+mvpn_connector *mvpn_engine_connector(mvpn_engine *engine);
 const mvpn_nat_class *mvpn_engine_nat_class(const mvpn_engine *engine); /* NULL: not measured */
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
 mvpn_finder *mvpn_engine_finder(mvpn_engine *engine); /* NULL: a client, or finds nobody */

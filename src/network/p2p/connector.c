@@ -476,10 +476,14 @@ static void opened(struct connection *conn, mvpn_time now)
 }
 
 /* A link was made through a NAT relay by us or by the peer, or directly while we were calling. */
-static void link_is_open(mvpn_connector *c, mvpn_link *link, mvpn_time now)
+void connector_opened(mvpn_link *link, mvpn_time now)
 {
+    mvpn_connector *c = link->links->connector;
     struct session *s = link->session;
     struct connection *conn = link->connection;
+    if (c == NULL) {
+        return;
+    }
     if (!s->routes[ROUTE_RELAYED].live) {
         if (conn != NULL) {
             connection_free(conn, now); /* the peer came first, and directly */
@@ -507,8 +511,7 @@ static void link_is_open(mvpn_connector *c, mvpn_link *link, mvpn_time now)
         conn->is_caller = false;
     }
     if (conn == NULL || call == NULL) {
-        mvpn_link_close(link, MVPN_REASON_BUSY, now); /* the session ended meanwhile, or no room */
-        return;
+        return; /* the session has ended meanwhile, or there is no room: it stays as it is */
     }
     if (call->connection != NULL) {
         leave_call(call->connection, now); /* the peer has lost its older link */
@@ -531,7 +534,6 @@ void mvpn_connector_link_opened(mvpn_connector *c, mvpn_link *link, mvpn_time no
     if (!mvpn_link_is_open(link)) {
         return; /* and closed again */
     }
-    link_is_open(c, link, now);
     for (size_t i = 0; i < c->binding_count; i++) {
         if (c->binding[i].link == link) {
             register_at(c, &c->binding[i], now);

@@ -490,6 +490,8 @@ void connector_called(struct session *s, const uint8_t destination[static MVPN_C
                       const mvpn_addr *from);
 /** Make the relayed route of our attempt; its `remote` is where first packets go. */
 void connector_calling(struct session *s);
+/** The link's session is ready. */
+void connector_opened(mvpn_link *link, mvpn_time now);
 /** Something verified came from an address that is under check now. */
 void connector_heard(struct session *s, mvpn_time now);
 /** It did not answer. */

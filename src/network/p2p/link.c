@@ -298,6 +298,7 @@ void link_opened(mvpn_link *link, mvpn_time now)
         mvpn_timer_set(&links->timers, &s->timers[TIMER_REKEY],
                        now + mvpn_rng_jitter(links->config.rng, links->config.rekey_after, 25));
     }
+    connector_opened(link, now);
     /* The initiator's first packet confirms the link; the responder's ping measures. */
     link_ping(link, now);
     reliable_start(link, now);
