@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "bin/join.h"
+#include "bin/netcheck.h"
 #include "io/config.h"
 #include "io/control.h"
 #include "io/network_file.h"
@@ -49,6 +50,11 @@ static const char usage[] =
     "      SOCKET is the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET ", else the only\n"
     "      one in " MVPN_CONFIG_RUN_DIR ").\n"
     "\n"
+    "  meshvpn netcheck [--json] [--config FILE] [--server HOST[:PORT]]...\n"
+    "      What lies between this computer and the network, in less than 5 s and without root:\n"
+    "      UDP, addresses, NAT, port mapping, MTU, TCP 443, clock. Asks entries of the network\n"
+    "      file (of /etc/meshvpn/client.conf or FILE), and STUN servers if you name some.\n"
+    "\n"
     "  meshvpn config check KIND FILE\n"
     "      Read a configuration and the network file it names; say what is wrong with them.\n"
     "      KIND is relay, exit, client, bootstrap or discovery.\n"
@@ -59,7 +65,9 @@ static const char usage[] =
     "  meshvpn help | --version\n"
     "\n"
     "Exit status: 0 connected (a relay: running), 1 failed, 2 wrong usage, 3 connecting,\n"
-    "4 down or no daemon, 5 blocked (no path is possible, or the kill switch holds).\n";
+    "4 down or no daemon, 5 blocked (no path is possible, or the kill switch holds).\n"
+    "Of netcheck: 0 UDP passes, 1 failed or nobody to ask, 2 wrong usage or configuration,\n"
+    "4 no network at all, 5 UDP is blocked.\n";
 
 static MVPN_PRINTF(1, 2) int fail_usage(const char *fmt, ...)
 {
@@ -474,6 +482,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "invite") == 0) {
         return invite_command(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "netcheck") == 0) {
+        return netcheck_command(argc - 2, argv + 2);
     }
     if (strcmp(argv[1], "config") == 0) {
         return command_config(argc - 2, argv + 2);

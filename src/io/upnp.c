@@ -146,6 +146,18 @@ static int delete (struct job *j, const struct UPNPUrls *urls, const char *servi
                : refused(j, "delete the mapping", code);
 }
 
+/* It is there; what it calls its address is for people to read. */
+static int look(struct job *j, const struct UPNPUrls *urls, const char *service)
+{
+    char address[MVPN_ADDR_STRLEN] = "";
+    mvpn_addr external;
+    if (UPNP_GetExternalIPAddress(urls->controlURL, service, address) == UPNPCOMMAND_SUCCESS &&
+        mvpn_addr_parse(address, &external) == 0 && external.port == 0) {
+        j->external = external;
+    }
+    return 0;
+}
+
 /* MVPN_E_AGAIN: this device is no gateway. */
 static int talk(struct job *j, const char *url)
 {
@@ -159,8 +171,9 @@ static int talk(struct job *j, const char *url)
     /* The description may point anywhere. */
     if (data.first.servicetype[0] != '\0' &&
         mvpn_upnp_url_is_local(urls.controlURL, &j->request.gateway)) {
-        r = j->request.lifetime_s == 0 ? delete (j, &urls, data.first.servicetype)
-                                       : add(j, &urls, data.first.servicetype);
+        r = j->request.search_only       ? look(j, &urls, data.first.servicetype)
+            : j->request.lifetime_s == 0 ? delete (j, &urls, data.first.servicetype)
+                                         : add(j, &urls, data.first.servicetype);
     }
     FreeUPNPUrls(&urls);
     return r;

@@ -26,10 +26,12 @@ typedef struct mvpn_upnp_request {
     uint16_t internal_port;
     uint16_t external_ports[MVPN_UPNP_PORTS]; /* in this order; to delete: the first */
     uint32_t lifetime_s;                      /* 0 = delete */
+    bool search_only; /* is there such a gateway? nothing is changed; ports do not count */
 } mvpn_upnp_request;
 
 /**
- * The end of a job. `err` 0 with `external` (checked to be public; not of a deletion), or
+ * The end of a job. `err` 0 with `external` (checked to be public; not of a deletion; of a search
+ * what the gateway says, unchecked, family 0 if nothing), or
  * MVPN_E_UNKNOWN: no such gateway; MVPN_E_REFUSED; MVPN_E_TIMEOUT; MVPN_E_SYSTEM; `why` in words.
  */
 typedef void mvpn_upnp_fn(void *ctx, int err, const mvpn_addr *external, const char *why);
