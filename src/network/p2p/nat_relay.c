@@ -34,8 +34,8 @@
 /* What all callers together may put upon one guest: a NatIncoming each. */
 #define CALLS_PER_S 20
 #define CALLS_BURST SESSIONS_PER_RENDEZVOUS
-/* Callers of one /24 or /48 have at most this share of a guest's sessions, of all, and of the calls
- * that one guest takes. */
+/* Callers of one /24 or /48 have at most this share of a guest's sessions and of all, and call, in
+ * all, at this share of the rate that one guest takes: relays are but few in a block. */
 #define BLOCK_SHARE 4
 /* Block counts by keyed hash: blocks that meet in one are counted as one. */
 #define BLOCKS 4096

@@ -893,6 +893,67 @@ static void test_memory(void **state)
     assert_int_equal(links[3].close_count, EACH);
 }
 
+/*
+ * As many links as a node has, of 200 blocks, all with an identity, each saying all it can at
+ * once, again and again: memory and what is told to others are bounded, and those who were there go
+ * on, and others are served once the flood's sessions have had their time.
+ */
+static void test_flood(void **state)
+{
+    (void)state;
+    enum { LINKS = 4000, ROUNDS = 4 };
+    static struct fake links[LINKS];
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd, told = 0;
+    join();
+    assert_true(goes(&w->home.addr, &w->ids.own[0], &w->caller.addr));
+    struct fake late = relay_at(900, 65000), victim = relay_at(901, 65001);
+    do_register(&victim, 3600);
+    for (unsigned i = 0; i < LINKS; i++) {
+        links[i] = relay_at(500 + i % 200, i);
+        links[i].addr.port = (uint16_t)i;
+    }
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < LINKS; i++) {
+            do_register(&links[i], 3600);
+            for (unsigned k = 0; k < 8; k++) {
+                struct fake *to = k == 0 ? &victim : &links[(i * 7 + k) % (i + 1)];
+                (void)do_open(&links[i], to, 8);
+            }
+            (void)do_more(&links[i], &links[i].opened.ids.session, 8);
+            (void)do_more(&links[i], &w->ids.session, 8);
+            (void)ask_address(&links[i], &links[i].opened.ids.session);
+            assert_int_not_equal(ask_address(&links[i], &w->ids.session), 0);
+        }
+        for (unsigned i = 0; i < LINKS; i++) {
+            told = MVPN_MAX(told, links[i].incoming_count);
+        }
+        w->now += MVPN_S(1);
+        mvpn_nat_relay_tick(w->relay, w->now);
+    }
+    size_t used = mallinfo2().uordblks + mallinfo2().hblkhd - before;
+    const mvpn_nat_relay_counters *c = mvpn_nat_relay_get_counters(w->relay);
+    print_message("%d links: %zu KiB, %zu sessions, %zu refused\n", LINKS, used >> 10,
+                  mvpn_nat_relay_session_count(w->relay), (size_t)c->refused);
+    assert_true(used <= (64u << 20));
+    assert_int_equal(mvpn_nat_relay_session_count(w->relay), 10000);
+    assert_in_range(victim.incoming_count, 64, 256 + ROUNDS * 20);
+    assert_in_range(told, 1, 256 + ROUNDS * 20);
+    /* No harm to those who were there, */
+    assert_int_equal(w->home.incoming_count, 1);
+    assert_true(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
+    assert_int_equal(do_more(&w->caller, &w->ids.session, 1), 0);
+    assert_int_equal(ask_address(&w->home, &w->ids.session), 0);
+    /* nor to whoever calls another, or the one they all called, a moment later. */
+    w->now += MVPN_S(6);
+    assert_int_equal(do_open(&late, &w->home, 2), 0);
+    assert_int_equal(do_open(&late, &victim, 2), 0);
+    for (unsigned i = 0; i < LINKS; i++) {
+        mvpn_nat_relay_link_closed(w->relay, link_of(&links[i]), w->now);
+    }
+    assert_int_equal(mvpn_nat_relay_session_count(w->relay), 3);
+    assert_int_equal(late.close_count + w->home.close_count, 0);
+}
+
 int main(void)
 {
 #define UNIT(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -921,6 +982,7 @@ int main(void)
         cmocka_unit_test(test_all_sessions_are_bounded),
         cmocka_unit_test(test_bytes_are_bounded),
         UNIT(test_memory),
+        UNIT(test_flood),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
