@@ -1,7 +1,6 @@
 /*
  * meshvpn: the person's command. Data go to stdout, talk to stderr.
  */
-#include <dirent.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +12,9 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "bin/daemon_socket.h"
 #include "bin/join.h"
+#include "bin/show_links.h"
 #include "bin/netcheck.h"
 #include "io/config.h"
 #include "io/control.h"
@@ -81,30 +82,6 @@ static MVPN_PRINTF(1, 2) int fail_usage(const char *fmt, ...)
 }
 
 /* --- status: asking --- */
-
-/* The default socket, else the only one of the run directory. False after saying why not. */
-static bool find_socket(char out[static PATH_MAX])
-{
-    unsigned count = 0;
-    (void)snprintf(out, PATH_MAX, "%s", MVPN_CONFIG_CONTROL_SOCKET);
-    DIR *dir = access(out, F_OK) == 0 ? NULL : opendir(MVPN_CONFIG_RUN_DIR);
-    if (dir == NULL) {
-        return true; /* there, or the question will fail and say so */
-    }
-    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
-        size_t len = strlen(e->d_name);
-        if (len > 5 && strcmp(e->d_name + len - 5, ".sock") == 0) {
-            (void)snprintf(out, PATH_MAX, "%s/%s", MVPN_CONFIG_RUN_DIR, e->d_name);
-            count++;
-        }
-    }
-    (void)closedir(dir);
-    if (count > 1) {
-        (void)fprintf(stderr, "meshvpn: %u daemons run here: choose with --control %s/NAME.sock\n",
-                      count, MVPN_CONFIG_RUN_DIR);
-    }
-    return count <= 1;
-}
 
 /* The daemon's status, the caller's; NULL after saying why not, `*ret_exit` is the exit status. */
 static json_t *ask_status(const char *socket, int *ret_exit)
@@ -314,6 +291,8 @@ static void print_client(const json_t *status, const json_t *later, double secon
     print_number(status, "rtt_ms", "rtt       ", " ms");
     print_number(status, "circuit_build_ms", "built in  ", " ms");
     print_traffic(status, later, seconds);
+    show_links(status, true);
+    show_nat(status);
     if (json_is_boolean(json_object_get(status, "spare"))) {
         (void)printf("spare     %s\n", json_is_true(json_object_get(status, "spare"))
                                            ? "a second circuit is ready"
@@ -332,9 +311,10 @@ static void print_relay(const json_t *status)
 {
     const json_t *value;
     const char *key;
-    print_number(status, "links", "links     ", "");
+    show_links(status, false);
     print_number(status, "circuits", "circuits  ", "");
     print_number(status, "sessions", "sessions  ", "");
+    show_nat(status);
     print_dht(status);
     print_view(status);
     json_object_foreach(json_object_get(status, "counters"), key, value)
@@ -405,7 +385,7 @@ static int command_status(int argc, char **argv)
         }
     }
     if (socket == NULL) {
-        if (!find_socket(found)) {
+        if (!daemon_socket_find(found)) {
             return EXIT_USAGE;
         }
         socket = found;

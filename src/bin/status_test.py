@@ -25,11 +25,26 @@ CONNECTING = dict(CLIENT, state="connecting", path=[], exit_address=None, rtt_ms
                   circuit_build_ms=None, since_s=5, missing_protections=[], spare=False)
 BLOCKED = dict(CONNECTING, blocked_by="no exit is known that fits")
 RELAY = {
-    "schema": "meshvpn.status/1", "role": "exit", "state": "running", "since_s": 90061, "links": 2,
+    "schema": "meshvpn.status/1", "role": "exit", "state": "running", "since_s": 90061,
+    "links": [
+        {"name": "birch", "identity": "0011223344556677", "type": "relay", "via": "oak"},
+        {"name": None, "identity": "8899aabbccddeeff", "type": "relay", "via": "oak"},
+        {"name": "elm", "identity": "aa", "type": "direct", "via": None},
+    ],
+    "link_count": 12, "links_unnamed": 9,
+    "nat": {"class": "port-restricted", "bindings": [
+        {"name": "birch", "identity": "0011", "registered": True},
+        {"name": "oak", "identity": "2233", "registered": True},
+    ]},
     "circuits": 7, "sessions": 3, "counters": {"bytes_in": 12, "cells_forward": 345},
     "dht": {"contacts": 19, "records": 24, "nodes_estimated": 21, "is_published": True},
     "view": {"relays": 20, "relays_confirmed": 20, "equivocations": 0},
 }
+
+NO_BINDING = dict(RELAY, links=[], link_count=3, nat={"class": "unknown", "bindings": [
+    {"name": "birch", "identity": "0011", "registered": False}]})
+# Nothing is known: nothing is said.
+NO_NAT = dict(RELAY, links=[], link_count=3, nat={"class": "unknown", "bindings": []})
 
 # reply, exit status, lines that must be printed
 ROWS = [
@@ -45,11 +60,16 @@ ROWS = [
     (CONNECTING, 3, ["client    connecting", "since     5 s", "spare     none"]),
     (BLOCKED, 5, ["client    connecting: no exit is known that fits"]),
     (dict(CLIENT, state="down"), 4, ["client    down"]),
-    (RELAY, 0, ["node      running", "since     1 d 1 h", "role      exit", "links     2",
+    (RELAY, 0, ["node      running", "since     1 d 1 h", "role      exit", "links     12, 2 relayed: birch via oak, 8899aabb via oak",
+                "nat       port-restricted, reachable through birch and oak",
                 "circuits  7", "sessions  3",
                 "dht       19 contacts, 24 records, about 21 servers in all; published",
                 "relays    20 known, 20 shown by two operators", "  bytes_in                         12",
                 "  cells_forward                    345"]),
+    (NO_BINDING, 0, ["links     3", "nat       unknown, not reachable: no NAT relay serves us yet"]),
+    (NO_NAT, 0, ["links     3"]),
+    (dict(CLIENT, nat={"class": "symmetric", "bindings": []}, links=RELAY["links"], link_count=3), 0,
+     ["nat       symmetric", "links     3, 2 relayed: birch via oak, 8899aabb via oak"]),
 ]
 
 
@@ -102,6 +122,8 @@ def main():
             assert done.stderr == "", done.stderr
             for wanted in lines:
                 assert wanted in printed, (wanted, done.stdout)
+            if reply in (NO_NAT, CLIENT):
+                assert not any(l.startswith("nat") for l in printed), done.stdout
             assert len(printed) <= 24, "more than a screen"
             done = ask(program, directory, line, "--json")
             assert done.returncode == status, done

@@ -1,6 +1,6 @@
 #include "io/status.h"
 
-#include <stdio.h>
+#include "io/status_links.h"
 
 #define SCHEMA "meshvpn.status/1"
 
@@ -23,13 +23,8 @@ static json_t *describe_hop(const mvpn_view *view, const mvpn_ed25519_pub *ident
 {
     const mvpn_descriptor *d = mvpn_view_find(view, identity);
     json_t *hop = json_object();
-    char hex[17];
     char text[MVPN_ADDR_STRLEN];
-    for (size_t b = 0; b < 8; b++) {
-        (void)snprintf(hex + 2 * b, 3, "%02x", identity->b[b]);
-    }
-    set_text(hop, "name", d == NULL ? "" : d->name);
-    set_text(hop, "identity", hex);
+    mvpn_status_set_relay(hop, view, identity);
     set_text(hop, "country", d == NULL ? "" : d->country);
     if (d != NULL) {
         mvpn_addr a = d->addresses[0].addr; /* a relay's published address */
@@ -209,6 +204,7 @@ void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsig
         (void)json_object_set_new(reply, "directory",
                                   describe_learner(mvpn_engine_learner(engine), now));
     }
+    mvpn_status_links(reply, engine, now);
     set_text(reply, "blocked_by",
              s.block == MVPN_PATH_OK || is_connected ? "" : mvpn_path_block_text(s.block));
 }
@@ -224,7 +220,7 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
     set_text(reply, "role", exit == NULL ? "relay" : "exit");
     set_text(reply, "state", "running");
     set_number(reply, "since_s", (now - started) / MVPN_US_PER_S);
-    set_number(reply, "links", mvpn_links_count(mvpn_engine_links(engine)));
+    mvpn_status_links(reply, engine, now);
     set_number(reply, "circuits", mvpn_relay_circuit_count(relay));
     set_number(reply, "sessions", exit == NULL ? 0 : mvpn_exit_session_count(exit));
     set_number(counters, "bytes_in", lc->bytes_in);
