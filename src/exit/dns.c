@@ -3,34 +3,47 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/bytes.h"
-#include "base/cursor.h"
 #include "base/error.h"
-#include "base/list.h"
+#include "crypto/keys.h"
+#include "exit/dns_message.h"
 
-#define HEADER_LEN 12
-#define NAME_MAX_LEN 255 /* RFC 1035 §3.1 */
-#define QUESTION_MAX (NAME_MAX_LEN + 4)
-#define LABEL_MAX 63
-#define TYPE_OPT 41
 #define PORT_DNS 53
-
-#define FLAG_QR 0x8000
-#define FLAGS_OPCODE 0x7800
-
 /* Draws of a free id: with 1 of 16 in use, all of them fail once in 2^32. */
 #define ID_TRIES 8
+/* Flags of a query on which its answer may depend. */
+#define KEY_FLAGS (MVPN_DNS_RD | MVPN_DNS_AD | MVPN_DNS_CD)
+
+/* What two questions must share to have one answer. */
+typedef struct key {
+    uint16_t flags;
+    bool has_edns;
+    uint32_t edns;
+    uint16_t len;
+    uint8_t question[MVPN_DNS_QUESTION_MAX];
+} key;
 
 typedef struct question {
     mvpn_list link; /* in `open`, oldest first, or in `free` */
     mvpn_time deadline;
     mvpn_dns_client client;
+    mvpn_dns_session *session;
     uint16_t client_id;
     uint16_t id;
     uint8_t upstream;
-    uint16_t len;
-    uint8_t bytes[QUESTION_MAX]; /* name in lower case, type, class */
+    key key;
 } question;
+
+typedef struct cached {
+    mvpn_list link; /* of its session, or in `free` */
+    mvpn_list age;  /* of all in use, oldest first */
+    mvpn_dns_session *session;
+    mvpn_time stored, until;
+    key key;
+    uint16_t len;
+    uint8_t answer[MVPN_DNS_CACHED_LEN];
+} cached;
 
 struct mvpn_dns {
     mvpn_addr upstreams[MVPN_DNS_UPSTREAMS_MAX];
@@ -41,6 +54,10 @@ struct mvpn_dns {
     mvpn_list free;
     question *by_id[65536];
     question all[MVPN_DNS_OPEN_MAX];
+    mvpn_list cache_free;
+    mvpn_list cache_age;
+    uint32_t cache_touched; /* the first ones of `cache`; the rest was never used */
+    cached cache[MVPN_DNS_CACHE_MAX];
 };
 
 int mvpn_dns_new(const mvpn_addr *upstreams, size_t count, mvpn_dns **ret_dns)
@@ -61,6 +78,8 @@ int mvpn_dns_new(const mvpn_addr *upstreams, size_t count, mvpn_dns **ret_dns)
     dns->upstream_count = (uint8_t)count;
     mvpn_list_init(&dns->open);
     mvpn_list_init(&dns->free);
+    mvpn_list_init(&dns->cache_free);
+    mvpn_list_init(&dns->cache_age);
     for (size_t i = 0; i < MVPN_DNS_OPEN_MAX; i++) {
         mvpn_list_append(&dns->free, &dns->all[i].link);
     }
@@ -70,86 +89,116 @@ int mvpn_dns_new(const mvpn_addr *upstreams, size_t count, mvpn_dns **ret_dns)
 
 void mvpn_dns_free(mvpn_dns *dns)
 {
-    free(dns);
+    if (dns != NULL) {
+        /* Only what was used: the rest is not even mapped. */
+        mvpn_wipe(dns->cache, dns->cache_touched * sizeof(dns->cache[0]));
+        mvpn_wipe(dns->all, sizeof(dns->all));
+        free(dns);
+    }
 }
+
+void mvpn_dns_session_init(mvpn_dns_session *session)
+{
+    *session = (mvpn_dns_session){.open_count = 0};
+    mvpn_list_init(&session->cached);
+}
+
+/* ---- cache ---- */
+
+static bool key_is(const key *a, const key *b)
+{
+    return a->len == b->len && a->flags == b->flags && a->has_edns == b->has_edns &&
+           a->edns == b->edns && memcmp(a->question, b->question, a->len) == 0;
+}
+
+static void cache_drop(mvpn_dns *dns, cached *c)
+{
+    c->session->cached_count--;
+    mvpn_list_remove(&c->link);
+    mvpn_list_remove(&c->age);
+    mvpn_wipe(c, sizeof(*c));
+    mvpn_list_append(&dns->cache_free, &c->link);
+}
+
+static cached *cache_find(const mvpn_dns_session *session, const key *k)
+{
+    MVPN_LIST_FOREACH(it, &session->cached)
+    {
+        cached *c = MVPN_CONTAINER_OF(it, cached, link);
+        if (key_is(&c->key, k)) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+/* A free place; else the session's oldest, or the oldest of all. */
+static cached *cache_take(mvpn_dns *dns, mvpn_dns_session *session)
+{
+    if (session->cached_count == MVPN_DNS_CACHE_SESSION_MAX) {
+        cache_drop(dns, MVPN_CONTAINER_OF(session->cached.next, cached, link));
+    }
+    if (mvpn_list_is_empty(&dns->cache_free) && dns->cache_touched < MVPN_DNS_CACHE_MAX) {
+        return &dns->cache[dns->cache_touched++];
+    }
+    if (mvpn_list_is_empty(&dns->cache_free)) {
+        cache_drop(dns, MVPN_CONTAINER_OF(dns->cache_age.next, cached, age));
+    }
+    return MVPN_CONTAINER_OF(mvpn_list_pop(&dns->cache_free), cached, link);
+}
+
+static void cache_put(mvpn_dns *dns, const question *q, const uint8_t *message, uint32_t len,
+                      uint32_t ttl, mvpn_time now)
+{
+    cached *c = cache_find(q->session, &q->key);
+    if (c != NULL) {
+        cache_drop(dns, c);
+    }
+    if (ttl == 0 || len > MVPN_DNS_CACHED_LEN) {
+        return;
+    }
+    c = cache_take(dns, q->session);
+    c->session = q->session;
+    c->stored = now;
+    c->until = now + MVPN_S(ttl);
+    c->key = q->key;
+    c->len = (uint16_t)len;
+    memcpy(c->answer, message, len);
+    mvpn_list_append(&q->session->cached, &c->link);
+    mvpn_list_append(&dns->cache_age, &c->age);
+    q->session->cached_count++;
+}
+
+/* Over the query, whose id and spelling of the name stay. */
+static bool cache_answer(mvpn_dns *dns, mvpn_dns_session *session, const key *k, uint8_t *message,
+                         uint32_t *len, uint32_t size, mvpn_time now)
+{
+    cached *c = cache_find(session, k);
+    if (c != NULL && c->until <= now) {
+        cache_drop(dns, c);
+        c = NULL;
+    }
+    if (c == NULL || c->len > size) {
+        return false;
+    }
+    size_t after = MVPN_DNS_HEADER + (size_t)k->len;
+    memcpy(message + 2, c->answer + 2, MVPN_DNS_HEADER - 2);
+    memcpy(message + after, c->answer + after, c->len - after);
+    *len = c->len;
+    mvpn_dns_age(message, c->len, (uint32_t)((now - c->stored) / MVPN_US_PER_S));
+    return true;
+}
+
+/* ---- questions ---- */
 
 static void close_question(mvpn_dns *dns, question *q)
 {
     dns->by_id[q->id] = NULL;
     dns->open_count--;
+    q->session->open_count--;
     mvpn_list_remove(&q->link);
+    mvpn_wipe(&q->key, sizeof(q->key));
     mvpn_list_append(&dns->free, &q->link);
-}
-
-/*
- * Read one question: a name without compression, type, class (RFC 1035 §4.1.2). Writes it with the
- * name in lower case, since names compare without case (§2.3.3). Returns its length or 0.
- */
-static uint16_t read_question(mvpn_reader *r, uint8_t out[static QUESTION_MAX])
-{
-    mvpn_writer w = mvpn_writer_init(out, QUESTION_MAX);
-    for (;;) {
-        uint8_t n = mvpn_read8(r);
-        if (n > LABEL_MAX) {
-            return 0;
-        }
-        mvpn_write8(&w, n);
-        if (n == 0) {
-            break;
-        }
-        for (uint8_t i = 0; i < n; i++) {
-            uint8_t c = mvpn_read8(r);
-            mvpn_write8(&w, (uint8_t)(c >= 'A' && c <= 'Z' ? c + 32 : c));
-        }
-        if (r->failed || mvpn_writer_len(&w) >= NAME_MAX_LEN) {
-            return 0;
-        }
-    }
-    mvpn_write32(&w, mvpn_read32(r));
-    return r->failed || w.failed ? 0 : (uint16_t)mvpn_writer_len(&w);
-}
-
-/* An EDNS record (RFC 6891 §6.1.2) that ends the message; emptied in place. */
-static int clean_edns(mvpn_reader *r, uint8_t *payload, uint32_t *len)
-{
-    size_t at = (size_t)(r->p - payload);
-    uint8_t name = mvpn_read8(r);
-    uint16_t type = mvpn_read16(r);
-    uint16_t size = mvpn_read16(r);
-    (void)mvpn_read32(r); /* extended code, version, DO: kept */
-    (void)mvpn_read_raw(r, mvpn_read16(r));
-    if (!mvpn_reader_done(r) || name != 0 || type != TYPE_OPT) {
-        return MVPN_E_FORMAT;
-    }
-    mvpn_store16(payload + at + 3, MVPN_MIN(size, (uint16_t)MVPN_DNS_UDP_MAX));
-    mvpn_store16(payload + at + 9, 0);
-    *len = (uint32_t)at + 11;
-    return 0;
-}
-
-/* Strict: a query has one question, nothing but an EDNS record behind it, and no bytes left over.
- */
-static int parse_query(uint8_t *payload, uint32_t *len, uint8_t out[static QUESTION_MAX],
-                       uint16_t *ret_len)
-{
-    mvpn_reader r = mvpn_reader_init(mvpn_bytes_of(payload, *len));
-    (void)mvpn_read16(&r);
-    uint16_t flags = mvpn_read16(&r);
-    uint16_t questions = mvpn_read16(&r);
-    uint32_t answers = mvpn_read32(&r); /* answer and authority counts */
-    uint16_t additional = mvpn_read16(&r);
-    if (r.failed || (flags & (FLAG_QR | FLAGS_OPCODE)) != 0 || questions != 1 || answers != 0 ||
-        additional > 1) {
-        return MVPN_E_FORMAT;
-    }
-    *ret_len = read_question(&r, out);
-    if (*ret_len == 0) {
-        return MVPN_E_FORMAT;
-    }
-    if (additional == 1) {
-        return clean_edns(&r, payload, len);
-    }
-    return mvpn_reader_done(&r) ? 0 : MVPN_E_FORMAT;
 }
 
 static bool draw_id(mvpn_dns *dns, mvpn_rng *rng, uint16_t *ret_id)
@@ -164,62 +213,80 @@ static bool draw_id(mvpn_dns *dns, mvpn_rng *rng, uint16_t *ret_id)
     return false;
 }
 
-int mvpn_dns_query(mvpn_dns *dns, mvpn_rng *rng, const mvpn_dns_client *client,
-                   uint32_t *open_count, uint8_t *payload, uint32_t *len, mvpn_time now,
-                   mvpn_addr *ret_upstream)
+static key key_of(const mvpn_dns_query_info *info)
 {
-    uint8_t bytes[QUESTION_MAX];
-    uint16_t bytes_len, id;
-    int r = parse_query(payload, len, bytes, &bytes_len);
+    key k = {.flags = info->flags & KEY_FLAGS, .has_edns = info->has_edns, .edns = info->edns};
+    k.len = info->question.len;
+    memcpy(k.question, info->question.bytes, k.len);
+    return k;
+}
+
+int mvpn_dns_query(mvpn_dns *dns, mvpn_rng *rng, const mvpn_dns_client *client,
+                   mvpn_dns_session *session, bool has_v6, uint8_t *message, uint32_t *len,
+                   uint32_t size, mvpn_time now, mvpn_addr *ret_upstream)
+{
+    mvpn_dns_query_info info;
+    uint16_t id;
+    int r = mvpn_dns_query_read(message, len, MVPN_DNS_UDP_MAX, &info);
     if (r != 0) {
         return r;
     }
-    if (*open_count >= MVPN_DNS_SESSION_MAX || mvpn_list_is_empty(&dns->free) ||
+    if (info.question.type == MVPN_DNS_TYPE_AAAA && !has_v6) {
+        *len = mvpn_dns_make_empty(message, &info.question);
+        return MVPN_DNS_ANSWERED;
+    }
+    key k = key_of(&info);
+    if (cache_answer(dns, session, &k, message, len, size, now)) {
+        return MVPN_DNS_ANSWERED;
+    }
+    if (session->open_count >= MVPN_DNS_SESSION_MAX || mvpn_list_is_empty(&dns->free) ||
         !draw_id(dns, rng, &id)) {
         return MVPN_E_LIMIT;
     }
     question *q = MVPN_CONTAINER_OF(mvpn_list_pop(&dns->free), question, link);
     q->deadline = now + MVPN_DNS_TIMEOUT;
     q->client = *client;
-    q->client_id = mvpn_load16(payload);
+    q->session = session;
+    q->client_id = mvpn_load16(message);
     q->id = id;
     q->upstream = dns->current;
-    q->len = bytes_len;
-    memcpy(q->bytes, bytes, bytes_len);
+    q->key = k;
     mvpn_list_append(&dns->open, &q->link);
     dns->by_id[id] = q;
     dns->open_count++;
-    (*open_count)++;
-    mvpn_store16(payload, id);
+    session->open_count++;
+    mvpn_store16(message, id);
     *ret_upstream = dns->upstreams[dns->current];
     return 0;
 }
 
-int mvpn_dns_answer(mvpn_dns *dns, const mvpn_addr *from, uint8_t *payload, uint32_t len,
-                    mvpn_dns_client *ret_client)
+int mvpn_dns_answer(mvpn_dns *dns, const mvpn_addr *from, bool is_stream, uint8_t *message,
+                    uint32_t *len, mvpn_time now, mvpn_dns_client *ret_client)
 {
-    uint8_t bytes[QUESTION_MAX];
-    mvpn_reader r = mvpn_reader_init(mvpn_bytes_of(payload, len));
-    uint16_t id = mvpn_read16(&r);
-    uint16_t flags = mvpn_read16(&r);
-    uint16_t questions = mvpn_read16(&r);
-    (void)mvpn_read_raw(&r, 6);
-    if (r.failed || (flags & FLAG_QR) == 0 || (flags & FLAGS_OPCODE) != 0 || questions != 1) {
-        return MVPN_E_FORMAT;
+    mvpn_dns_answer_info info;
+    int r = mvpn_dns_answer_read(message, *len, &info);
+    if (r != 0) {
+        return r;
     }
-    uint16_t bytes_len = read_question(&r, bytes);
-    if (bytes_len == 0) {
-        return MVPN_E_FORMAT;
-    }
-    question *q = dns->by_id[id];
-    if (q == NULL || !mvpn_addr_eq(from, &dns->upstreams[q->upstream]) || q->len != bytes_len ||
-        memcmp(q->bytes, bytes, bytes_len) != 0) {
+    question *q = dns->by_id[mvpn_load16(message)];
+    if (q == NULL || q->client.is_stream != is_stream ||
+        !mvpn_addr_eq(from, &dns->upstreams[q->upstream]) || q->key.len != info.question.len ||
+        memcmp(q->key.question, info.question.bytes, q->key.len) != 0) {
         return MVPN_E_UNKNOWN;
     }
-    mvpn_store16(payload, q->client_id);
+    bool is_cut = (info.flags & MVPN_DNS_TC) != 0;
+    if (is_cut || info.has_private) {
+        *len = mvpn_dns_make_empty(message, &info.question);
+        if (is_cut) { /* the client asks again by TCP */
+            mvpn_store16(message + 2, mvpn_load16(message + 2) | MVPN_DNS_TC);
+        }
+    } else {
+        cache_put(dns, q, message, *len, info.ttl, now);
+    }
+    mvpn_store16(message, q->client_id);
     *ret_client = q->client;
     close_question(dns, q);
-    return 0;
+    return !is_cut && info.has_private ? MVPN_DNS_EMPTIED : 0;
 }
 
 bool mvpn_dns_pull_expired(mvpn_dns *dns, mvpn_time now, mvpn_dns_client *ret_client)
@@ -237,15 +304,19 @@ bool mvpn_dns_pull_expired(mvpn_dns *dns, mvpn_time now, mvpn_dns_client *ret_cl
     return true;
 }
 
-void mvpn_dns_forget(mvpn_dns *dns, uint32_t session)
+void mvpn_dns_forget(mvpn_dns *dns, mvpn_dns_session *session)
 {
     MVPN_LIST_FOREACH_SAFE(it, tmp, &dns->open)
     {
         question *q = MVPN_CONTAINER_OF(it, question, link);
-        if (q->client.session == session) {
+        if (session->open_count > 0 && q->session == session) {
             close_question(dns, q);
         }
     }
+    while (!mvpn_list_is_empty(&session->cached)) {
+        cache_drop(dns, MVPN_CONTAINER_OF(session->cached.next, cached, link));
+    }
+    MVPN_ASSERT(session->open_count == 0 && session->cached_count == 0);
 }
 
 mvpn_time mvpn_dns_deadline(const mvpn_dns *dns)

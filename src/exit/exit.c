@@ -38,7 +38,7 @@ typedef struct session {
     bool want_v6;
     uint32_t host; /* in the address pool */
     uint32_t inner_mtu;
-    uint32_t dns_open;
+    mvpn_dns_session dns;
     uint64_t fragment_key;
     uint8_t pool_v4[4];
     uint8_t pool_v6[16];
@@ -63,6 +63,8 @@ struct mvpn_exit {
     mvpn_policy *policy;
     mvpn_addr_pool *pool;
     mvpn_dns *dns;
+    bool dns_stream;
+    uint8_t device_v4[4], device_v6[16]; /* the TUN device's own: the pool's first */
     uint32_t sessions_max;
     session *sessions;
     uint32_t *free_slots;
@@ -143,6 +145,11 @@ int mvpn_exit_new(const mvpn_exit_config *c, mvpn_exit **ret_exit, mvpn_policy_e
     exit->packets = c->packets;
     exit->rng = c->rng;
     exit->uplink_v6 = c->uplink_v6;
+    exit->dns_stream = c->dns_stream;
+    memcpy(exit->device_v4, c->pool_v4.ip, sizeof(exit->device_v4));
+    memcpy(exit->device_v6, c->pool_v6.ip, sizeof(exit->device_v6));
+    exit->device_v4[3] |= 1;
+    exit->device_v6[15] |= 1;
     exit->session_rate = c->session_rate;
     exit->session_burst = c->session_burst != 0 ? c->session_burst : c->session_rate;
     exit->session_burst = MVPN_MAX(exit->session_burst, (uint64_t)BURST_MIN);
@@ -238,6 +245,7 @@ int mvpn_exit_session_open(mvpn_exit *exit, uint32_t inner_mtu, bool want_v6, mv
     session *s = &exit->sessions[slot];
     uint16_t generation = (uint16_t)(s->generation + 1);
     *s = (session){.generation = generation, .open = true, .want_v6 = want_v6, .host = host};
+    mvpn_dns_session_init(&s->dns);
     s->inner_mtu = inner_mtu;
     s->fragment_key = mvpn_rng_u64(exit->rng);
     mvpn_addr v4 = mvpn_addr_pool_v4(exit->pool, host), v6 = mvpn_addr_pool_v6(exit->pool, host);
@@ -271,9 +279,7 @@ void mvpn_exit_session_close(mvpn_exit *exit, uint32_t id, mvpn_time now)
     if (s == NULL) {
         return;
     }
-    if (s->dns_open > 0) {
-        mvpn_dns_forget(exit->dns, id);
-    }
+    mvpn_dns_forget(exit->dns, &s->dns);
     exit->slot_by_host[s->host] = NO_SESSION;
     mvpn_addr_pool_release(exit->pool, s->host, now);
     s->open = false;
@@ -466,25 +472,60 @@ static bool policy_allows(mvpn_exit *exit, session *s, const mvpn_packet *packet
     return result == MVPN_POLICY_ACCEPT;
 }
 
+static void set_len(mvpn_packet *packet, uint32_t len)
+{
+    if (len > packet->len) {
+        (void)mvpn_packet_append(packet, len - packet->len);
+    } else {
+        mvpn_packet_truncate(packet, len);
+    }
+}
+
+static void wrap_answer(mvpn_packet *packet, const mvpn_dns_client *client);
+
 static int ask_resolver(mvpn_exit *exit, session *s, mvpn_packet *packet, const mvpn_ip *ip,
                         mvpn_time now)
 {
-    mvpn_dns_client client = {id_of(exit, s), ip->src_port, ip->version};
+    mvpn_dns_client client = {id_of(exit, s), ip->src_port, ip->version, false};
     if (!mvpn_csum_transport_ok(packet->data, ip)) {
         return drop(exit, packet, &exit->counters.dns_refused, MVPN_E_FORMAT);
     }
     mvpn_packet_pull(packet, (uint32_t)ip->l4 + MVPN_UDP_HEADER);
     uint32_t len = packet->len;
-    int r = mvpn_dns_query(exit->dns, exit->rng, &client, &s->dns_open, packet->data, &len, now,
-                           &packet->remote);
-    if (r != 0) {
+    int r =
+        mvpn_dns_query(exit->dns, exit->rng, &client, &s->dns, has_v6(exit, s), packet->data, &len,
+                       packet->len + (uint32_t)mvpn_packet_tailroom(packet), now, &packet->remote);
+    if (r < 0) {
         return drop(exit, packet, &exit->counters.dns_refused, r);
     }
-    mvpn_packet_truncate(packet, len);
+    set_len(packet, len);
+    exit->counters.dns_queries++;
+    if (r == MVPN_DNS_ANSWERED) {
+        wrap_answer(packet, &client);
+        exit->counters.dns_answers++;
+        exit->counters.dns_local++;
+        return send_to_session(exit, s, packet);
+    }
     packet->local = MVPN_EXIT_LOCAL_DNS;
     packet->flags = 0;
-    exit->counters.dns_queries++;
     return send_out(exit, &exit->dns_out, packet);
+}
+
+/* DNS by TCP ends at the kernel's own TCP on the TUN device, where io listens. */
+static int to_listener(mvpn_exit *exit, session *s, mvpn_packet *packet, mvpn_ip *ip)
+{
+    bool v4 = ip->version == 4;
+    mvpn_ip_norm norm = {.ttl = MVPN_EXIT_TTL, .fragment_key = s->fragment_key};
+    if (!ip->df) {
+        norm.random_id = (uint16_t)mvpn_rng_u32(exit->rng);
+    }
+    if (mvpn_ip_rewrite_src(packet->data, ip, v4 ? s->pool_v4 : s->pool_v6) != 0 ||
+        mvpn_ip_rewrite_dst(packet->data, ip, v4 ? exit->device_v4 : exit->device_v6) != 0) {
+        return drop(exit, packet, &exit->counters.refused_format, MVPN_E_FORMAT);
+    }
+    mvpn_ip_normalise(packet->data, ip, &norm);
+    (void)mvpn_ip_clamp_mss(packet->data, ip, s->inner_mtu);
+    return send_out(exit, &exit->tun_out, packet);
 }
 
 /* The gateway answers echo and resolves names; it has no other service. */
@@ -492,6 +533,10 @@ static int to_gateway(mvpn_exit *exit, session *s, mvpn_packet *packet, mvpn_ip 
 {
     if (ip->protocol == MVPN_IP_UDP && ip->has_l4 && !ip->fragment && ip->dst_port == PORT_DNS) {
         return ask_resolver(exit, s, packet, ip, now);
+    }
+    if (exit->dns_stream && ip->protocol == MVPN_IP_TCP && ip->has_l4 && !ip->fragment &&
+        ip->dst_port == PORT_DNS && (ip->version == 4 || has_v6(exit, s))) {
+        return to_listener(exit, s, packet, ip);
     }
     if (mvpn_icmp_echo_reply(packet, ip) == 0) {
         exit->counters.echo_answered++;
@@ -584,6 +629,14 @@ static int refuse_too_big(mvpn_exit *exit, session *s, mvpn_packet *packet, cons
     return drop(exit, packet, &exit->counters.too_big, MVPN_E_TOO_BIG);
 }
 
+/* Of the listener of DNS: its TCP alone, nothing else of the device. */
+static bool is_of_listener(const mvpn_exit *exit, const mvpn_ip *ip)
+{
+    return exit->dns_stream && ip->protocol == MVPN_IP_TCP && ip->has_l4 && !ip->fragment &&
+           ip->src_port == PORT_DNS &&
+           is_inner(ip->src, ip->version == 4 ? exit->device_v4 : exit->device_v6, ip);
+}
+
 /* What cannot come from the internet: other sessions, and the addresses inside circuits. */
 static bool is_foreign_source(const mvpn_exit *exit, const mvpn_ip *ip)
 {
@@ -617,7 +670,11 @@ int mvpn_exit_from_tun(mvpn_exit *exit, mvpn_packet *packet, mvpn_time now)
     if (s == NULL || (ip.version == 6 && !has_v6(exit, s))) {
         return drop(exit, packet, &exit->counters.unknown_session, MVPN_E_UNKNOWN);
     }
-    if (!is_foreign_source(exit, &ip) || !icmp_may_pass(&ip)) {
+    if (is_of_listener(exit, &ip)) {
+        if (mvpn_ip_rewrite_src(packet->data, &ip, mvpn_inner_gateway(ip.version)) != 0) {
+            return drop(exit, packet, &exit->counters.refused_format, MVPN_E_FORMAT);
+        }
+    } else if (!is_foreign_source(exit, &ip) || !icmp_may_pass(&ip)) {
         return drop(exit, packet, &exit->counters.refused_policy, MVPN_E_POLICY);
     }
     if (!within_rate(exit, &s->down, packet->len, now)) {
@@ -664,30 +721,64 @@ static void wrap_answer(mvpn_packet *packet, const mvpn_dns_client *client)
     ip.l4 = (uint16_t)header;
     ip.l4_len = (uint16_t)udp_len;
     mvpn_csum_transport_set(p, &ip);
+    packet->local = 0;
+    packet->flags = MVPN_PACKET_CSUM_OK;
 }
 
 int mvpn_exit_from_dns(mvpn_exit *exit, mvpn_packet *packet, mvpn_time now)
 {
     mvpn_dns_client client;
-    (void)now;
     /* More than was asked for, and than a packet has room for with its headers. */
     if (packet->len > MVPN_PACKET_ROOM - MVPN_IPV6_HEADER - MVPN_UDP_HEADER) {
         return drop(exit, packet, &exit->counters.dns_refused, MVPN_E_TOO_BIG);
     }
-    int r = mvpn_dns_answer(exit->dns, &packet->remote, packet->data, packet->len, &client);
-    if (r != 0) {
+    uint32_t len = packet->len;
+    int r = mvpn_dns_answer(exit->dns, &packet->remote, false, packet->data, &len, now, &client);
+    if (r < 0) {
         return drop(exit, packet, &exit->counters.dns_refused, r);
     }
+    exit->counters.dns_private += r == MVPN_DNS_EMPTIED;
     session *s = find_session(exit, client.session);
     if (s == NULL) {
         return drop(exit, packet, &exit->counters.unknown_session, MVPN_E_UNKNOWN);
     }
-    s->dns_open--;
+    set_len(packet, len);
     wrap_answer(packet, &client);
-    packet->local = 0;
-    packet->flags = MVPN_PACKET_CSUM_OK;
     exit->counters.dns_answers++;
     return send_to_session(exit, s, packet);
+}
+
+int mvpn_exit_stream_query(mvpn_exit *exit, const mvpn_addr *peer, uint16_t connection,
+                           uint8_t *message, uint32_t *len, uint32_t size, mvpn_time now,
+                           mvpn_addr *ret_upstream)
+{
+    session *s = session_of_pool_addr(exit, peer->family, peer->ip);
+    if (s == NULL) {
+        return MVPN_E_UNKNOWN;
+    }
+    mvpn_dns_client client = {id_of(exit, s), connection, peer->family, true};
+    int r = mvpn_dns_query(exit->dns, exit->rng, &client, &s->dns, has_v6(exit, s), message, len,
+                           size, now, ret_upstream);
+    exit->counters.dns_queries += r >= 0;
+    exit->counters.dns_refused += r < 0;
+    exit->counters.dns_answers += r == MVPN_DNS_ANSWERED;
+    exit->counters.dns_local += r == MVPN_DNS_ANSWERED;
+    return r;
+}
+
+int mvpn_exit_stream_answer(mvpn_exit *exit, const mvpn_addr *upstream, uint8_t *message,
+                            uint32_t *len, mvpn_time now, uint16_t *ret_connection)
+{
+    mvpn_dns_client client;
+    int r = mvpn_dns_answer(exit->dns, upstream, true, message, len, now, &client);
+    if (r < 0) {
+        exit->counters.dns_refused++;
+        return r;
+    }
+    exit->counters.dns_private += r == MVPN_DNS_EMPTIED;
+    exit->counters.dns_answers++;
+    *ret_connection = client.port;
+    return 0;
 }
 
 /* --- time --- */
@@ -696,10 +787,6 @@ void mvpn_exit_tick(mvpn_exit *exit, mvpn_time now)
 {
     mvpn_dns_client client;
     while (mvpn_dns_pull_expired(exit->dns, now, &client)) {
-        session *s = find_session(exit, client.session);
-        if (s != NULL) {
-            s->dns_open--;
-        }
         exit->counters.dns_expired++;
     }
     mvpn_addr_pool_tick(exit->pool, now);

@@ -5,7 +5,8 @@
  * number only, never the client's address.
  *
  *   circuits -> from_session -> [source, policy, normalise, pool address] -> tun_out  -> kernel
- *                          \--> gateway address: echo, DNS -> dns_out, else ICMP error
+ *                          \--> gateway address: echo, DNS -> dns_out (by TCP: -> tun_out, to
+ *                               io's listener at the device's address), else ICMP error
  *   circuits <- pull_to_session <- [inner address, size] <- from_tun <- kernel
  *                              \-- answers <- from_dns <- resolver
  *
@@ -57,6 +58,7 @@ typedef struct mvpn_exit_config {
     size_t relay_count;
     const mvpn_addr *dns; /* upstream resolvers */
     size_t dns_count;
+    bool dns_stream;        /* io listens for DNS by TCP at the device's address */
     uint32_t sessions_max;  /* 1 to MVPN_EXIT_SESSIONS_MAX */
     uint64_t session_rate;  /* bytes/s of one session and direction; 0: no limit */
     uint64_t session_burst; /* bytes; 0: what session_rate gives in a second; at least 64 KiB */
@@ -77,7 +79,9 @@ typedef struct mvpn_exit_counters {
     uint64_t icmp_sent;
     uint64_t echo_answered;
     uint64_t dns_queries, dns_answers, dns_refused, dns_expired;
-    uint64_t queue_full; /* an output or the packet pool was full */
+    uint64_t dns_local;   /* answered from the session's cache, or known to be empty */
+    uint64_t dns_private; /* answers emptied since they named private addresses */
+    uint64_t queue_full;  /* an output or the packet pool was full */
     uint64_t sessions_opened, sessions_closed;
 } mvpn_exit_counters;
 
@@ -133,6 +137,21 @@ int mvpn_exit_from_tun(mvpn_exit *exit, mvpn_packet *packet, mvpn_time now);
 
 /** Take one datagram of the resolver's socket; `remote` is its sender. As above. */
 int mvpn_exit_from_dns(mvpn_exit *exit, mvpn_packet *packet, mvpn_time now);
+
+/**
+ * A query that came by TCP to the device's address, from a session's pool address `peer` (its port
+ * is not looked at). `connection` is the caller's number for it. Otherwise as mvpn_dns_query: 0
+ * (ask
+ * `*ret_upstream` by TCP), MVPN_DNS_ANSWERED, MVPN_E_FORMAT, MVPN_E_LIMIT; MVPN_E_UNKNOWN: no
+ * session has this address.
+ */
+MVPN_WUR int mvpn_exit_stream_query(mvpn_exit *exit, const mvpn_addr *peer, uint16_t connection,
+                                    uint8_t *message, uint32_t *len, uint32_t size, mvpn_time now,
+                                    mvpn_addr *ret_upstream);
+/** The upstream's answer to such a query, and which connection it is for. MVPN_E_FORMAT,
+ * MVPN_E_UNKNOWN (also if its question has expired). */
+MVPN_WUR int mvpn_exit_stream_answer(mvpn_exit *exit, const mvpn_addr *upstream, uint8_t *message,
+                                     uint32_t *len, mvpn_time now, uint16_t *ret_connection);
 
 /** Outputs, drained by io. dns_out: `remote` is the resolver, `local` MVPN_EXIT_LOCAL_DNS. */
 mvpn_packet_queue *mvpn_exit_tun_out(mvpn_exit *exit);

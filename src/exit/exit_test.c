@@ -564,6 +564,109 @@ static void dns_through_the_gateway(void **state)
     assert_int_equal(c->dns_refused, 2);
 }
 
+/* DNS by TCP goes to the device's own address and back, and nothing else does. */
+static void dns_by_tcp(void **state)
+{
+    (void)state;
+    stop();
+    mvpn_exit_config c = config();
+    c.dns_stream = true;
+    start(&c);
+    uint32_t id = open_session(1289, true), no_v6 = open_session(1289, false);
+    mvpn_addr pool[2], other[2];
+    mvpn_packet out;
+    assert_int_equal(mvpn_exit_session_addrs(ex, id, &pool[0], &pool[1]), 0);
+    assert_int_equal(mvpn_exit_session_addrs(ex, no_v6, &other[0], &other[1]), 0);
+    static const uint8_t device4[4] = {10, 64, 0, 1},
+                         device6[16] = {0xfd, 1, 0, 2, 0, 3, 0, 4, [15] = 1};
+    for (unsigned v = 4; v <= 6; v += 2) {
+        bool v4 = v == 4;
+        size_t at = v4 ? 12 : 8, n = v4 ? 4 : 16;
+        const uint8_t *in = v4 ? in4 : in6, *gw = v4 ? gw4 : gw6, *dev = v4 ? device4 : device6;
+        const uint8_t *mine = pool[v4 ? 0 : 1].ip;
+        mvpn_packet *p = new_packet();
+        p->len = (uint32_t)build_syn(p->data, v, in, 4567, gw, 53, 2, 1460, 0);
+        assert_int_equal(mvpn_exit_from_session(ex, id, p, 0), 0);
+        assert_true(pop(mvpn_exit_tun_out(ex), &out));
+        assert_true(slow_ok(out.data, out.len));
+        assert_memory_equal(out.data + at, mine, n);
+        assert_memory_equal(out.data + at + n, dev, n);
+        assert_true(mvpn_load16(out.data + out.len - 8 + 2) <= 1289 - 40); /* MSS */
+        p = new_packet();
+        p->len = (uint32_t)build_tcp(p->data, v, dev, 53, mine, 4567, 0x12, 1, 20);
+        assert_int_equal(mvpn_exit_from_tun(ex, p, 0), 0);
+        assert_true(pull(id, &out));
+        assert_true(slow_ok(out.data, out.len));
+        assert_memory_equal(out.data + at, gw, n);
+        assert_memory_equal(out.data + at + n, in, n);
+        /* Another port or protocol of the device, and other pool addresses, are as before. */
+        p = new_packet();
+        p->len = (uint32_t)build_tcp(p->data, v, dev, 54, mine, 4567, 0x12, 1, 20);
+        assert_int_equal(mvpn_exit_from_tun(ex, p, 0), MVPN_E_POLICY);
+        assert_int_equal(mvpn_exit_from_tun(ex, udp(v, dev, 53, mine, 9, 30), 0), MVPN_E_POLICY);
+        p = new_packet();
+        p->len = (uint32_t)build_tcp(p->data, v, other[v4 ? 0 : 1].ip, 53, mine, 4567, 2, 1, 0);
+        assert_int_equal(mvpn_exit_from_tun(ex, p, 0), MVPN_E_POLICY);
+        p = new_packet();
+        p->len = (uint32_t)build_tcp(p->data, v, in, 4567, dev, 53, 2, 1, 0);
+        assert_int_equal(mvpn_exit_from_session(ex, id, p, MVPN_S(v)), MVPN_E_POLICY);
+        assert_true(pull(id, &out));
+        p = new_packet();
+        p->len = (uint32_t)build_tcp(p->data, v, in, 4567, gw, 22, 2, 1, 0);
+        assert_int_equal(mvpn_exit_from_session(ex, id, p, MVPN_S(v)), MVPN_E_POLICY);
+        assert_true(pull(id, &out));
+        p = new_packet();
+        p->len = (uint32_t)build_tcp(p->data, v, in, 4567, gw, 53, 2, 1, 0);
+        assert_int_equal(mvpn_exit_from_session(ex, no_v6, p, MVPN_S(v)), v4 ? 0 : MVPN_E_POLICY);
+        assert_true(pop(mvpn_exit_tun_out(ex), &out) == v4);
+        assert_true(pull(no_v6, &out) == !v4);
+        assert_true(silent());
+    }
+    /* What the listener then asks: as the session of that pool address. */
+    uint8_t query[600] = "\x11\x11\1\0\0\1\0\0\0\0\0\0\4name\0\0\1\0\1", sent[600];
+    uint32_t len = 22;
+    uint16_t connection = 0;
+    mvpn_addr to, nobody = {.family = 4, .ip = {10, 64, 0, 1}};
+    assert_int_equal(mvpn_exit_stream_query(ex, &nobody, 7, query, &len, sizeof(query), 0, &to),
+                     MVPN_E_UNKNOWN);
+    assert_int_equal(mvpn_exit_stream_query(ex, &pool[0], 7, query, &len, sizeof(query), 0, &to),
+                     0);
+    assert_true(mvpn_addr_eq(&to, &dns_addr));
+    memcpy(sent, query, len);
+    query[2] |= 0x80;
+    query[7] = 1;
+    memcpy(query + len, "\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0b\1\2\3", 16);
+    len += 16;
+    assert_int_equal(mvpn_exit_stream_answer(ex, &own_addr, query, &len, 0, &connection),
+                     MVPN_E_UNKNOWN);
+    assert_int_equal(mvpn_exit_stream_answer(ex, &to, query, &len, 0, &connection), 0);
+    assert_int_equal(connection, 7);
+    assert_int_equal(mvpn_load16(query), 0x1111);
+    /* Asked by UDP then: from the session's cache. */
+    mvpn_packet *p = new_packet();
+    p->len = (uint32_t)build_udp(p->data, 4, in4, 99, gw4, 53, 22);
+    memcpy(p->data + 28, "\x22\x22\1\0\0\1\0\0\0\0\0\0\4NAME\0\0\1\0\1", 22);
+    slow_fix(p->data, p->len);
+    mvpn_packet again = *p;
+    assert_int_equal(mvpn_exit_from_session(ex, id, p, 0), 0);
+    assert_true(pull(id, &out));
+    assert_true(slow_ok(out.data, out.len));
+    assert_int_equal(out.len, 28 + 38);
+    assert_memory_equal(out.data + 28 + 12, "\4NAME", 5);
+    assert_true(silent());
+    /* The next session in the same place knows nothing of it. */
+    mvpn_exit_session_close(ex, id, 0);
+    mvpn_exit_event event;
+    while (mvpn_exit_pull_event(ex, &event)) {
+    }
+    id = open_session(1289, true);
+    p = new_packet();
+    memcpy(mvpn_packet_append(p, again.len), again.buf + MVPN_PACKET_HEADROOM, again.len);
+    assert_int_equal(mvpn_exit_from_session(ex, id, p, 0), 0);
+    assert_true(pop(mvpn_exit_dns_out(ex), &out));
+    assert_true(silent());
+}
+
 static void dns_limits(void **state)
 {
     (void)state;
@@ -850,6 +953,7 @@ int main(void)
         TEST(too_big_rows),
         TEST(echo_of_the_gateway),
         TEST(dns_through_the_gateway),
+        TEST(dns_by_tcp),
         TEST(dns_limits),
         TEST(without_v6),
         TEST(addresses_rest),
