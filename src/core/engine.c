@@ -7,6 +7,9 @@
 
 /* How often an exit learns which addresses are relays'. */
 #define EXIT_RELAYS_TIME MVPN_S(30)
+/* What is sent to keep a NAT's mapping, whatever was measured. (§14.4) */
+#define KEEPALIVE_MIN MVPN_S(15)
+#define KEEPALIVE_MAX MVPN_S(60)
 
 struct mvpn_engine {
     mvpn_aead *aead;
@@ -19,6 +22,7 @@ struct mvpn_engine {
     mvpn_exit *exit;           /* NULL unless an exit */
     mvpn_nat_relay *nat_relay; /* NULL unless one */
     mvpn_connector *connector;
+    mvpn_nat_probe *nat_probe;   /* NULL for a client: it shows its address to its guards alone */
     mvpn_client *client;         /* NULL for a relay */
     mvpn_follower *follower;     /* with the finder: keeps up with discovery nodes */
     mvpn_finder *finder;         /* a relay that finds the others */
@@ -91,6 +95,21 @@ static int connector_create(mvpn_engine *e, const mvpn_engine_config *config, mv
     };
     memcpy(cc.own, config->host_addresses, sizeof(cc.own));
     return mvpn_connector_new(&cc, now, &e->connector);
+}
+
+static int nat_probe_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
+{
+    mvpn_nat_probe_config pc = {
+        .rng = &e->rng,
+        .pool = &e->pool,
+        .links = e->links,
+        .is_relay = !config->is_guest, /* its own filter would speak, not the asker's */
+        .allow_private = config->allow_private,
+        .own_count = config->host_address_count,
+        .measures_lifetime = config->is_guest,
+    };
+    memcpy(pc.own, config->host_addresses, sizeof(pc.own));
+    return mvpn_nat_probe_new(&pc, now, &e->nat_probe);
 }
 
 static int relay_create(mvpn_engine *e, const mvpn_engine_config *config, const mvpn_realm *realm,
@@ -342,6 +361,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     if (config->is_relay) {
         r = r != 0 || config->exit == NULL ? r : exit_create(e, config->exit, ret_error);
         r = r != 0 ? r : relay_create(e, config, &realm, now);
+        r = r != 0 ? r : nat_probe_create(e, config, now);
         r = r != 0 || !config->is_nat_relay ? r : nat_relay_create(e, config, now);
         r = r != 0 || !config->finds ? r : finder_create(e, config, now);
         r = r != 0 || config->survey == NULL ? r : survey_create(e, config, &realm, now);
@@ -391,6 +411,8 @@ void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
     e->relay = NULL;
     mvpn_follower_free(e->follower, now);
     e->follower = NULL;
+    mvpn_nat_probe_free(e->nat_probe);
+    e->nat_probe = NULL;
     mvpn_connector_free(e->connector);
     e->connector = NULL;
     mvpn_links_close_all(e->links, now);
@@ -410,6 +432,7 @@ void mvpn_engine_free(mvpn_engine *e)
     mvpn_learner_free(e->learner, 0);
     mvpn_dht_exchange_free(e->exchange);
     mvpn_exit_free(e->exit);
+    mvpn_nat_probe_free(e->nat_probe);
     mvpn_connector_free(e->connector);
     mvpn_links_free(e->links);
     mvpn_view_free(e->view);
@@ -447,6 +470,8 @@ static bool nat_message(mvpn_engine *e, mvpn_link *link, const mvpn_header *head
     bool is_taken =
         e->nat_relay != NULL && mvpn_nat_relay_message(e->nat_relay, link, header, body, now);
     is_taken = is_taken || mvpn_connector_message(e->connector, link, header, body, now);
+    is_taken = is_taken || (e->nat_probe != NULL &&
+                            mvpn_nat_probe_message(e->nat_probe, link, header, body, now));
     if (!is_taken) {
         mvpn_link_answer_unknown(link, now);
     }
@@ -470,6 +495,9 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
         }
         if (e->nat_relay != NULL && mvpn_nat_relay_forward(e->nat_relay, p, now)) {
             continue; /* others' datagrams */
+        }
+        if (e->nat_probe != NULL && mvpn_nat_probe_datagram(e->nat_probe, p, now)) {
+            continue;
         }
         if (mvpn_links_recv(e->links, p, now, &link, &header) != 1) {
             continue; /* counted there */
@@ -550,6 +578,9 @@ static void link_opened(mvpn_engine *e, mvpn_link *link, mvpn_time now)
 {
     hear_time(e, link);
     mvpn_connector_link_opened(e->connector, link, now);
+    if (e->nat_probe != NULL) {
+        mvpn_nat_probe_link_opened(e->nat_probe, link, now);
+    }
     if (e->learner != NULL) {
         mvpn_learner_link_opened(e->learner, link, now);
     }
@@ -647,12 +678,41 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
             mvpn_nat_relay_link_closed(e->nat_relay, event.link, now);
         }
         mvpn_connector_link_closed(e->connector, event.link, now);
+        if (e->nat_probe != NULL) {
+            mvpn_nat_probe_link_closed(e->nat_probe, event.link, now);
+        }
         if (e->relay != NULL) {
             mvpn_relay_link_closed(e->relay, event.link, now);
         } else if (e->client != NULL) {
             mvpn_client_link_closed(e->client, event.link, now);
         }
     }
+}
+
+/* A mapping lasts at least so long that a ping after three quarters of it keeps it. */
+static void take_nat_class(mvpn_engine *e, mvpn_time now)
+{
+    const mvpn_nat_class *nat = mvpn_nat_probe_class(e->nat_probe);
+    mvpn_connector_set_class(e->connector, nat, now);
+    if (nat->lifetime_s != 0) {
+        mvpn_time keepalive = MVPN_S(nat->lifetime_s) / 4 * 3;
+        mvpn_links_set_keepalive(e->links,
+                                 MVPN_MAX(KEEPALIVE_MIN, MVPN_MIN(keepalive, KEEPALIVE_MAX)));
+    }
+}
+
+static void nat_turn(mvpn_engine *e, mvpn_time now)
+{
+    if (e->nat_relay != NULL) {
+        mvpn_nat_relay_tick(e->nat_relay, now);
+    }
+    if (e->nat_probe != NULL) {
+        mvpn_nat_probe_tick(e->nat_probe, now);
+        if (mvpn_nat_probe_take_change(e->nat_probe)) {
+            take_nat_class(e, now);
+        }
+    }
+    mvpn_connector_tick(e->connector, now);
 }
 
 void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
@@ -662,10 +722,7 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
     if (e->exit != NULL) {
         mvpn_exit_tick(e->exit, now);
     }
-    if (e->nat_relay != NULL) {
-        mvpn_nat_relay_tick(e->nat_relay, now);
-    }
-    mvpn_connector_tick(e->connector, now);
+    nat_turn(e, now);
     if (e->relay != NULL) {
         mvpn_relay_tick(e->relay, now);
         mvpn_relay_flush(e->relay, now);
@@ -688,6 +745,9 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
 {
     mvpn_time t = mvpn_links_deadline(e->links);
     t = mvpn_time_min(t, mvpn_connector_deadline(e->connector));
+    if (e->nat_probe != NULL) {
+        t = mvpn_time_min(t, mvpn_nat_probe_deadline(e->nat_probe));
+    }
     if (e->exit != NULL) {
         t = mvpn_time_min(t, mvpn_exit_deadline(e->exit));
     }
@@ -745,6 +805,9 @@ mvpn_packet_queue *mvpn_engine_datagrams_out(mvpn_engine *e)
     mvpn_packet_queue *out = mvpn_links_out(e->links);
     if (e->nat_relay != NULL) {
         mvpn_packet_queue_splice(out, mvpn_nat_relay_out(e->nat_relay));
+    }
+    if (e->nat_probe != NULL) {
+        mvpn_packet_queue_splice(out, mvpn_nat_probe_out(e->nat_probe));
     }
     if (e->finder != NULL) {
         mvpn_packet_queue_splice(out, mvpn_finder_out(e->finder));
@@ -805,14 +868,17 @@ mvpn_connector *mvpn_engine_connector(mvpn_engine *e)
 
 const mvpn_nat_class *mvpn_engine_nat_class(const mvpn_engine *e)
 {
-    (void)e;
-    return NULL;
+    return e->nat_probe == NULL ? NULL : mvpn_nat_probe_class(e->nat_probe);
 }
 
 void mvpn_engine_network_changed(mvpn_engine *e, const mvpn_addr *addresses, size_t count,
                                  mvpn_time now)
 {
     mvpn_connector_network_changed(e->connector, addresses, count, now);
+    if (e->nat_probe != NULL) {
+        mvpn_nat_probe_set_own(e->nat_probe, addresses, count);
+        mvpn_nat_probe_network_changed(e->nat_probe, now);
+    }
     mvpn_links_local_changed(e->links, now);
 }
 
@@ -821,8 +887,18 @@ void mvpn_engine_set_mapped(mvpn_engine *e, const mvpn_addr *mapped, size_t coun
     mvpn_connector_set_mapped(e->connector, mapped, count);
 }
 
+void mvpn_engine_set_mapping_lifetime(mvpn_engine *e, uint32_t lifetime_s, mvpn_time now)
+{
+    if (e->nat_probe != NULL) {
+        mvpn_nat_probe_set_lifetime(e->nat_probe, lifetime_s, now);
+    }
+}
+
 bool mvpn_engine_socket_is_used(const mvpn_engine *e, uint16_t local)
 {
+    if (local == MVPN_LOCAL_PROBE) {
+        return e->nat_probe != NULL && mvpn_nat_probe_uses_socket(e->nat_probe);
+    }
     return mvpn_connector_uses_socket(e->connector, local);
 }
 

@@ -20,6 +20,7 @@
 #include "exit/exit.h"
 #include "network/p2p/connector.h"
 #include "network/p2p/link.h"
+#include "network/p2p/nat_probe.h"
 #include "network/p2p/nat_relay.h"
 
 typedef struct mvpn_engine mvpn_engine;
@@ -145,6 +146,8 @@ void mvpn_engine_network_changed(mvpn_engine *engine, const mvpn_addr *addresses
                                  mvpn_time now);
 /** Addresses that routers map to our main socket at our request; replaces the former. */
 void mvpn_engine_set_mapped(mvpn_engine *engine, const mvpn_addr *mapped, size_t count);
+/** How long this network's NATs keep a mapping, as measured before; 0: not known. */
+void mvpn_engine_set_mapping_lifetime(mvpn_engine *engine, uint32_t lifetime_s, mvpn_time now);
 /** Is a socket from MVPN_LOCAL_PROBE on still needed? Else io closes it. */
 bool mvpn_engine_socket_is_used(const mvpn_engine *engine, uint16_t local);
 
@@ -154,7 +157,7 @@ const mvpn_relay *mvpn_engine_relay(const mvpn_engine *engine);
 mvpn_exit *mvpn_engine_exit(mvpn_engine *engine);
 const mvpn_nat_relay *mvpn_engine_nat_relay(const mvpn_engine *engine); /* NULL: none */
 mvpn_connector *mvpn_engine_connector(mvpn_engine *engine);
-const mvpn_nat_class *mvpn_engine_nat_class(const mvpn_engine *engine); /* NULL: not measured */
+const mvpn_nat_class *mvpn_engine_nat_class(const mvpn_engine *engine); /* NULL: a client */
 const mvpn_client *mvpn_engine_client(const mvpn_engine *engine);
 mvpn_finder *mvpn_engine_finder(mvpn_engine *engine); /* NULL: a client, or finds nobody */
 mvpn_survey *mvpn_engine_survey(mvpn_engine *engine); /* NULL: no discovery node */

@@ -27,25 +27,6 @@ typedef struct lab {
     mvpn_link *link; /* a's with b */
 } lab;
 
-static void nat_class_of(const char *type, mvpn_nat_class *ret)
-{
-    const char *outer = strcmp(type, "double") == 0      ? "port"
-                        : strcmp(type, "doublesym") == 0 ? "sym"
-                                                         : type;
-    *ret = (mvpn_nat_class){.is_known = true};
-    if (strcmp(type, "public") == 0) {
-        ret->is_public = true;
-        ret->mapping = MVPN_STUN_MAPPING_ENDPOINT_INDEPENDENT;
-        ret->filtering = MVPN_STUN_FILTERING_ENDPOINT_INDEPENDENT;
-        return;
-    }
-    const nat_config *c = nat_type(outer);
-    ret->mapping = (enum mvpn_stun_mapping)(MVPN_STUN_MAPPING_ENDPOINT_INDEPENDENT + c->mapping);
-    ret->filtering =
-        (enum mvpn_stun_filtering)(MVPN_STUN_FILTERING_ENDPOINT_INDEPENDENT + c->filtering);
-    ret->port_step = c->ports == NAT_PORTS_SEQUENTIAL ? 1 : 0;
-}
-
 static mvpn_connector *connector_of(const sim_node *n)
 {
     return mvpn_engine_connector(n->engine);
@@ -64,19 +45,17 @@ static void make_home(lab *l, home *h, const char *type)
     h->node = sim_add(l->w, SIM_RELAY);
     h->box = sim_add_home(l->w, type);
     if (h->box != NULL) {
+        h->node->config.is_guest = true;
         sim_put_behind(h->node, h->box);
     }
 }
 
-static void register_home(lab *l, home *h, const char *type)
+static void register_home(lab *l, home *h)
 {
     mvpn_link_target relays[2];
-    mvpn_nat_class class;
     target_of(l->relay[0], &relays[0]);
     target_of(l->relay[1], &relays[1]);
-    nat_class_of(type, &class);
     mvpn_connector_register(connector_of(h->node), relays, 2, l->w->now);
-    mvpn_connector_set_class(connector_of(h->node), &class, l->w->now);
     sim_touch(h->node);
 }
 
@@ -95,9 +74,9 @@ static lab *lab_new(uint64_t seed, const char *a, const char *b)
     for (size_t i = 0; i < one.w->node_count; i++) {
         sim_start(one.w->node[i]);
     }
-    register_home(&one, &one.a, a);
-    register_home(&one, &one.b, b);
-    sim_for(one.w, MVPN_S(2));
+    register_home(&one, &one.a);
+    register_home(&one, &one.b);
+    sim_for(one.w, MVPN_S(6));
     return &one;
 }
 

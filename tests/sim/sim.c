@@ -209,12 +209,17 @@ static void trace_add(sim *w, const sim_datagram *d)
 /* Which further socket of the node has this address; 0: none. */
 static uint16_t further_socket(const sim_node *n, const mvpn_addr *addr)
 {
-    if (n->socket_count == 0 || addr->port < SIM_FURTHER_PORT + MVPN_LOCAL_PROBE ||
-        addr->port >= SIM_FURTHER_PORT + SIM_LOCALS) {
+    uint16_t local = 0;
+    if (n->socket_count == 0) {
         return 0;
     }
-    uint16_t local = (uint16_t)(addr->port - SIM_FURTHER_PORT);
-    for (size_t i = 0; n->has_socket[local] && i < n->addr_count; i++) {
+    if (addr->port == n->probe_port) {
+        local = MVPN_LOCAL_PROBE;
+    } else if (addr->port >= SIM_FURTHER_PORT + MVPN_LOCAL_PUNCH &&
+               addr->port < SIM_FURTHER_PORT + SIM_LOCALS) {
+        local = (uint16_t)(addr->port - SIM_FURTHER_PORT);
+    }
+    for (size_t i = 0; local != 0 && n->has_socket[local] && i < n->addr_count; i++) {
         if (mvpn_addr_ip_eq(&n->addr[i], addr)) {
             return local;
         }
@@ -225,6 +230,10 @@ static uint16_t further_socket(const sim_node *n, const mvpn_addr *addr)
 static void open_socket(sim_node *n, uint16_t local)
 {
     MVPN_ASSERT(local >= MVPN_LOCAL_PROBE && local < SIM_LOCALS);
+    if (local == MVPN_LOCAL_PROBE && !n->has_socket[local]) {
+        /* Of the system's choice: NATs know nothing of it yet. */
+        n->probe_port = (uint16_t)(SIM_PROBE_PORT + (n->probe_port + 1) % 10000);
+    }
     n->socket_count += !n->has_socket[local];
     n->has_socket[local] = true;
 }
@@ -536,6 +545,8 @@ void sim_start(sim_node *n)
     } else {
         n->config.client = n->kind == SIM_CLIENT ? &n->client : NULL;
         n->config.exit = n->kind == SIM_EXIT ? &n->exit : NULL;
+        n->config.host_address_count = n->addr_count;
+        memcpy(n->config.host_addresses, n->addr, sizeof(n->addr));
         if (w->finds) {
             n->config.finds = true;
             n->config.entries = w->entries;
@@ -586,7 +597,8 @@ static void send_datagram(sim_node *n, const mvpn_packet *p)
     }
     if (p->local != MVPN_LOCAL_MAIN) {
         open_socket(n, p->local);
-        d.from.port = (uint16_t)(SIM_FURTHER_PORT + p->local);
+        d.from.port =
+            p->local == MVPN_LOCAL_PROBE ? n->probe_port : (uint16_t)(SIM_FURTHER_PORT + p->local);
     }
     memcpy(d.bytes, p->data, p->len);
     emit(n, &d);

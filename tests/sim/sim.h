@@ -27,7 +27,9 @@
 #define SIM_UNIX 1800000000 /* Unix time at the world's beginning */
 #define SIM_START MVPN_S(1000)
 #define SIM_DATAGRAM_MAX 1536
-/* A node's further sockets (MVPN_LOCAL_PROBE and up): number L has this port and L. */
+/* A node's further sockets (MVPN_LOCAL_PROBE and up): number L has this port and L, the one for
+ * probes another one each time it is opened. */
+#define SIM_PROBE_PORT 50000
 #define SIM_FURTHER_PORT 40000
 #define SIM_LOCALS (MVPN_LOCAL_PUNCH + MVPN_LOCAL_PUNCH_MAX)
 
@@ -68,6 +70,7 @@ struct sim_node {
     mvpn_addr addr[SIM_ADDRESSES]; /* IPv4, and IPv6 for relays and hosts */
     size_t addr_count;
     bool has_socket[SIM_LOCALS]; /* further ones that are open */
+    uint16_t probe_port;
     size_t socket_count;
     nat_box *nat; /* it stands behind; NULL: on the internet */
 

@@ -303,14 +303,17 @@ bool mvpn_nat_observer_is_awaiting(const mvpn_nat_observer *o)
 }
 
 /* Another relay, at random: one that sends from an address of that family, and not the target's. */
+/* Those whom we reached before those who reached us: these may stand behind a NAT themselves. */
 static struct relay *choose_relay(mvpn_nat_observer *o, const struct asker *a, const mvpn_addr *to,
                                   mvpn_time now)
 {
     size_t first = o->relay_count > 0 ? mvpn_rng_below(o->config.rng, (uint32_t)o->relay_count) : 0;
-    for (size_t i = 0; i < o->relay_count; i++) {
+    for (size_t i = 0; i < 2 * o->relay_count; i++) {
         struct relay *r = &o->relays[(first + i) % o->relay_count];
+        bool wants_reached = i < o->relay_count;
         const mvpn_addr *at = mvpn_link_peer_addr(r->link);
-        if (r->link != a->link && mvpn_link_is_open(r->link) && at->family == to->family &&
+        if (r->link != a->link && mvpn_link_is_open(r->link) &&
+            mvpn_link_is_initiator(r->link) == wants_reached && at->family == to->family &&
             !mvpn_addr_ip_eq(at, to) && mvpn_bucket_take(&r->asks, 1, now)) {
             return r;
         }
