@@ -98,6 +98,7 @@ struct mvpn_nat_probe {
     struct exchange x[EXCHANGES];
     size_t waiting; /* exchanges */
     mvpn_time next_at, not_before, alone_until, retry;
+    bool is_doubted; /* two observers differ: a symmetric NAT, or a liar */
     struct {
         enum lifetime_state state;
         mvpn_time at; /* OFF: of the next; REST: its end */
@@ -593,12 +594,17 @@ static void measurement_end(mvpn_nat_probe *p, mvpn_time now)
     for (size_t i = 0; i < MVPN_NAT_OBSERVERS; i++) {
         seen += e.seen[i].family != 0;
     }
+    p->is_doubted = seen == 2 && mvpn_nat_evidence_agreed(&e) == NULL;
     if (seen >= 2 || (seen == 1 && p->observer_count == 1)) {
         p->retry = RETRY_FIRST;
         p->next_at = now + mvpn_rng_jitter(p->config.rng, AGAIN_AFTER, AGAIN_JITTER);
     } else {
         p->next_at = now + mvpn_rng_jitter(p->config.rng, p->retry, AGAIN_JITTER);
         p->retry = mvpn_time_min(2 * p->retry, RETRY_MAX);
+    }
+    struct observer found[MVPN_NAT_OBSERVERS];
+    if ((!p->class.is_known || p->is_doubted) && choose(p, found) > p->observer_count) {
+        p->next_at = MVPN_MAX(now, p->not_before); /* more have come meanwhile */
     }
 }
 
@@ -820,7 +826,7 @@ void mvpn_nat_probe_link_opened(mvpn_nat_probe *p, mvpn_link *link, mvpn_time no
         see(&c, seen);
         publish(p, &c);
     }
-    if (!p->class.is_known && p->phase == PHASE_IDLE) {
+    if ((!p->class.is_known || p->is_doubted) && p->phase == PHASE_IDLE) {
         p->next_at = mvpn_time_min(p->next_at, MVPN_MAX(now, p->not_before));
     }
 }
@@ -855,6 +861,7 @@ void mvpn_nat_probe_network_changed(mvpn_nat_probe *p, mvpn_time now)
     lifetime_reset(p);
     lifetime_stop(p, now + CHANGE_WAIT, now);
     publish(p, &nothing);
+    p->is_doubted = false;
     p->retry = RETRY_FIRST;
     p->not_before = now + CHANGE_WAIT;
     p->next_at = p->not_before;

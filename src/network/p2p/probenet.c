@@ -28,9 +28,12 @@ static void on_message(struct net *net, struct net_node *node, mvpn_link *link,
 {
     struct probenet *w = net->ctx;
     size_t i = index_of(net, node);
+    mvpn_bytes bytes = mvpn_bytes_of(packet->data, packet->len);
     w->messages[i]++;
-    assert_true(mvpn_nat_probe_message(w->probe[i], link, header,
-                                       mvpn_bytes_of(packet->data, packet->len), net->now));
+    if (w->message != NULL && w->message(w, i, link, header, bytes)) {
+        return;
+    }
+    assert_true(mvpn_nat_probe_message(w->probe[i], link, header, bytes, net->now));
     drain(w, i);
 }
 
@@ -102,9 +105,9 @@ void probenet_start(struct probenet *w, const struct probenet_config *config)
             .pool = &n->pool,
             .links = n->links,
             .is_relay = i != ASKER || config->is_relay,
-            .allow_private = true,
+            .allow_private = !config->is_public,
             .own = {n->addr},
-            .own_count = i == ASKER && config->has_no_own ? 0 : 1,
+            .own_count = 1,
             .measures_lifetime = i == ASKER && config->measures_lifetime,
         };
         assert_int_equal(mvpn_nat_probe_new(&c, net->now, &w->probe[i]), 0);
@@ -117,6 +120,11 @@ void probenet_stop(struct probenet *w)
         mvpn_nat_probe_free(w->probe[i]);
     }
     net_free(w->net);
+}
+
+void probenet_open_loose(struct probenet *w, size_t relay)
+{
+    assert_true(net_until_open(w->net, net_open(w->net, ASKER, relay), MVPN_S(1)));
 }
 
 void probenet_open(struct probenet *w, size_t relay)

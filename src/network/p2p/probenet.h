@@ -16,6 +16,9 @@ struct probenet {
     mvpn_link *at_relay[NET_NODES]; /* the same, theirs */
     /* Changes addresses on the way, as NATs do; false: it is lost. */
     bool (*way)(struct probenet *w, struct net_datagram *d);
+    /* Sees messages first: a hostile node's program. True: it took it. */
+    bool (*message)(struct probenet *w, size_t node, mvpn_link *link, const mvpn_header *header,
+                    mvpn_bytes body);
     size_t probes[NET_NODES];   /* datagrams that a node's nat_probe sent */
     size_t messages[NET_NODES]; /* that came to a node */
     uint64_t changes;           /* of the asker's class */
@@ -28,13 +31,15 @@ struct probenet_config {
     mvpn_addr asker; /* family 0: net_addr(0) */
     bool is_relay;   /* the asker */
     bool measures_lifetime;
-    bool has_no_own; /* the asker does not know its address */
+    bool is_public; /* no test network: private addresses are refused */
 };
 
 void probenet_start(struct probenet *w, const struct probenet_config *config);
 void probenet_stop(struct probenet *w);
-/** The asker opens a link to that relay. */
+/** The asker opens a link to that relay, and holds it. */
 void probenet_open(struct probenet *w, size_t relay);
+/** The same, to be closed when nobody uses it. */
+void probenet_open_loose(struct probenet *w, size_t relay);
 /** The relays open links to each other. */
 void probenet_join_relays(struct probenet *w);
 const mvpn_nat_class *probenet_class(const struct probenet *w);
