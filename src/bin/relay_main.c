@@ -39,6 +39,7 @@ typedef struct relay_program {
     mvpn_time started;
     mvpn_lan_server *lan;
     mvpn_portmapper *portmapper; /* NULL: none is wanted */
+    mvpn_addr refused;           /* external address that the exit refuses as a destination */
     mvpn_stun_service *stun;
     bool has_state;           /* the state directory can be written */
     const relay_extra *extra; /* NULL: none */
@@ -94,22 +95,42 @@ static void report_stun(const relay_program *p, json_t *reply)
                                   "limited", (json_int_t)s.limited));
 }
 
+/* What the gateway maps to us, or nothing (NULL): who calls us must know, and an exit must not let
+ * its users at the gateway from inside. */
+static void set_mapped(relay_program *p, const mvpn_addr *mapped)
+{
+    static const mvpn_addr none;
+    mvpn_engine *engine = mvpn_node_engine(p->node);
+    mvpn_finder *finder = mvpn_engine_finder(engine);
+    mvpn_exit *ex = mvpn_engine_exit(engine);
+    if (finder != NULL) {
+        mvpn_finder_set_mapped(finder, mapped, mvpn_clock_now());
+    }
+    mvpn_engine_set_mapped(engine, mapped != NULL ? mapped : &none, mapped != NULL);
+    if (ex == NULL || mapped == NULL || mvpn_addr_ip_eq(mapped, &p->refused)) {
+        return;
+    }
+    p->refused = *mapped;
+    if (mvpn_policy_add_own(mvpn_exit_policy(ex), mapped, 32) != 0) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "port mapping: the exit cannot refuse one more address of its gateway");
+    }
+}
+
 static void on_mapping(void *ctx, const mvpn_portmap_event *event)
 {
     relay_program *p = ctx;
     char text[MVPN_ADDR_STRLEN];
     const char *protocol = mvpn_portmap_protocol_name(event->mapping.protocol);
-    mvpn_finder *finder = mvpn_engine_finder(mvpn_node_engine(p->node));
     switch (event->type) {
     case MVPN_PORTMAP_MAPPED:
     case MVPN_PORTMAP_CHANGED:
-        if (finder != NULL) {
-            mvpn_finder_set_address(finder, &event->mapping.external, mvpn_clock_now());
-        }
+        set_mapped(p, &event->mapping.external);
         mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "port mapping: reachable at %s (%s)",
                   mvpn_addr_format(&event->mapping.external, text), protocol);
         break;
     case MVPN_PORTMAP_LOST:
+        set_mapped(p, NULL);
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "port mapping: lost %s (%s): %s",
                   mvpn_addr_format(&event->mapping.external, text), protocol, event->why);
         break;

@@ -20,7 +20,10 @@ struct mvpn_finder {
     mvpn_dht_exchange *exchange;
     mvpn_publisher publisher;
     bool has_publisher;
-    mvpn_dht_id own_key; /* of our descriptor */
+    mvpn_dht_id own_key;      /* of our descriptor */
+    mvpn_addr server_address; /* as configured */
+    mvpn_addr configured[MVPN_DESCRIPTOR_ADDRESSES_MAX];
+    size_t configured_count;
     mvpn_dht_id fetching[FETCHES_MAX];
     uint32_t fetch_op[FETCHES_MAX]; /* 0: free */
     mvpn_addr fetch_from[FETCHES_MAX];
@@ -84,6 +87,7 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
         return MVPN_E_NOMEM;
     }
     f->cfg = *config;
+    f->server_address = config->address;
     f->next_expire = now; /* the view of the last run names contacts */
     mvpn_dht_config dc = {
         .rng = config->rng,
@@ -121,6 +125,10 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
         mvpn_publisher_init(&f->publisher, config->rng, &config->trust->network_id,
                             config->identity_secret, config->publish);
         f->has_publisher = true;
+        f->configured_count = config->publish->address_count;
+        for (size_t i = 0; i < f->configured_count; i++) {
+            f->configured[i] = config->publish->addresses[i].addr;
+        }
         mvpn_record_key(f->own_key.b, &config->trust->network_id, &config->exchange.identity);
     }
     f->cfg.publish = NULL; /* what was borrowed for this call alone */
@@ -283,7 +291,7 @@ bool mvpn_finder_withdraw(mvpn_finder *f, mvpn_time now)
     const mvpn_descriptor *d;
     mvpn_dht_status status;
     mvpn_dht_get_status(f->dht, &status);
-    if (!f->has_publisher || f->publisher.descriptor.sequence == 0 || f->is_withdrawing ||
+    if (!f->has_publisher || !f->publisher.is_published || f->is_withdrawing ||
         status.contacts == 0 || mvpn_publisher_withdraw(&f->publisher, unix_ms(f, now), &d) != 0 ||
         mvpn_dht_store(f->dht, MVPN_RECORD_DESCRIPTOR, mvpn_bytes_of(d->encoded, d->encoded_len),
                        now, &f->withdraw_op) != 0) {
@@ -298,17 +306,35 @@ bool mvpn_finder_is_withdrawn(const mvpn_finder *f)
     return f->is_withdrawn;
 }
 
-void mvpn_finder_set_address(mvpn_finder *f, const mvpn_addr *address, mvpn_time now)
+/* Contacts know a server by its first address. */
+static void set_self(mvpn_finder *f, const mvpn_addr *address, mvpn_time now)
 {
     mvpn_dht_contact self;
+    if (!f->cfg.is_server || mvpn_addr_eq(&f->cfg.address, address)) {
+        return;
+    }
     f->cfg.address = *address;
     self_contact(f, &self);
-    if (f->cfg.is_server) {
-        MVPN_IGNORE(mvpn_dht_set_self(f->dht, &self, now)); /* no memory: the old id stays */
-        mvpn_dht_exchange_set_self(f->exchange, &self, now);
+    MVPN_IGNORE(mvpn_dht_set_self(f->dht, &self, now)); /* no memory: the old id stays */
+    mvpn_dht_exchange_set_self(f->exchange, &self, now);
+}
+
+void mvpn_finder_set_mapped(mvpn_finder *f, const mvpn_addr *mapped, mvpn_time now)
+{
+    mvpn_addr all[MVPN_DESCRIPTOR_ADDRESSES_MAX + 1];
+    size_t count = 0;
+    if (mapped != NULL) {
+        all[count++] = *mapped;
     }
+    for (size_t i = 0; i < f->configured_count; i++) {
+        if (mapped == NULL || f->configured[i].family != mapped->family) {
+            all[count++] = f->configured[i];
+        }
+    }
+    bool is_of_server = mapped != NULL && mapped->family == f->server_address.family;
+    set_self(f, is_of_server ? mapped : &f->server_address, now);
     if (f->has_publisher) {
-        mvpn_publisher_set_addresses(&f->publisher, address, 1);
+        mvpn_publisher_set_addresses(&f->publisher, all, count);
     }
 }
 

@@ -41,8 +41,11 @@ mvpn_packet_queue *mvpn_finder_out(mvpn_finder *finder);
 void mvpn_finder_tick(mvpn_finder *finder, mvpn_time now);
 mvpn_time mvpn_finder_deadline(const mvpn_finder *finder);
 
-/** Our address changed: node id and descriptor follow. */
-void mvpn_finder_set_address(mvpn_finder *finder, const mvpn_addr *address, mvpn_time now);
+/**
+ * A router maps this address to us, or no longer does (NULL): it takes the place of those of its
+ * family that the template names; node id and descriptor follow.
+ */
+void mvpn_finder_set_mapped(mvpn_finder *finder, const mvpn_addr *mapped, mvpn_time now);
 /** Our NAT relays changed: see mvpn_publisher_set_nat_relays. */
 void mvpn_finder_set_nat_relays(mvpn_finder *finder, const mvpn_descriptor_nat_relay *relays,
                                 size_t count, const mvpn_addr *seen, size_t seen_count);

@@ -38,6 +38,7 @@ static struct world {
     unsigned record_type;
     mvpn_packet_queue out;
     mvpn_dht_contact self;
+    unsigned selves;
 } w;
 
 int mvpn_dht_new(const mvpn_dht_config *config, mvpn_time now, mvpn_dht **ret)
@@ -133,6 +134,7 @@ int mvpn_dht_set_self(mvpn_dht *dht, const mvpn_dht_contact *self, mvpn_time now
     (void)dht;
     (void)now;
     w.self = *self;
+    w.selves++;
     return 0;
 }
 
@@ -215,26 +217,23 @@ static mvpn_dht_contact server(unsigned i)
         .addr = {.family = 4, .port = 443, .ip = {70, (uint8_t)(i >> 8), (uint8_t)i, 1}}};
 }
 
-static void begin(bool publishes, bool is_behind_nat)
+/* With this template, or as one that publishes nothing. */
+static void start_with(const mvpn_descriptor *template)
 {
-    mvpn_descriptor template = test_relay_draft(&w.net, SELF, 0);
     mvpn_ed25519_secret secret;
     mvpn_ed25519_pub identity;
+    bool is_behind_nat = template != NULL && template->address_count == 0;
     test_key_pair(SELF, &identity, &secret);
-    if (is_behind_nat) {
-        template.address_count = 0;
-        template.roles = MVPN_ROLE_MIDDLE;
-    }
     mvpn_finder_config c = {
         .rng = &w.rng,
         .view = w.view,
         .trust = &w.trust,
         .exchange = {.identity = identity},
         .is_server = !is_behind_nat,
-        .address = is_behind_nat ? (mvpn_addr){0} : template.addresses[0].addr,
+        .address = template == NULL || is_behind_nat ? (mvpn_addr){0} : template->addresses[0].addr,
         .has_ipv4 = true,
         .unix_offset_us = (int64_t)(TEST_NOW * MVPN_US_PER_S) - (int64_t)w.now,
-        .publish = publishes ? &template : NULL,
+        .publish = template,
         .identity_secret = &secret,
     };
     assert_int_equal(mvpn_finder_new(&c, w.now, &w.f), 0);
@@ -242,12 +241,16 @@ static void begin(bool publishes, bool is_behind_nat)
 
 static void start(bool publishes)
 {
-    begin(publishes, false);
+    const mvpn_descriptor template = test_relay_draft(&w.net, SELF, 0);
+    start_with(publishes ? &template : NULL);
 }
 
 static void start_behind_nat(void)
 {
-    begin(true, true);
+    mvpn_descriptor template = test_relay_draft(&w.net, SELF, 0);
+    template.address_count = 0;
+    template.roles = MVPN_ROLE_MIDDLE;
+    start_with(&template);
 }
 
 static int setup(void **state)
@@ -344,8 +347,7 @@ static void test_listed_numbers_of_our_own(void **state)
     event(MVPN_DHT_EVENT_NOT_FOUND)->op = w.op;
     pass(MVPN_S(60));
     assert_int_equal(w.fetches, 1); /* that is the one we have */
-    mvpn_finder_set_address(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, 1, 1}},
-                            w.now);
+    mvpn_finder_set_mapped(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, 1, 1}}, w.now);
     pass(MVPN_S(60));
     assert_int_equal(published_sequence(), (TEST_NOW + 241) * MS);
 
@@ -369,7 +371,7 @@ static void test_publishing(void **state)
     pass(0);
     assert_int_equal(w.publishes, 1);
     for (unsigned i = 0; i < 100; i++) { /* an address that flaps */
-        mvpn_finder_set_address(
+        mvpn_finder_set_mapped(
             w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, (uint8_t)i, 1}}, w.now);
         pass(MVPN_S(1));
     }
@@ -382,7 +384,7 @@ static void test_publishing(void **state)
 }
 
 /* A relay behind a NAT is no server. Nothing is published before it has a NAT relay, then what it
- * is reached by, renewed like any other; while it has none, the last stays as it is. */
+ * is reached by, renewed like any other; when it has had none for a while, it is withdrawn. */
 static void test_publishing_behind_a_nat(void **state)
 {
     (void)state;
@@ -394,9 +396,6 @@ static void test_publishing_behind_a_nat(void **state)
     for (unsigned i = 0; i < 24 * 60; i++) {
         pass(MVPN_S(60));
     }
-    mvpn_finder_set_address(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {192, 168, 1, 1}},
-                            w.now);
-    pass(MVPN_S(60));
     assert_int_equal(w.publishes, 0);
     assert_false(mvpn_finder_withdraw(w.f, w.now));
     mvpn_finder_set_nat_relays(w.f, &relay, 1, &seen, 1);
@@ -414,10 +413,103 @@ static void test_publishing_behind_a_nat(void **state)
     for (unsigned i = 0; i < 24 * 60; i++) {
         pass(MVPN_S(60));
     }
-    assert_int_equal(w.publishes, before);
-    assert_true(mvpn_finder_withdraw(w.f, w.now));
+    assert_int_equal(w.publishes, before + 1);
     assert_int_equal(mvpn_descriptor_decode(&d, mvpn_bytes_of(w.record, w.record_len)), 0);
     assert_int_equal(d.roles, 0);
+    assert_false(mvpn_finder_withdraw(w.f, w.now)); /* it is */
+}
+
+static void published(mvpn_descriptor *ret)
+{
+    assert_int_equal(mvpn_descriptor_decode(ret, mvpn_bytes_of(w.record, w.record_len)), 0);
+}
+
+/* A router's address takes the place of the configured one of its family, as long as it is there.
+ */
+static void test_mapped(void **state)
+{
+    (void)state;
+    static const mvpn_addr mapped = {.family = 4, .port = 20001, .ip = {99, 1, 1, 1}};
+    static const mvpn_addr six = {.family = 6, .port = 443, .ip = {0x2a, 9, 9, [15] = 1}};
+    mvpn_descriptor template = test_relay_draft(&w.net, SELF, 0), d;
+    const mvpn_addr four = template.addresses[0].addr;
+    template.addresses[1] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, six};
+    template.address_count = 2;
+    mvpn_finder_free(w.f);
+    start_with(&template);
+    pass(0);
+    published(&d);
+    assert_int_equal(d.address_count, 2);
+    mvpn_finder_set_mapped(w.f, &mapped, w.now);
+    pass(MVPN_S(20));
+    published(&d);
+    assert_int_equal(d.address_count, 2);
+    assert_true(mvpn_addr_eq(&d.addresses[0].addr, &mapped));
+    assert_true(mvpn_addr_eq(&d.addresses[1].addr, &six));
+    assert_true(mvpn_addr_eq(&w.self.addr, &mapped));
+    mvpn_finder_set_mapped(w.f, NULL, w.now);
+    pass(MVPN_S(20));
+    published(&d);
+    assert_int_equal(d.address_count, 2);
+    assert_true(mvpn_addr_eq(&d.addresses[0].addr, &four));
+    assert_true(mvpn_addr_eq(&d.addresses[1].addr, &six));
+    assert_true(mvpn_addr_eq(&w.self.addr, &four));
+    mvpn_finder_set_mapped(w.f, NULL, w.now);
+    assert_int_equal(w.selves, 2); /* a new id costs a server its place */
+
+    template.addresses[0].addr = six; /* who knows it by that goes on */
+    template.addresses[1].addr = four;
+    mvpn_finder_free(w.f);
+    start_with(&template);
+    mvpn_finder_set_mapped(w.f, &mapped, w.now);
+    pass(MVPN_S(20));
+    published(&d);
+    assert_true(mvpn_addr_eq(&d.addresses[0].addr, &mapped));
+    assert_true(mvpn_addr_eq(&d.addresses[1].addr, &six));
+    assert_int_equal(w.selves, 2);
+}
+
+/* It has no other address: when the mapping has been lost for two minutes, nobody should try. */
+static void test_mapped_and_lost(void **state)
+{
+    (void)state;
+    static const mvpn_addr mapped = {.family = 4, .port = 20001, .ip = {99, 1, 1, 1}};
+    mvpn_descriptor template = test_relay_draft(&w.net, SELF, 0), d;
+    template.address_count = 0;
+    mvpn_finder_free(w.f);
+    start_with(&template);
+    pass(MVPN_S(20));
+    assert_int_equal(w.publishes, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        mvpn_finder_set_mapped(w.f, &mapped, w.now);
+        pass(MVPN_S(20));
+        assert_int_equal(w.publishes, 1 + 2 * i);
+        published(&d);
+        assert_true(mvpn_addr_eq(&d.addresses[0].addr, &mapped));
+        assert_int_equal(d.roles, template.roles);
+        mvpn_finder_set_mapped(w.f, NULL, w.now);
+        pass(MVPN_S(100));
+        pass(MVPN_S(10));
+        assert_int_equal(w.publishes, 1 + 2 * i);
+        pass(MVPN_S(120));
+        assert_int_equal(w.publishes, 2 + 2 * i);
+        published(&d);
+        assert_int_equal(d.roles, 0);
+        for (unsigned k = 0; k < 1000; k++) {
+            pass(MVPN_S(60));
+        }
+        assert_int_equal(w.publishes, 2 + 2 * i);
+    }
+    /* A gateway that restarts is no reason. */
+    mvpn_finder_set_mapped(w.f, &mapped, w.now);
+    pass(MVPN_S(20));
+    mvpn_finder_set_mapped(w.f, NULL, w.now);
+    pass(MVPN_S(60));
+    mvpn_finder_set_mapped(w.f, &mapped, w.now);
+    pass(MVPN_S(300));
+    published(&d);
+    assert_int_equal(d.roles, template.roles);
+    assert_int_equal(w.selves, 0); /* no server */
 }
 
 static void test_withdrawal(void **state)
@@ -437,8 +529,7 @@ static void test_withdrawal(void **state)
     assert_false(mvpn_finder_is_withdrawn(w.f));
     /* Nothing brings it back. */
     unsigned publishes = w.publishes;
-    mvpn_finder_set_address(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, 1, 1}},
-                            w.now);
+    mvpn_finder_set_mapped(w.f, &(mvpn_addr){.family = 4, .port = 443, .ip = {99, 1, 1, 1}}, w.now);
     mvpn_descriptor mine = test_relay(&w.net, SELF, (TEST_NOW + 9999) * MS);
     listed(1, SELF, (TEST_NOW + 9999) * MS);
     record(MVPN_DHT_EVENT_VALUE, 99, 1, &mine);
@@ -605,6 +696,8 @@ int main(void)
         TEST(test_listed_numbers_of_our_own),
         TEST(test_publishing),
         TEST(test_publishing_behind_a_nat),
+        TEST(test_mapped),
+        TEST(test_mapped_and_lost),
         TEST(test_withdrawal),
         TEST(test_lists_of_one),
         TEST(test_a_fetch_that_cannot_begin),

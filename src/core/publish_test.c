@@ -153,22 +153,22 @@ static void behind_a_nat(void **state)
 {
     fixture f;
     const mvpn_descriptor *d;
-    const mvpn_addr host = {.family = 4, .port = 443, .ip = {192, 168, 1, 5}};
+    const mvpn_addr mapped = {.family = 4, .port = 443, .ip = {46, 1, 2, 3}};
     const mvpn_addr seen = {.family = 4, .port = 40001, .ip = {46, 1, 2, 3}};
     const mvpn_descriptor_nat_relay relays[] = {{{{7}}, {{1, 2}}, 4}, {{{6}}, {{3, 4}}, 6}};
     (void)state;
     begin(&f);
     f.template.address_count = 0;
     mvpn_publisher_init(&f.p, &f.rng, &f.network_id, &f.secret, &f.template);
-    mvpn_publisher_set_addresses(&f.p, &host, 1);
     mvpn_publisher_set_onion_keys(&f.p, f.template.onion_keys, 1);
     assert_true(mvpn_publisher_due(&f.p) == UINT64_MAX);
     assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), MVPN_E_AGAIN);
     mvpn_publisher_set_nat_relays(&f.p, relays, 2, NULL, 0);
     assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), MVPN_E_AGAIN);
+    mvpn_publisher_set_nat_relays(&f.p, NULL, 0, &seen, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), MVPN_E_AGAIN);
 
     mvpn_publisher_set_nat_relays(&f.p, relays, 2, &seen, 1);
-    mvpn_publisher_set_addresses(&f.p, &host, 1);
     assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS, &d), 0);
     mvpn_descriptor got = decoded(&f, d, NOW);
     assert_int_equal(got.address_count, 1);
@@ -183,11 +183,27 @@ static void behind_a_nat(void **state)
     assert_int_equal(decoded(&f, d, NOW).nat_relay_count, 1);
     mvpn_publisher_set_nat_relays(&f.p, NULL, 0, NULL, 0);
     mvpn_publisher_set_onion_keys(&f.p, f.template.onion_keys, 1);
-    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 90000000, &d), MVPN_E_AGAIN);
-    assert_int_equal(mvpn_publisher_withdraw(&f.p, NOW_MS + 2, &d), 0);
-    got = decoded(&f, d, NOW);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 2, &d), MVPN_E_AGAIN);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 119999, &d), MVPN_E_AGAIN);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 121000, &d), 0);
+    got = decoded(&f, d, NOW + 121);
     assert_int_equal(got.roles, 0);
     assert_int_equal(got.nat_relay_count, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 90000000, &d), MVPN_E_AGAIN);
+
+    /* It gets a port of its router: then it needs no NAT relay, as long as it has that. */
+    mvpn_publisher_set_nat_relays(&f.p, relays, 2, &seen, 1);
+    mvpn_publisher_set_addresses(&f.p, &mapped, 1);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 200000, &d), 0);
+    got = decoded(&f, d, NOW + 200);
+    assert_int_equal(got.roles, f.template.roles);
+    assert_int_equal(got.nat_relay_count, 0);
+    assert_true(mvpn_addr_eq(&got.addresses[0].addr, &mapped));
+    mvpn_publisher_set_addresses(&f.p, NULL, 0);
+    assert_int_equal(mvpn_publisher_renew(&f.p, NOW_MS + 200000, &d), 0);
+    got = decoded(&f, d, NOW + 200);
+    assert_int_equal(got.nat_relay_count, 2);
+    assert_true(mvpn_addr_eq(&got.addresses[0].addr, &seen));
 
     /* To one that can be reached it means nothing. */
     begin(&f);
