@@ -254,7 +254,8 @@ int main(int argc, char **argv)
     if (p == NULL) {
         return CLI_FAILED;
     }
-    const relay_extra extra = {p, prepare, start, stop, add_status};
+    const relay_extra extra = {
+        .ctx = p, .prepare = prepare, .start = start, .stop = stop, .status = add_status};
     int code = relay_main(argc, argv, MVPN_CONFIG_DISCOVERY,
                           "surveys a MeshVPN network and shows it over HTTP", &extra);
     mvpn_geoip_free(p->geoip);
