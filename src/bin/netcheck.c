@@ -1,5 +1,6 @@
 #include "bin/netcheck.h"
 
+#include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,9 +112,11 @@ static int load(const arguments *a, mvpn_config *config, mvpn_network_file *netw
         (void)fputs("Going on without it: only the named STUN servers are asked.\n", stderr);
         return STATUS_FINE;
     }
-    (void)fputs("A closed network's file is for root alone: run this with sudo. Or name a STUN "
-                "server: --server HOST\n",
-                stderr);
+    if (access(config->network_file, R_OK) != 0 && errno == EACCES) {
+        (void)fputs("A closed network's file is for root alone: run this with sudo. Or name a STUN "
+                    "server: --server HOST\n",
+                    stderr);
+    }
     return a->config != NULL ? STATUS_USAGE : STATUS_FAILED;
 }
 

@@ -90,7 +90,8 @@ int mvpn_netcheck_split(const char *text, char ret_host[static HOST_SIZE], uint1
     }
     memcpy(host, text, n);
     host[n] = '\0';
-    if (!mvpn_network_dns_is_valid(host)) {
+    /* An option's dash is nobody's name (RFC 1123 §2.1). */
+    if (host[0] == '-' || !mvpn_network_dns_is_valid(host)) {
         return MVPN_E_FORMAT;
     }
     memcpy(ret_host, host, n + 1);
@@ -459,6 +460,9 @@ static int begin(mvpn_netcheck *n, mvpn_fault *fault)
     r = mvpn_gateway_probe_new(n->loop, part_ended, n, &n->gateway, fault);
     r = r != 0 ? r : start_line(n, &n->v4, &n->result.v4, far_away[0], fault);
     r = r != 0 ? r : start_line(n, &n->v6, &n->result.v6, far_away[1], fault);
+    if (n->v4.links != NULL && n->v6.links != NULL) {
+        mvpn_netcheck_links_pair(n->v4.links, n->v6.links);
+    }
     return r != 0 ? r : start_names(n, fault);
 }
 

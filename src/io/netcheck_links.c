@@ -42,7 +42,7 @@ enum node_state {
 typedef struct node {
     enum node_state state;
     mvpn_dht_contact contact; /* id: of a DHT server alone */
-    bool is_listed; /* its descriptor is in the network file: who it is is known */
+    bool is_known; /* who it is: its descriptor is in the network file, or the other family asked */
     bool is_pinned; /* the user's own network file names it */
     bool has_answered;
     bool was_questioned; /* whom it knows */
@@ -57,6 +57,7 @@ struct mvpn_netcheck_links {
     mvpn_netcheck_links_fn *fn;
     void *ctx;
     mvpn_loop *loop;
+    mvpn_netcheck_links *other; /* of the other family; NULL: none */
     mvpn_loop_timer *timer;
     mvpn_rng rng;
     mvpn_aead *aead;
@@ -111,7 +112,7 @@ static void add_relay(mvpn_netcheck_links *n, const mvpn_descriptor *d)
             continue;
         }
         add_node(n, &(node){.contact = {.link_key = d->link_key, .addr = d->addresses[i].addr},
-                            .is_listed = true,
+                            .is_known = true,
                             .identity = d->identity});
     }
 }
@@ -182,7 +183,7 @@ static void start(mvpn_netcheck_links *n, node *e, mvpn_time now)
     const mvpn_dht_request ping = {.command = MVPN_CMD_DHT_PING};
     n->starts++;
     n->result.asked++;
-    if (e->is_listed) {
+    if (e->is_known) {
         open_link(n, e, now);
         return;
     }
@@ -200,7 +201,7 @@ static void question(mvpn_netcheck_links *n, mvpn_time now)
     for (size_t i = 0; i < n->node_count && n->questions < QUESTIONS_MAX; i++) {
         node *e = &n->nodes[i];
         mvpn_dht_request find = {.command = MVPN_CMD_DHT_FIND_NODE};
-        if (!e->has_answered || e->was_questioned || e->is_listed) {
+        if (!e->has_answered || e->was_questioned || e->is_known) {
             continue;
         }
         mvpn_rng_bytes(&n->rng, find.target.b, sizeof(find.target.b));
@@ -239,6 +240,26 @@ static void answered(mvpn_netcheck_links *n, node *e)
     e->has_answered = true;
 }
 
+/* Somebody proved to the other who it is. */
+static void learn(mvpn_netcheck_links *n, const node *proven)
+{
+    for (size_t i = 0; i < n->node_count; i++) {
+        node *e = &n->nodes[i];
+        if ((e->state == NODE_NEW || e->state == NODE_ASKED) && !e->has_answered &&
+            memcmp(&e->contact.link_key, &proven->contact.link_key, sizeof(mvpn_key)) == 0) {
+            if (e->state == NODE_ASKED) {
+                mvpn_dht_exchange_forget(n->exchange, e->transaction);
+                n->starts--;
+                n->result.asked--;
+            }
+            e->state = NODE_NEW;
+            e->is_known = true;
+            e->identity = proven->identity;
+            mvpn_loop_timer_set(n->timer, 0);
+        }
+    }
+}
+
 static void take_pong(mvpn_netcheck_links *n, node *e, const mvpn_dht_exchange_answer *a,
                       mvpn_time now)
 {
@@ -255,6 +276,9 @@ static void take_pong(mvpn_netcheck_links *n, node *e, const mvpn_dht_exchange_a
     }
     e->identity = a->identity;
     open_link(n, e, now);
+    if (n->other != NULL) {
+        learn(n->other, e);
+    }
 }
 
 static void take_contacts(mvpn_netcheck_links *n, const mvpn_dht_reply *reply)
@@ -601,10 +625,19 @@ int mvpn_netcheck_links_new(mvpn_loop *loop, const mvpn_netcheck_links_options *
     return 0;
 }
 
+void mvpn_netcheck_links_pair(mvpn_netcheck_links *a, mvpn_netcheck_links *b)
+{
+    a->other = b;
+    b->other = a;
+}
+
 void mvpn_netcheck_links_free(mvpn_netcheck_links *n)
 {
     if (n == NULL) {
         return;
+    }
+    if (n->other != NULL) {
+        n->other->other = NULL;
     }
     if (n->probe != NULL) {
         mvpn_links_close_all(n->links, mvpn_clock_now());

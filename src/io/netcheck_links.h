@@ -51,6 +51,12 @@ typedef void mvpn_netcheck_links_fn(void *ctx);
 MVPN_WUR int mvpn_netcheck_links_new(mvpn_loop *loop, const mvpn_netcheck_links_options *options,
                                      mvpn_netcheck_links_fn *fn, void *ctx,
                                      mvpn_netcheck_links **ret, mvpn_fault *fault);
+/**
+ * Two of one computer, one of each family: who has proven itself to one is linked with by the other
+ * without being asked who it is. (A server answers that question at the first of its addresses
+ * alone, docs/protocol.md §11.1.) Either may be freed first.
+ */
+void mvpn_netcheck_links_pair(mvpn_netcheck_links *a, mvpn_netcheck_links *b);
 /** The other sides are told. NULL is allowed. */
 void mvpn_netcheck_links_free(mvpn_netcheck_links *n);
 /** What is known so far; borrowed. */
