@@ -3,6 +3,7 @@
 # a real page through an onion circuit of the real programs, and again without the nodes it began with.
 #
 #     demo.sh [--hops N] [--once] [--json]
+#     demo.sh --nat [--once] [--json]       relays and exits at home: demo_nat.sh
 #
 # --once  tear down at the end; exit code 0 only if everything held
 # --json  the last line on stdout is one JSON object
@@ -10,14 +11,23 @@
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
+. "$(dirname "$0")/story.sh"
 
 hops=3
 once=
 json=
-started=$(date +%s%N)
+
+case " $* " in *" --nat "*)
+    words=()
+    for word; do
+        [ "$word" = --nat ] || words+=("$word")
+    done
+    exec "$LAB_HERE/demo_nat.sh" "${words[@]}"
+    ;;
+esac
 
 usage() {
-    echo "usage: ./run demo [--hops 1..5] [--once] [--json]" >&2
+    echo "usage: ./run demo [--nat | --hops 1..5] [--once] [--json]" >&2
     exit 2
 }
 
@@ -37,31 +47,10 @@ while [ $# -gt 0 ]; do
 done
 case $hops in [1-5]) ;; *) usage ;; esac
 
-problems=0
 spare_guard=
 exec 3>&1
 # The story is for a person; with --json stdout is for the object.
 [ -n "$json" ] && exec 1>&2
-
-tell() {
-    printf '%s\n' "$*"
-}
-
-# hold CONDITION-TEXT COMMAND...: a claim of the story
-hold() {
-    local text=$1
-    shift
-    if "$@" >/dev/null 2>&1; then
-        tell "   ok    $text"
-    else
-        problems=$((problems + 1))
-        tell "   FAIL  $text"
-    fi
-}
-
-elapsed() {
-    awk -v from="$started" -v to="$(date +%s%N)" 'BEGIN { printf "%.1f s", (to - from) / 1e9 }'
-}
 
 # ---- what each hop can see: raw frames at its network card while the page is fetched ----
 
@@ -120,15 +109,6 @@ saw_not() {
 }
 
 # ---- steps ----
-
-# fetch_page: sets http_status, and seen to the address that the web server saw
-fetch_page() {
-    rm -f "$LAB_DIR/page.html"
-    http_status=$(mesh_curl_name "$server_addr" -o "$LAB_DIR/page.html" -w '%{http_code}' \
-        "http://$LAB_WEB_NAME/" 2>>"$LAB_DIR/log/curl.log") || http_status=${http_status:-0}
-    case $http_status in '' | 000) http_status=0 ;; esac
-    seen=$(awk '$2 == "/" { print $1 }' "$LAB_DIR/web.seen" 2>/dev/null | tail -n 1)
-}
 
 read_path() {
     mesh_status >"$LAB_DIR/status.json"
@@ -252,16 +232,7 @@ hold "UDP: $udp_loss of the packets lost at 20 Mbit/s (1200 bytes each)" \
     awk "BEGIN { exit !(\"$udp_loss\" != \"null\" && $udp_loss + 0 <= 0.01) }"
 hold "all programs still run" mesh_alive
 
-tell ""
-if [ "$problems" = 0 ]; then
-    tell "Everything held ($(elapsed))."
-else
-    tell "$problems of the claims above did not hold ($(elapsed)). Last lines of the logs:"
-    for log in client "${path[@]}" curl iperf; do
-        tell "--- $log"
-        tail -n 8 "$LAB_DIR/log/$log.log" 2>/dev/null
-    done
-fi
+verdict client "${path[@]}" curl iperf
 
 print_json() {
     [ -n "$json" ] || return 0
@@ -275,24 +246,6 @@ print(json.dumps({n: v if n in texts else json.loads(v) for n, v in zip(names, s
         "$client_addr" "$build_ms" "$rtt_ms" "$tcp_mbit_s" "$cpu_s_per_gb" "$udp_loss" "$ready_s" "$restart_ready_s" >&3
 }
 
-if [ -z "$once" ]; then
-    mkdir -p "/etc/netns/$(lab_ns client)" 2>/dev/null &&
-        echo "nameserver $MESH_GATEWAY4" >"/etc/netns/$(lab_ns client)/resolv.conf"
-    tell ""
-    tell "The network stays up. In another terminal, as root:"
-    tell "   ip netns exec $(lab_ns client) bash        the client's network; then for example"
-    tell "       curl http://$LAB_WEB_NAME/             ping $server_addr"
-    tell "   $MESH_PROGRAMS/meshvpn status --control $LAB_DIR/sock/client"
-    tell "   logs: $LAB_DIR/log"
-    tell "Ctrl-C ends it and leaves nothing behind."
-    print_json
-    # In pieces: bash runs the trap only between commands.
-    while mesh_alive >/dev/null; do
-        sleep 1 &
-        wait $!
-    done
-    mesh_alive
-    exit 1
-fi
+[ -n "$once" ] || stay_up print_json
 print_json
 exit $((problems > 0))

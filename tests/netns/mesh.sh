@@ -50,9 +50,10 @@ mesh_bootstrap() {
         mesh_fail "meshvpn-bootstrap $1 failed" bootstrap
 }
 
-# mesh_add_node NODE: what its place in the lab says, with a copy of network.conf of its own
+# mesh_add_node NODE [OPTION...]: what its place in the lab says, with a copy of network.conf of its own
 mesh_add_node() {
     local node=$1 options
+    shift
     case $(mesh_role "$node") in
     exit) options=--exit ;;
     bootstrap) options=--bootstrap ;;
@@ -68,7 +69,7 @@ mesh_add_node() {
     esac
     # shellcheck disable=SC2086 # options are words
     mesh_bootstrap add-node "$LAB_DIR/net" "$node" --address "$(lab_addr4 "$node"):$LAB_PORT" \
-        --address "[$(lab_addr6 "$node")]:$LAB_PORT" $options
+        --address "[$(lab_addr6 "$node")]:$LAB_PORT" $options "$@"
     mesh_configure "$node"
 }
 
@@ -147,7 +148,13 @@ mesh_forget() {
     rm -rf "$LAB_DIR/run/client"
 }
 
-# mesh_client_start HOPS [NODE...]: nodes fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...
+# mesh_identity NODE: in base64, as a fixed path takes it for a node that no network file lists
+mesh_identity() {
+    "$MESH_PROGRAMS/meshvpn-bootstrap" show "$LAB_DIR/net" |
+        awk -v node="$1" 'NF && /^  [^ ]/ { name = $1 } $1 == "identity" && name == node { print $2 }'
+}
+
+# mesh_client_start HOPS [NODE...]: nodes, or identities, fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...
 mesh_client_start() {
     local hops=$1 list node
     shift
