@@ -302,8 +302,8 @@ bool mvpn_nat_observer_is_awaiting(const mvpn_nat_observer *o)
     return o->tokens.count > 0 || o->is_self_awaited;
 }
 
-/* Another relay, at random: one that sends from an address of that family, and not the target's. */
-/* Those whom we reached before those who reached us: these may stand behind a NAT themselves. */
+/* Another relay, at random: one that sends from an address of that family, and not the target's.
+ * Those whom we reached before those who reached us: these may stand behind a NAT themselves. */
 static struct relay *choose_relay(mvpn_nat_observer *o, const struct asker *a, const mvpn_addr *to,
                                   mvpn_time now)
 {

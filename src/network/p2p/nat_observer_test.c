@@ -17,6 +17,7 @@
 struct fake {
     mvpn_addr addr;
     bool has_identity, is_closed, is_relayed, refuses;
+    bool has_called; /* it opened the link */
     mvpn_ed25519_pub identity;
     size_t probed_count, for_count;
     mvpn_nat_probed probed; /* the latest told */
@@ -51,6 +52,7 @@ int __wrap_mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_heade
 const mvpn_addr *__wrap_mvpn_link_peer_addr(const mvpn_link *link);
 const mvpn_ed25519_pub *__wrap_mvpn_link_peer_identity(const mvpn_link *link);
 bool __wrap_mvpn_link_is_open(const mvpn_link *link);
+bool __wrap_mvpn_link_is_initiator(const mvpn_link *link);
 bool __wrap_mvpn_link_is_relayed(const mvpn_link *link);
 bool __wrap_mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id);
 
@@ -88,6 +90,11 @@ const mvpn_ed25519_pub *__wrap_mvpn_link_peer_identity(const mvpn_link *link)
 bool __wrap_mvpn_link_is_open(const mvpn_link *link)
 {
     return !fake_of(link)->is_closed;
+}
+
+bool __wrap_mvpn_link_is_initiator(const mvpn_link *link)
+{
+    return !fake_of(link)->has_called;
 }
 
 bool __wrap_mvpn_link_is_relayed(const mvpn_link *link)
@@ -441,6 +448,23 @@ static void test_other_relay(void **state)
     assert_int_equal(f->probed.status, MVPN_REASON_UNREACHABLE);
 }
 
+/* One that we reached is sure to reach others; one that called us is better than none. */
+static void test_reached_first(void **state)
+{
+    (void)state;
+    struct fake *f = &w->fake[0];
+    for (size_t i = 1; i <= 20; i++) {
+        w->fake[i].has_called = i != 13;
+        make_relay(&w->fake[i], i);
+    }
+    for (size_t i = 0; i < 10; i++) {
+        mvpn_probe_token t = ask(f, MVPN_PROBE_OTHER_RELAY, 0);
+        assert_true(arrives(&f->addr, &t));
+        assert_int_equal(f->probed.status, 0);
+        assert_int_equal(w->fake[13].for_count, i < 8 ? i + 1 : 8);
+    }
+}
+
 /* All relays are drawn. */
 static void test_relays_drawn(void **state)
 {
@@ -626,6 +650,7 @@ int main(void)
         T(test_other_relay),
         T(test_for),
         T(test_relays_drawn),
+        T(test_reached_first),
         T(test_for_link),
         T(test_for_victim),
         T(test_for_all),
