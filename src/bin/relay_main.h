@@ -7,12 +7,9 @@
 
 #include "bin/cli.h"
 
-/** What a program adds to the node. Functions return 0, or a code with `fault`. */
+/** What a program adds to the node. Functions return 0, or a code with `fault`; each may be NULL. */
 typedef struct relay_extra {
     void *ctx;
-    /** The configuration is read: do something else than run and return the exit code, or -1. May
-     * be NULL, like those below. */
-    int (*instead)(void *ctx, cli *cli);
     /** Before the node is made: alter its configuration (also with --check). */
     int (*prepare)(void *ctx, cli *cli, mvpn_engine_config *engine, mvpn_fault *fault);
     /** The node is there, the loop does not run yet. */
@@ -21,6 +18,8 @@ typedef struct relay_extra {
     void (*stop)(void *ctx, mvpn_node *node);
     /** Add to `meshvpn status`. */
     void (*status)(void *ctx, json_t *reply);
+    /** The configuration is read: do something else than run and return the exit code, or -1. */
+    int (*instead)(void *ctx, cli *cli);
 } relay_extra;
 
 /** `extra` may be NULL. Returns the program's exit code. */
