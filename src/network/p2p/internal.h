@@ -452,6 +452,8 @@ void reliable_flush_acks(mvpn_link *link, mvpn_time now);
 /* liveness.c */
 /** What the peer, or the path to it, owes us by now: keepalive, doubt, the end of the idle. */
 void alive_timer(struct session *s, mvpn_time now);
+/** How long this side waits before it asks whether the other lives. */
+mvpn_time alive_pause(const struct session *s);
 /** Data goes or comes: silence is asked about soon from here on. */
 void alive_data(struct session *s, mvpn_time now);
 /** The route in use is another: ask it. */

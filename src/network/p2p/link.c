@@ -284,7 +284,7 @@ void link_opened(mvpn_link *link, mvpn_time now)
     s->opened = now;
     s->last_recv = now;
     s->route->last_recv = now;
-    s->alive_after = mvpn_rng_jitter(links->config.rng, links->keepalive, 25);
+    s->alive_after = alive_pause(s);
     link->last_use = now;
     link->last_data = now;
     link->ping_at = 0;

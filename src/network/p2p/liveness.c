@@ -25,6 +25,13 @@ void link_ping(mvpn_link *link, mvpn_time now)
                           now);
 }
 
+mvpn_time alive_pause(const struct session *s)
+{
+    /* The initiator comes first: a NAT before it may have closed, and nobody else can open it. */
+    mvpn_time pause = s->is_initiator ? s->links->keepalive : s->links->keepalive / 3 * 5;
+    return mvpn_rng_jitter(s->links->config.rng, pause, 20);
+}
+
 static mvpn_time doubt_first(const mvpn_link *link)
 {
     return DOUBT_FLOOR + 2 * (mvpn_time)(link->srtt_us != 0 ? link->srtt_us : RTT_ASSUMED_US);
@@ -68,7 +75,7 @@ static mvpn_time doubt(struct session *s, mvpn_time now)
         mvpn_time longest = MVPN_MAX(s->alive_after, DOUBT_PATIENCE);
         s->doubts = 0;
         s->doubt_after = has_data ? doubt_first(link) : MVPN_MIN(2 * s->doubt_after, longest);
-        s->alive_after = mvpn_rng_jitter(s->links->config.rng, s->links->keepalive, 20);
+        s->alive_after = alive_pause(s);
     }
     if (s->doubts > 0) {
         return ask(s, now);
