@@ -22,6 +22,7 @@ struct mvpn_engine {
     mvpn_exit *exit;           /* NULL unless an exit */
     mvpn_nat_relay *nat_relay; /* NULL unless one */
     mvpn_connector *connector;
+    mvpn_guest *guest;           /* NULL unless behind a NAT and to be reached all the same */
     mvpn_nat_probe *nat_probe;   /* NULL for a client: it shows its address to its guards alone */
     mvpn_client *client;         /* NULL for a relay */
     mvpn_follower *follower;     /* with the finder: keeps up with discovery nodes */
@@ -196,6 +197,23 @@ static int finder_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_
     return r;
 }
 
+static int guest_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
+{
+    const mvpn_guest_config gc = {
+        .rng = &e->rng,
+        .view = e->view,
+        .connector = e->connector,
+        .finder = e->finder,
+        .identity = config->identity,
+        .relax = config->relax,
+        .has_ipv4 = config->has_ipv4,
+        .has_ipv6 = config->has_ipv6,
+        .allow_private = config->allow_private,
+        .unix_offset_us = config->unix_offset_us,
+    };
+    return mvpn_guest_new(&gc, now, &e->guest);
+}
+
 static int learner_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_time now)
 {
     mvpn_dht_exchange_config xc;
@@ -326,6 +344,9 @@ static void set_unix_offset(mvpn_engine *e, int64_t unix_offset_us)
             mvpn_follower_set_unix_offset(e->follower, unix_offset_us);
         }
     }
+    if (e->guest != NULL) {
+        mvpn_guest_set_unix_offset(e->guest, unix_offset_us);
+    }
     if (e->exchange != NULL) {
         mvpn_dht_exchange_set_unix_offset(e->exchange, unix_offset_us);
     }
@@ -364,6 +385,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
         r = r != 0 ? r : nat_probe_create(e, config, now);
         r = r != 0 || !config->is_nat_relay ? r : nat_relay_create(e, config, now);
         r = r != 0 || !config->finds ? r : finder_create(e, config, now);
+        r = r != 0 || !config->is_guest ? r : guest_create(e, config, now);
         r = r != 0 || config->survey == NULL ? r : survey_create(e, config, &realm, now);
     } else {
         r = r != 0 || !config->finds ? r : learner_create(e, config, now);
@@ -411,6 +433,8 @@ void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
     e->relay = NULL;
     mvpn_follower_free(e->follower, now);
     e->follower = NULL;
+    mvpn_guest_free(e->guest);
+    e->guest = NULL;
     mvpn_nat_probe_free(e->nat_probe);
     e->nat_probe = NULL;
     mvpn_connector_free(e->connector);
@@ -424,6 +448,7 @@ void mvpn_engine_free(mvpn_engine *e)
         return;
     }
     mvpn_client_free(e->client, 0);
+    mvpn_guest_free(e->guest);
     mvpn_survey_free(e->survey, 0);
     mvpn_nat_relay_free(e->nat_relay);
     mvpn_relay_free(e->relay, 0);
@@ -712,6 +737,9 @@ static void nat_turn(mvpn_engine *e, mvpn_time now)
             take_nat_class(e, now);
         }
     }
+    if (e->guest != NULL) {
+        mvpn_guest_tick(e->guest, now);
+    }
     mvpn_connector_tick(e->connector, now);
 }
 
@@ -747,6 +775,9 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     t = mvpn_time_min(t, mvpn_connector_deadline(e->connector));
     if (e->nat_probe != NULL) {
         t = mvpn_time_min(t, mvpn_nat_probe_deadline(e->nat_probe));
+    }
+    if (e->guest != NULL) {
+        t = mvpn_time_min(t, mvpn_guest_deadline(e->guest));
     }
     if (e->exit != NULL) {
         t = mvpn_time_min(t, mvpn_exit_deadline(e->exit));

@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/finder.h"
 #include "core/follower.h"
+#include "core/guest.h"
 #include "core/learner.h"
 #include "core/relay.h"
 #include "core/survey.h"

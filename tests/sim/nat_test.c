@@ -582,7 +582,7 @@ static void further_sockets(uint64_t seed)
             }
         }
         if (box == NULL) {
-            CHECK(seen[0].port == SIM_FURTHER_PORT + MVPN_LOCAL_PROBE);
+            CHECK(seen[0].port == n->probe_port);
             CHECK(seen[1].port == n->addr[0].port);
             /* Nobody is at one that was never opened. */
             uint64_t before = w->to_nobody;
