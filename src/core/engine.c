@@ -819,7 +819,7 @@ bool mvpn_engine_pull_event(mvpn_engine *e, mvpn_engine_event *ret)
         ret->type = MVPN_ENGINE_LEARNED;
         return true;
     }
-    if (mvpn_connector_pull_event(e->connector, &ret->connection)) {
+    if (e->connector != NULL && mvpn_connector_pull_event(e->connector, &ret->connection)) {
         ret->type = MVPN_ENGINE_CONNECTION;
         return true;
     }
@@ -930,7 +930,7 @@ bool mvpn_engine_socket_is_used(const mvpn_engine *e, uint16_t local)
     if (local == MVPN_LOCAL_PROBE) {
         return e->nat_probe != NULL && mvpn_nat_probe_uses_socket(e->nat_probe);
     }
-    return mvpn_connector_uses_socket(e->connector, local);
+    return e->connector != NULL && mvpn_connector_uses_socket(e->connector, local);
 }
 
 const mvpn_client *mvpn_engine_client(const mvpn_engine *e)
