@@ -14,6 +14,7 @@
 #include "io/host_client.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
+#include "io/ping.h"
 #include "io/status.h"
 
 typedef struct client_program {
@@ -107,8 +108,12 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
 static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply)
 {
     client_program *p = ctx;
+    const char *cmd = json_string_value(json_object_get(request, "cmd"));
     (void)uid;
-    if (strcmp(json_string_value(json_object_get(request, "cmd")), "status") != 0) {
+    if (strcmp(cmd, "ping") == 0) {
+        return mvpn_ping_request(p->node, NULL, request, mvpn_clock_now(), reply);
+    }
+    if (strcmp(cmd, "status") != 0) {
         return MVPN_E_UNKNOWN;
     }
     mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,

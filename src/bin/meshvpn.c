@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "bin/daemon_socket.h"
 #include "bin/join.h"
+#include "bin/ping.h"
 #include "bin/show_links.h"
 #include "bin/netcheck.h"
 #include "io/config.h"
@@ -55,6 +56,12 @@ static const char usage[] =
     "      What lies between this computer and the network, in less than 5 s and without root:\n"
     "      UDP, addresses, NAT, port mapping, MTU, TCP 443, clock. Asks entries of the network\n"
     "      file (of /etc/meshvpn/client.conf or FILE), and STUN servers if you name some.\n"
+    "\n"
+    "  meshvpn ping NODE [--count N] [--interval MS] [--json] [--control SOCKET]\n"
+    "      Round trips to a relay (its name, or 8 or more digits of its identity), and whether the\n"
+    "      link is direct or relayed, and when that changes. Ends when it is direct, or after 10;\n"
+    "      with --count after N. A client pings those alone that it has a link with: its guards.\n"
+    "      Exit status: 0 an answer came, 1 none, 2 wrong usage, 4 no daemon.\n"
     "\n"
     "  meshvpn config check KIND FILE\n"
     "      Read a configuration and the network file it names; say what is wrong with them.\n"
@@ -456,6 +463,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "status") == 0) {
         return command_status(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "ping") == 0) {
+        return ping_command(argc - 2, argv + 2);
     }
     if (strcmp(argv[1], "join") == 0) {
         return join_command(argc - 2, argv + 2);

@@ -40,6 +40,7 @@ struct mvpn_node {
     mvpn_udp *udp;
     mvpn_udp *dns; /* NULL: no exit */
     mvpn_sockets *sockets;
+    mvpn_pinger *pinger;
     mvpn_tun *tun; /* borrowed; NULL: none */
     port ports[2 * MVPN_UDP_FAMILIES];
     unsigned port_count;
@@ -219,6 +220,7 @@ static void turn(void *ctx)
         mvpn_engine_datagrams_in(node->engine, &datagrams, now);
         mvpn_engine_tun_in(node->engine, &from_tun, now);
         mvpn_engine_turn(node->engine, now);
+        mvpn_pinger_turn(node->pinger, now);
         send_all(node, now);
     } while (node->datagrams.count > 0 || node->from_tun.count > 0);
     while (mvpn_engine_pull_event(node->engine, &event)) {
@@ -229,6 +231,7 @@ static void turn(void *ctx)
         }
     }
     again = mvpn_time_min(again, mvpn_sockets_deadline(node->sockets, now));
+    again = mvpn_time_min(again, mvpn_pinger_deadline(node->pinger));
     mvpn_loop_set_deadline(node->loop, mvpn_time_min(mvpn_engine_deadline(node->engine), again));
 }
 
@@ -349,6 +352,9 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
         r = make_sockets(node, options);
     }
     if (r == 0) {
+        r = mvpn_pinger_new(mvpn_engine_links(node->engine), &node->pinger);
+    }
+    if (r == 0) {
         r = mvpn_loop_timer_new(node->loop, check_clock, node, &node->clock_timer);
     }
     if (r == 0) {
@@ -384,6 +390,7 @@ void mvpn_node_free(mvpn_node *node)
         }
     }
     mvpn_sockets_free(node->sockets);
+    mvpn_pinger_free(node->pinger);
     for (unsigned i = 0; i < node->port_count; i++) {
         mvpn_loop_unwatch(node->ports[i].watch);
     }
@@ -415,4 +422,9 @@ bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx)
 mvpn_engine *mvpn_node_engine(mvpn_node *node)
 {
     return node->engine;
+}
+
+mvpn_pinger *mvpn_node_pinger(mvpn_node *node)
+{
+    return node->pinger;
 }

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "core/engine.h"
+#include "core/pinger.h"
 #include "io/fault.h"
 #include "io/loop.h"
 #include "io/network_file.h"
@@ -45,5 +46,6 @@ bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx);
 void mvpn_node_free(mvpn_node *node);
 
 mvpn_engine *mvpn_node_engine(mvpn_node *node);
+mvpn_pinger *mvpn_node_pinger(mvpn_node *node);
 
 #endif

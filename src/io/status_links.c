@@ -48,37 +48,47 @@ void mvpn_status_set_relay(json_t *o, const mvpn_view *view, const mvpn_ed25519_
 
 /* ---- links ---- */
 
-static json_t *describe_link(const mvpn_view *view, const mvpn_connector *connector,
-                             const mvpn_link *link, mvpn_time now)
+void mvpn_status_set_connection(json_t *o, const mvpn_view *view, const mvpn_connector *connector,
+                                const mvpn_link *link)
 {
     char text[17];
     mvpn_connection_info info;
+    mvpn_connector_info(connector, link, &info);
+    if (!info.is_over_nat) {
+        set_text(o, "type", mvpn_connection_type_text(MVPN_CONNECTION_DIRECT));
+        set_text(o, "state", mvpn_connection_state_text(info.state));
+        (void)json_object_set_new(o, "reason", json_null());
+        (void)json_object_set_new(o, "via", json_null());
+        return;
+    }
+    const char *relay = mvpn_status_relay_name(view, &info.relay, text);
+    bool is_relayed = info.type == MVPN_CONNECTION_RELAY;
+    set_text(o, "type", mvpn_connection_type_text(info.type));
+    set_text(o, "state", mvpn_connection_state_text(info.state));
+    set_text(o, "reason", mvpn_connection_reason_text(info.reason));
+    (void)json_object_set_new(o, "via", is_relayed ? json_string(relay) : json_null());
+    set_text(o, "nat_relay", relay); /* also while the link is direct */
+    set_ms(o, "opened_after_ms", info.opened_after);
+    set_ms(o, "direct_after_ms", info.direct_after);
+    set_number(o, "rounds", info.rounds);
+    set_number(o, "upgrades", info.upgrades);
+    set_number(o, "fallbacks", info.fallbacks);
+}
+
+static json_t *describe_link(const mvpn_view *view, const mvpn_connector *connector,
+                             const mvpn_link *link, mvpn_time now)
+{
+    mvpn_connection_info info;
     json_t *o = json_object();
     mvpn_connector_info(connector, link, &info);
-    bool is_relayed = info.is_over_nat && info.type == MVPN_CONNECTION_RELAY;
-    const char *relay = info.is_over_nat ? mvpn_status_relay_name(view, &info.relay, text) : NULL;
     mvpn_status_set_relay(o, view, mvpn_link_peer_identity(link));
     set_bool(o, "initiator", mvpn_link_is_initiator(link));
     set_bool(o, "open", mvpn_link_is_open(link));
-    set_text(o, "type",
-             mvpn_connection_type_text(info.is_over_nat ? info.type : MVPN_CONNECTION_DIRECT));
-    set_text(o, "state", mvpn_connection_state_text(info.state));
-    (void)json_object_set_new(
-        o, "reason",
-        info.is_over_nat ? json_string(mvpn_connection_reason_text(info.reason)) : json_null());
     set_age(o, "since_s", info.since, now);
-    (void)json_object_set_new(o, "via", is_relayed ? json_string(relay) : json_null());
     set_ms(o, "rtt_ms", mvpn_link_rtt_us(link));
     set_bool(o, "held", mvpn_link_is_held(link));
     set_bool(o, "full_size", mvpn_link_is_full_size(link));
-    if (info.is_over_nat) {
-        set_text(o, "nat_relay", relay); /* also while the link is direct */
-        set_ms(o, "opened_after_ms", info.opened_after);
-        set_ms(o, "direct_after_ms", info.direct_after);
-        set_number(o, "rounds", info.rounds);
-        set_number(o, "upgrades", info.upgrades);
-        set_number(o, "fallbacks", info.fallbacks);
-    }
+    mvpn_status_set_connection(o, view, connector, link);
     return o;
 }
 

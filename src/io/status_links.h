@@ -18,6 +18,11 @@
  */
 void mvpn_status_links(json_t *reply, mvpn_engine *engine, mvpn_time now);
 
+/** How a link runs: "type", "state", "reason", "via" (null unless relayed at present), and of one
+ * over a NAT "nat_relay", "opened_after_ms", "direct_after_ms", "rounds", "upgrades", "fallbacks".
+ */
+void mvpn_status_set_connection(json_t *o, const mvpn_view *view, const mvpn_connector *connector,
+                                const mvpn_link *link);
 /** A relay's "name" (null if the view does not know it) and "identity" (the first half). */
 void mvpn_status_set_relay(json_t *o, const mvpn_view *view, const mvpn_ed25519_pub *identity);
 /** The name of a relay, or the first half of its identity; `text` is room for that. */

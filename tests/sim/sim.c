@@ -698,6 +698,9 @@ static void turn(sim_node *n)
         turn_puppet(n);
     } else {
         mvpn_engine_turn(n->engine, n->world->now);
+        if (n->on_turn != NULL) {
+            n->on_turn(n);
+        }
     }
     leave();
     collect(n);

@@ -100,6 +100,8 @@ struct sim_node {
     void (*on_message)(sim_node *node, mvpn_link *link, const mvpn_header *header,
                        mvpn_packet *packet);
     void (*on_closed)(sim_node *node, mvpn_link *link);
+    /** After each turn of an engine, before what it sends is collected. */
+    void (*on_turn)(sim_node *node);
     /** Sees each datagram that an engine or a puppet is given. */
     void (*on_arrival)(sim_node *node, const mvpn_packet *packet);
     /** What reaches a SIM_HOST, at which of its addresses and ports. */
