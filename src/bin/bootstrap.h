@@ -47,6 +47,7 @@ typedef struct arguments {
     const char *dns;
     bool lan_discovery;
     bool is_nat_relay;
+    bool is_at_home; /* behind a NAT: without addresses */
     unsigned kind_count; /* how many of --exit, --bootstrap, --discovery were given */
     enum node_kind kind;
     bool is_listed;
@@ -143,6 +144,8 @@ typedef struct node_name {
     char text[MVPN_NAME_MAX + 1];
 } node_name;
 MVPN_WUR int node_list(const char *dir, node_name **ret, size_t *ret_count, mvpn_fault *fault);
+/** Is it one of add-node --home? What is kept of it here names no address to send to. */
+bool node_is_at_home(const mvpn_descriptor *d);
 /** What others begin at: one per address. Returns how many. */
 unsigned node_contacts(const mvpn_descriptor *d,
                        mvpn_dht_contact ret[static MVPN_DESCRIPTOR_ADDRESSES_MAX]);

@@ -198,6 +198,7 @@ FLAG_SETTER(allow_private)
 FLAG_SETTER(lan_discovery)
 FLAG_SETTER(is_listed)
 FLAG_SETTER(is_nat_relay)
+FLAG_SETTER(is_at_home)
 FLAG_SETTER(wants_qr)
 FLAG_SETTER(wants_no_qr)
 FLAG_SETTER(is_installed)
@@ -225,6 +226,7 @@ static const option_row options[] = {
     {"add-node", "--discovery", false, set_discovery},
     {"add-node", "--listed", false, set_is_listed},
     {"add-node", "--nat-relay", false, set_is_nat_relay},
+    {"add-node", "--home", false, set_is_at_home},
     {"add-node", "--country", true, set_country},
     {"add-node", "--bandwidth-mbit", true, set_bandwidth},
     {"add-node", "--provider", true, set_provider},

@@ -20,6 +20,8 @@
 /* A clock behind ours shall not refuse what was just made. */
 #define BACKDATE_S 3600u
 #define DESCRIPTOR_FILE "node.desc"
+/* Any will do behind a NAT; this one needs no rights. */
+#define HOME_PORT 4433
 
 /* An exit is a guard too: of circuits that leave elsewhere, and of those of one hop. What carries
  * people's traffic serves the DHT as well; entry and discovery nodes carry none. */
@@ -237,6 +239,23 @@ static int sign_node(const char *dir, const network *net, mvpn_node_keys *keys, 
                : mvpn_fault_set(fault, MVPN_E_INVAL, "the descriptor does not verify");
 }
 
+/* A descriptor must name an address, and a node at home has none before it runs: what is kept of it
+ * here names those at which it listens, which nobody sends to. */
+static void describe_home(mvpn_descriptor *d)
+{
+    const mvpn_addr any[] = {{.family = 4, .port = HOME_PORT}, {.family = 6, .port = HOME_PORT}};
+    d->roles &= (uint16_t) ~(MVPN_ROLE_GUARD | MVPN_ROLE_DHT_SERVER); /* §14.3 */
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(any); i++) {
+        d->addresses[d->address_count++] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, any[i]};
+    }
+}
+
+bool node_is_at_home(const mvpn_descriptor *d)
+{
+    static const uint8_t zero[16];
+    return d->address_count > 0 && memcmp(d->addresses[0].addr.ip, zero, sizeof(zero)) == 0;
+}
+
 static void describe(const arguments *args, mvpn_descriptor *d)
 {
     bool has_v6 = false;
@@ -249,6 +268,9 @@ static void describe(const arguments *args, mvpn_descriptor *d)
         has_v6 = has_v6 || args->addresses[i].family == 6;
     }
     d->address_count = (uint8_t)args->address_count;
+    if (args->is_at_home) {
+        describe_home(d);
+    }
     if (args->kind == NODE_EXIT) {
         /* The default policy: all but mail between servers. IPv6 is promised only by a node that
          * has an address of that kind. */
@@ -314,10 +336,11 @@ static void http_names_text(const arguments *args, char *out, size_t size)
 static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *fault)
 {
     const kind_info *kind = &node_kinds[args->kind];
-    char listen[2 * MVPN_ADDR_STRLEN] = "", address[MVPN_DESCRIPTOR_ADDRESSES_MAX * 64] = "";
+    char listen[2 * MVPN_ADDR_STRLEN] = "", address[(MVPN_DESCRIPTOR_ADDRESSES_MAX + 1) * 64];
     char extra[160], names[300], text[MVPN_ADDR_STRLEN];
     bool has_family[7] = {false};
     size_t n = 0, m = 0;
+    n += (size_t)snprintf(address, sizeof(address), "address = {");
     for (unsigned i = 0; i < args->address_count; i++) {
         const mvpn_addr *a = &args->addresses[i];
         n += (size_t)snprintf(address + n, sizeof(address) - n, "%s\"%s\"", i > 0 ? ", " : "",
@@ -327,6 +350,11 @@ static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *f
                                   a->family == 4 ? "0.0.0.0" : "[::]", (unsigned)a->port);
             has_family[a->family] = true;
         }
+    }
+    (void)snprintf(address + n, sizeof(address) - n, "}\n");
+    if (args->is_at_home) {
+        (void)snprintf(listen, sizeof(listen), "\"0.0.0.0:%d\", \"[::]:%d\"", HOME_PORT, HOME_PORT);
+        (void)snprintf(address, sizeof(address), "behind_nat = true\n");
     }
     describe_text(args, extra, sizeof(extra));
     http_names_text(args, names, sizeof(names));
@@ -341,8 +369,7 @@ static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *f
         "listen = {%s}\n"
         "control_socket = \"/run/meshvpn/%s.sock\"\n"
         "name = %s\n"
-        "address = {%s}\n"
-        "%s%s",
+        "%s%s%s",
         kind->text, args->node, kind->program, kind->name, listen, args->node, args->node, address,
         extra, names);
 }
@@ -528,6 +555,10 @@ static void tell_added(const arguments *args)
                  "server.\n",
                  node_kinds[args->kind].text, args->node, args->dir, args->node, args->dir,
                  args->node);
+    if (args->is_at_home) {
+        (void)printf("It is at home, behind a NAT: the network must have relays with --nat-relay, "
+                     "by which others reach it.\n");
+    }
     if (args->is_listed || args->kind == NODE_BOOTSTRAP || args->url != NULL) {
         (void)printf("%s/network.conf names it: newcomers and invitations take it from there.\n",
                      args->dir);
@@ -565,18 +596,22 @@ int command_add_node(int argc, char **argv)
         return rc;
     }
     MVPN_ASSERT(args.node != NULL);
-    if (args.address_count == 0) {
+    if (args.address_count == 0 && !args.is_at_home) {
         return bootstrap_fail_usage("add-node needs --address IP:PORT: where others reach the "
-                                    "node");
+                                    "node (or --home, if nobody does: behind a NAT)");
+    }
+    if (args.is_at_home && (args.address_count > 0 || args.is_nat_relay || args.is_listed)) {
+        return bootstrap_fail_usage("--home is for a node that nobody reaches as it stands: it "
+                                    "takes no --address, --nat-relay or --listed");
     }
     if (args.url != NULL && args.kind != NODE_DISCOVERY) {
         return bootstrap_fail_usage("--url is the address of a discovery node: add --discovery");
     }
     bool is_relay = args.kind == NODE_RELAY || args.kind == NODE_EXIT;
-    if (!is_relay && (args.is_listed || args.is_nat_relay || args.country != NULL ||
-                      args.provider != NULL || args.bandwidth_mbit != 0)) {
+    if (!is_relay && (args.is_listed || args.is_nat_relay || args.is_at_home ||
+                      args.country != NULL || args.provider != NULL || args.bandwidth_mbit != 0)) {
         return bootstrap_fail_usage(
-            "--listed, --nat-relay, --country, --provider and "
+            "--listed, --nat-relay, --home, --country, --provider and "
             "--bandwidth-mbit are for relays and exits: a %s is in nobody's path",
             node_kinds[args.kind].text);
     }

@@ -23,7 +23,10 @@ static void show_relay(const mvpn_descriptor *d, const char *kind, uint64_t now)
                  now > d->expires ? " EXPIRED" : "");
     (void)printf("    identity %s\n    address ",
                  mvpn_base64_encode(base64, sizeof(base64), MVPN_BYTES_ARRAY(d->identity.b)));
-    for (unsigned i = 0; i < d->address_count; i++) {
+    if (node_is_at_home(d)) {
+        (void)printf(" none: behind a NAT");
+    }
+    for (unsigned i = 0; i < d->address_count && !node_is_at_home(d); i++) {
         (void)printf(" %s", mvpn_addr_format(&d->addresses[i].addr, addr));
     }
     if (d->has_bandwidth) {

@@ -56,7 +56,7 @@ refused 2 "an address with a port is expected" "$bootstrap" add-node "$net" x --
 refused 2 "two upper-case letters" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --country ch
 refused 2 "a number from 1 to 3650" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --days 0
 refused 2 "is one of --exit, --bootstrap and --discovery" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --exit --bootstrap
-refused 2 "--listed, --nat-relay, --country, --provider and --bandwidth-mbit are for" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --bootstrap --country CH
+refused 2 "--listed, --nat-relay, --home, --country, --provider and --bandwidth-mbit are for" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --bootstrap --country CH
 refused 2 "add --discovery" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --url https://x.example.org
 refused 2 "a URL is expected" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --discovery --url x.example.org
 refused 2 "is no command" "$bootstrap" ad-node
@@ -121,6 +121,33 @@ grep -q '^provider = "Hoster 2"' "$net/nodes/exit-1/exit.conf" || fail "provider
 before=$(sha256sum "$net/nodes/relay-1/membership.cert")
 "$bootstrap" renew "$net" relay-1 --days 30 >/dev/null
 [ "$before" != "$(sha256sum "$net/nodes/relay-1/membership.cert")" ] || fail "renew of an unlisted relay"
+
+# Nodes at home have no address, and need none; two of them listen at the same port.
+for home_node in "home-1 relay" "home-2 exit --exit --country SE"; do
+    set -- $home_node
+    name=$1 kind=$2
+    shift 2
+    "$bootstrap" add-node "$net" "$name" --home "$@" >"$dir/out"
+    grep -q 'It is at home, behind a NAT' "$dir/out" || fail "add-node --home does not say what that needs"
+    conf=$net/nodes/$name/$kind.conf
+    grep -qxF 'behind_nat = true' "$conf" || fail "$conf does not say behind_nat"
+    grep -qxF 'listen = {"0.0.0.0:4433", "[::]:4433"}' "$conf" || fail "listen of $name"
+    grep -q '^address' "$conf" && fail "$name has an address"
+    "$meshvpn" config check "$kind" "$conf" >/dev/null || fail "the configuration of $name"
+    grep -q 'CAP_NET_BIND_SERVICE' "$net/nodes/$name"/*.service && fail "$name may bind low ports"
+done
+"$relay" --config "$net/nodes/home-1/relay.conf" --check >/dev/null 2>"$dir/err" || fail "meshvpn-relay --check at home"
+grep -q 'nobody finds it' "$dir/err" && fail "a node at home is said not to be found"
+"$bootstrap" renew "$net" home-1 --days 30 >/dev/null || fail "renew of a node at home"
+"$bootstrap" show "$net" >"$dir/show"
+grep -A2 'home-1 ' "$dir/show" | tr -s ' \n' ' ' | grep -q '^ home-1 middle identity [^ ]* address none: behind a NAT' || fail "show home-1"
+grep -A2 'home-2 ' "$dir/show" | tr -s ' \n' ' ' | grep -q '^ home-2 middle exit SE identity [^ ]* address none: behind a NAT' || fail "show home-2"
+grep -q '0\.0\.0\.0' "$dir/show" && fail "show prints an address of a node at home"
+grep -q 'home-' "$net/network.conf" && fail "a node at home is listed"
+refused 2 "takes no --address, --nat-relay or --listed" "$bootstrap" add-node "$net" x --home --address 11.9.0.1:443
+refused 2 "takes no --address, --nat-relay or --listed" "$bootstrap" add-node "$net" x --home --nat-relay
+refused 2 "takes no --address, --nat-relay or --listed" "$bootstrap" add-node "$net" x --home --listed
+refused 2 "are for relays and exits" "$bootstrap" add-node "$net" x --home --bootstrap
 
 # Their units: no mistake in them, and few rights.
 if command -v systemd-analyze >/dev/null; then

@@ -307,6 +307,8 @@ static void fill_engine(relay_program *p)
         e->has_ipv4 |= c->listen[i].family == 4;
         e->has_ipv6 |= c->listen[i].family == 6;
     }
+    /* At home a socket for IPv6 does not mean that anybody is reached by it. */
+    e->has_ipv6 = e->has_ipv6 && (!c->relay.behind_nat || mvpn_host_has_ipv6());
     collect_own(p);
 }
 
@@ -370,9 +372,10 @@ static int fill_descriptor(relay_program *p, mvpn_fault *fault)
                   "this node forwards for nobody: nat_relay is set, but its membership certificate "
                   "does not say so (meshvpn-bootstrap add-node --nat-relay)");
     }
-    if (p->descriptor.address_count == 0 && p->cli.config.relay.port_mapping) {
-        /* Published once the gateway gave it an address; the DHT's own id needs one from the start.
-         */
+    e->is_guest = p->cli.config.relay.behind_nat;
+    if (p->descriptor.address_count == 0 && (p->cli.config.relay.port_mapping || e->is_guest)) {
+        /* Published once the gateway gave it an address, or it has a NAT relay; the DHT's own id
+         * needs an address from the start. */
         p->descriptor.roles &= (uint16_t)~MVPN_ROLE_DHT_SERVER;
     } else if (p->descriptor.address_count == 0) {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN,

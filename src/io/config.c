@@ -234,6 +234,13 @@ static int set_nat_relay(void *target, const mvpn_setting_value *v, mvpn_fault *
     return 0;
 }
 
+static int set_behind_nat(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->relay.behind_nat = v->flag;
+    return 0;
+}
+
 /* The addresses themselves: answers must come from the one that was asked. */
 static int set_stun_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -755,6 +762,8 @@ static const mvpn_setting settings[] = {
      "Identities of relays under the same operator, at most 4: no path takes two of them."},
     {"nat_relay", BOOL, RELAYS, set_nat_relay, "false",
      "Forward between relays behind a NAT and those who want to reach them: their encrypted links pass through this node as they are. Needs an address that everybody reaches."},
+    {"behind_nat", BOOL, RELAYS, set_behind_nat, "false",
+     "For a node at home that others cannot reach: it is reached through two NAT relays, which it chooses itself, and directly as soon as both NATs let that happen. It is no guard and serves no DHT. Not together with `address`, `nat_relay`, `stun_listen` or `lan_announce`; with `port_mapping` the NAT relays are for when the gateway gives no port."},
 
     {"http_listen", TEXT, DISCOVERY, set_http_listen, "127.0.0.1:8080",
      "Where the HTTP interface listens (TCP); put a web server with HTTPS before it."},
@@ -994,6 +1003,23 @@ static bool is_taken(const mvpn_config *c, const mvpn_addr *a)
     return false;
 }
 
+/* What says that others reach the node, beside what says that they do not. */
+static int check_behind_nat(const char *path, const mvpn_config_relay *r, mvpn_fault *fault)
+{
+    const char *other = r->address_count > 0 ? "address"
+                        : r->nat_relay       ? "nat_relay"
+                        : r->stun_count > 0  ? "stun_listen"
+                        : r->lan_announce    ? "lan_announce"
+                                             : NULL;
+    if (!r->behind_nat || other == NULL) {
+        return 0;
+    }
+    return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                          "%s: behind_nat says that nobody reaches this node as it stands, but %s "
+                          "is for nodes that others reach. Remove one of the two",
+                          path, other);
+}
+
 int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn_config_kind kind,
                       mvpn_config *ret, mvpn_fault *fault)
 {
@@ -1028,6 +1054,10 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
                                   "another",
                                   path, (unsigned)ret->relay.stun_listen[i].port);
         }
+    }
+    rc = check_behind_nat(path, &ret->relay, fault);
+    if (rc != 0) {
+        return rc;
     }
     if (kind == MVPN_CONFIG_EXIT && ret->exit.dns_count == 0) {
         ret->exit.dns_count = mvpn_config_read_resolv("/etc/resolv.conf", ret->exit.dns_upstream,

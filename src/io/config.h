@@ -66,6 +66,7 @@ typedef struct mvpn_config_relay {
     char provider[MVPN_PROVIDER_MAX + 1]; /* "" = not said */
     bool lan_announce;                    /* answer who asks on the local network (§13.4) */
     bool nat_relay;                       /* relays and exits: forward for others (§14) */
+    bool behind_nat;                      /* nobody reaches it: it has NAT relays (§14.3) */
     unsigned stun_count;
     mvpn_addr stun_listen[MVPN_CONFIG_STUN_MAX]; /* of a family: primary, then alternate */
     bool stun_strict;

@@ -132,6 +132,10 @@ static void test_all_keys(void **state)
     assert_string_equal(config.exit.policy, "reject tcp * 6881-6999\naccept * *\n");
     assert_int_equal(config.exit.ipv6, MVPN_IPV6_NO);
 
+    assert_false(config.relay.behind_nat);
+    expect(MVPN_CONFIG_RELAY, "behind_nat = true\nport_mapping = true\n");
+    assert_true(config.relay.behind_nat && config.relay.port_mapping);
+
     expect(MVPN_CONFIG_CLIENT,
            "tun_name = t0\npath = {guard-1, \"exit-1\"}\nexit_country = JP\n"
            "size_policy = full\nroutes = none\nmark = 0x10\ntable = 77\nset_resolv_conf = true\n"
@@ -187,6 +191,20 @@ static void test_faults(void **state)
          "meshvpn-bootstrap show"},
         {MVPN_CONFIG_RELAY, "family = {\"" A "\", \"" A "\"}\n",
          "F:1: family: an identity is named twice. Remove one of the two"},
+        {MVPN_CONFIG_RELAY, "behind_nat = true\naddress = {\"11.0.0.1:443\"}\n",
+         "F: behind_nat says that nobody reaches this node as it stands, but address is for nodes "
+         "that others reach. Remove one of the two"},
+        {MVPN_CONFIG_EXIT, "nat_relay = true\nbehind_nat = true\n",
+         "F: behind_nat says that nobody reaches this node as it stands, but nat_relay is for "
+         "nodes that others reach. Remove one of the two"},
+        {MVPN_CONFIG_RELAY, "behind_nat = true\nstun_listen = {\"11.0.0.1\"}\n",
+         "F: behind_nat says that nobody reaches this node as it stands, but stun_listen is for "
+         "nodes that others reach. Remove one of the two"},
+        {MVPN_CONFIG_RELAY, "behind_nat = true\nlan_announce = true\n",
+         "F: behind_nat says that nobody reaches this node as it stands, but lan_announce is for "
+         "nodes that others reach. Remove one of the two"},
+        {MVPN_CONFIG_BOOTSTRAP, "behind_nat = true\n",
+         "F:1: 'behind_nat' is a key of the relay's configuration. Remove the line"},
         {MVPN_CONFIG_RELAY, "provider = \"\"\n",
          "F:1: provider: 1 to 32 printable ASCII characters are expected"},
         {MVPN_CONFIG_DISCOVERY, "http_names = {\"a.example\", \"B.example\"}\n",

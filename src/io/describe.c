@@ -49,6 +49,9 @@ int mvpn_describe(const mvpn_config *config, const mvpn_node_keys *keys, bool ha
     if (c->nat_relay) {
         d->roles |= MVPN_ROLE_NAT_RELAY;
     }
+    if (c->behind_nat) { /* nobody's first hop, and no server (§14.3) */
+        d->roles &= (uint16_t) ~(MVPN_ROLE_GUARD | MVPN_ROLE_DHT_SERVER);
+    }
     memcpy(d->link_certificate, keys->link_certificate, sizeof(d->link_certificate));
     d->onion_key_count = keys->onion_count;
     for (unsigned i = 0; i < keys->onion_count; i++) {
