@@ -10,6 +10,7 @@
 #include "bin/client_sources.h"
 #include "bin/client_state.h"
 #include "io/clock.h"
+#include "io/connection_log.h"
 #include "io/geoip.h"
 #include "io/host_client.h"
 #include "io/host_exit.h"
@@ -27,6 +28,7 @@ typedef struct client_program {
     mvpn_client_config client;
     mvpn_engine_config engine;
     bool told_clock;
+    mvpn_connection_log connections;
     mvpn_geoip *geoip;
 } client_program;
 
@@ -82,6 +84,11 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     const mvpn_client_event *e = &event->client;
     if (event->type == MVPN_ENGINE_LEARNED) {
         on_learned(p, &event->learned);
+        return;
+    }
+    if (event->type == MVPN_ENGINE_CONNECTION) {
+        mvpn_connection_log_event(&p->connections, mvpn_engine_view(mvpn_node_engine(p->node)),
+                                  &event->connection);
         return;
     }
     if (event->type != MVPN_ENGINE_CLIENT) {
@@ -189,6 +196,7 @@ static int load_geoip(client_program *p, mvpn_fault *fault)
 
 static int client_start(client_program *p, mvpn_fault *fault)
 {
+    mvpn_connection_log_init(&p->connections, &p->cli.log, mvpn_clock_now());
     int r = fill_engine(p, fault);
     if (r != 0 || p->cli.check) {
         return r;

@@ -9,9 +9,11 @@
 #include "bin/cli.h"
 #include "bin/view_state.h"
 #include "io/clock.h"
+#include "io/connection_log.h"
 #include "io/describe.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
+#include "io/ping.h"
 #include "io/portmapper.h"
 #include "io/random.h"
 #include "io/source_lan.h"
@@ -37,6 +39,7 @@ typedef struct relay_program {
     mvpn_exit_config exit;
     mvpn_descriptor descriptor; /* template of what is published */
     mvpn_time started;
+    mvpn_connection_log connections;
     mvpn_lan_server *lan;
     mvpn_portmapper *portmapper; /* NULL: none is wanted */
     mvpn_addr refused;           /* external address that the exit refuses as a destination */
@@ -232,14 +235,39 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     relay_program *p = ctx;
     if (event->type == MVPN_ENGINE_EXIT_RELEASED) {
         mvpn_host_exit_release(&p->host, &event->released);
+    } else if (event->type == MVPN_ENGINE_CONNECTION) {
+        mvpn_connection_log_event(&p->connections, mvpn_engine_view(mvpn_node_engine(p->node)),
+                                  &event->connection);
     }
+}
+
+static int ping(relay_program *p, const json_t *request, json_t *reply)
+{
+    const mvpn_engine_config *e = &p->engine;
+    mvpn_time now = mvpn_clock_now();
+    const mvpn_target_rules rules = {
+        .has_ipv4 = e->has_ipv4,
+        .has_ipv6 = e->has_ipv6,
+        .allow_private = e->allow_private,
+        .own = e->own_addresses,
+        .own_count = e->own_address_count,
+        .self = &e->identity,
+        .unix_now = mvpn_engine_unix(mvpn_node_engine(p->node), now),
+    };
+    return mvpn_ping_request(p->node, &rules, request, now, reply);
 }
 
 static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply)
 {
     relay_program *p = ctx;
-    (void)uid;
-    if (strcmp(json_string_value(json_object_get(request, "cmd")), "status") != 0) {
+    const char *cmd = json_string_value(json_object_get(request, "cmd"));
+    if (strcmp(cmd, "ping") == 0) {
+        return ping(p, request, reply);
+    }
+    if (strcmp(cmd, "link_close") == 0) {
+        return mvpn_ping_close_request(p->node, request, uid, mvpn_clock_now(), reply);
+    }
+    if (strcmp(cmd, "status") != 0) {
         return MVPN_E_UNKNOWN;
     }
     mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
@@ -486,6 +514,7 @@ int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *su
     }
     if (code == -1) {
         p->started = mvpn_clock_now();
+        mvpn_connection_log_init(&p->connections, &p->cli.log, p->started);
         if (relay_start(p, &fault) != 0) {
             code = cli_fail(&p->cli, &fault);
         } else if (p->cli.check) {
