@@ -156,8 +156,8 @@ static void test_types(void **state)
 static void test_types_with_loss(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
-        check(&rows[i], 3, true, 5, 300 + i);
+    for (size_t i = 0; i < 8 * MVPN_ARRAY_LEN(rows); i++) {
+        check(&rows[i % MVPN_ARRAY_LEN(rows)], 3, true, 5, 300 + i);
     }
 }
 
@@ -185,6 +185,9 @@ static void test_lifetimes(void **state)
                       probenet_class(&h.w)->lifetime_s);
         assert_int_equal(probenet_class(&h.w)->lifetime_s, times[i].want_s);
         assert_false(h.w.used_socket); /* it is over */
+        if (times[i].want_s == 0) {    /* a probe to each question: two short ones, two long ones */
+            assert_int_equal(h.w.probes[0], 18 + 4);
+        }
         home_stop(&h);
     }
 }

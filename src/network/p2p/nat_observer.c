@@ -302,19 +302,19 @@ bool mvpn_nat_observer_is_awaiting(const mvpn_nat_observer *o)
     return o->tokens.count > 0 || o->is_self_awaited;
 }
 
-/* Another relay, at random: one that sends from an address of that family, and not the target's.
+/* Another relay, at random: one that sends from an address of that family, and not the target's
+ * (nor, with that, the asker).
  * Those whom we reached before those who reached us: these may stand behind a NAT themselves. */
-static struct relay *choose_relay(mvpn_nat_observer *o, const struct asker *a, const mvpn_addr *to,
-                                  mvpn_time now)
+static struct relay *choose_relay(mvpn_nat_observer *o, const mvpn_addr *to, mvpn_time now)
 {
     size_t first = o->relay_count > 0 ? mvpn_rng_below(o->config.rng, (uint32_t)o->relay_count) : 0;
     for (size_t i = 0; i < 2 * o->relay_count; i++) {
         struct relay *r = &o->relays[(first + i) % o->relay_count];
         bool wants_reached = i < o->relay_count;
         const mvpn_addr *at = mvpn_link_peer_addr(r->link);
-        if (r->link != a->link && mvpn_link_is_open(r->link) &&
-            mvpn_link_is_initiator(r->link) == wants_reached && at->family == to->family &&
-            !mvpn_addr_ip_eq(at, to) && mvpn_bucket_take(&r->asks, 1, now)) {
+        if (mvpn_link_is_open(r->link) && mvpn_link_is_initiator(r->link) == wants_reached &&
+            at->family == to->family && !mvpn_addr_ip_eq(at, to) &&
+            mvpn_bucket_take(&r->asks, 1, now)) {
             return r;
         }
     }
@@ -326,7 +326,7 @@ static enum mvpn_reason by_other_relay(mvpn_nat_observer *o, const struct awaite
 {
     uint8_t body[MVPN_NAT_PROBE_FOR_LEN];
     const mvpn_nat_probe_for m = {w->ask.token, *to};
-    const struct relay *r = choose_relay(o, w->asker, to, now);
+    const struct relay *r = choose_relay(o, to, now);
     mvpn_nat_probe_for_encode(body, &m);
     return r != NULL &&
                    send_message(o, r->link, MVPN_CMD_NAT_PROBE_FOR, body, sizeof(body), now) == 0

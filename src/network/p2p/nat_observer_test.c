@@ -359,6 +359,10 @@ static void test_later(void **state)
     assert_true(mvpn_addr_eq(&to, &from));
     pass(MVPN_S(500));
     assert_int_equal(outs(), 0); /* once */
+    t = ask(f, MVPN_PROBE_SAME_PORT, 20);
+    assert_true(arrives(&from, &t));
+    pass(MVPN_S(20));
+    assert_int_equal(outs(), 1); /* not the former with it */
 }
 
 /* Two of a link, 256 of all; a link that closes gives its places back. */

@@ -20,6 +20,7 @@ struct way {
     struct probenet w;
     bool drops_answers; /* the asker hears no probe */
     size_t to_victim, to_asker;
+    bool spoken_to[NET_NODES];  /* by the second socket */
     mvpn_probe_token token[64]; /* the asker's, as they leave */
     uint16_t token_from[64];
     size_t token_count;
@@ -270,6 +271,55 @@ static void test_two_liars(void **state)
     stop(&v);
 }
 
+/* Relays that answer kind 2 themselves, from their other port: the address filter before us, which
+ * knows them, lets that in; it does not become an open one by it. */
+static bool answers_itself(struct probenet *w, size_t node, mvpn_link *link,
+                           const mvpn_header *header, mvpn_bytes body)
+{
+    mvpn_nat_probe_ask ask;
+    uint8_t other[MVPN_NAT_PROBE_LEN];
+    if (node == ASKER || header->command != MVPN_CMD_NAT_PROBE ||
+        mvpn_nat_probe_decode(&ask, body) != 0 || ask.kind != MVPN_PROBE_OTHER_RELAY) {
+        return false;
+    }
+    ask.kind = MVPN_PROBE_OTHER_PORT;
+    mvpn_nat_probe_encode(other, &ask);
+    return mvpn_nat_probe_message(w->probe[node], link, header, mvpn_bytes_of(other, sizeof(other)),
+                                  w->net->now);
+}
+
+/* An address filter before the asker's second socket. */
+static bool filters(struct probenet *w, struct net_datagram *d)
+{
+    struct way *v = w->ctx;
+    mvpn_addr second = net_local(&w->net->node[ASKER], MVPN_LOCAL_PROBE);
+    for (size_t i = 1; i < NET_NODES; i++) {
+        bool is_its = mvpn_addr_ip_eq(&w->net->node[i].addr, &d->from);
+        v->spoken_to[i] |=
+            mvpn_addr_eq(&d->from, &second) && mvpn_addr_ip_eq(&w->net->node[i].addr, &d->to);
+        if (is_its && mvpn_addr_eq(&d->to, &second) && !v->spoken_to[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void test_wrong_kind(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 40; seed < 44; seed++) {
+        struct way v;
+        start(&v, seed, 0);
+        v.w.way = filters;
+        v.w.message = answers_itself;
+        probenet_open(&v.w, 1);
+        probenet_open(&v.w, 2);
+        net_for(v.w.net, MVPN_S(5));
+        assert_int_equal(probenet_class(&v.w)->filtering, MVPN_STUN_FILTERING_ADDRESS_DEPENDENT);
+        stop(&v);
+    }
+}
+
 /* Answers to nothing: counted, without effect. */
 static void test_wrong_tokens(void **state)
 {
@@ -501,6 +551,36 @@ static void test_lifetime_holds(void **state)
     stop(&v);
 }
 
+/* The link of the measurement closes: another one goes on with it. */
+static void test_lifetime_link_closes(void **state)
+{
+    (void)state;
+    const struct probenet_config c = {.seed = 32, .measures_lifetime = true};
+    struct way v = {.drops_answers = false};
+    relayed = NULL;
+    probenet_start(&v.w, &c);
+    v.w.way = watch;
+    v.w.ctx = &v;
+    mvpn_nat_probe_set_own(v.w.probe[ASKER], &victim, 1);
+    probenet_join_relays(&v.w);
+    probenet_open_loose(&v.w, 1);
+    probenet_open_loose(&v.w, 2);
+    probenet_open_loose(&v.w, 3);
+    net_for(v.w.net, MVPN_S(300)); /* the other two have closed */
+    assert_int_equal(probenet_class(&v.w)->lifetime_s, 88);
+    for (size_t i = 1; i < NET_NODES; i++) {
+        if (v.w.link[i] != NULL) {
+            mvpn_link_close(v.w.link[i], MVPN_REASON_FINISHED, v.w.net->now);
+        }
+    }
+    net_for(v.w.net, MVPN_S(30));
+    assert_false(v.w.used_socket);
+    probenet_open_loose(&v.w, 1);
+    net_for(v.w.net, MVPN_S(200));
+    assert_int_equal(probenet_class(&v.w)->lifetime_s, 118);
+    stop(&v);
+}
+
 /* What was measured earlier need not be measured now. */
 static void test_lifetime_known(void **state)
 {
@@ -536,7 +616,8 @@ int main(void)
         cmocka_unit_test(test_not_ours),       cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_mute),           cmocka_unit_test(test_client_is_silent),
         cmocka_unit_test(test_links_close),    cmocka_unit_test(test_lifetime_holds),
-        cmocka_unit_test(test_lifetime_known),
+        cmocka_unit_test(test_lifetime_known), cmocka_unit_test(test_lifetime_link_closes),
+        cmocka_unit_test(test_wrong_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
