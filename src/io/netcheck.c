@@ -157,7 +157,10 @@ static void add_links(mvpn_netcheck *n, mvpn_netcheck_family *f,
     for (size_t i = 0; i < l->nat.seen_count; i++) {
         note_seen(f, &l->nat.seen[i]);
     }
-    if (mvpn_nat_class_name(&l->nat) != MVPN_STUN_NAT_UNKNOWN) {
+    /* Of a public address one observer is enough: no other host can have it. */
+    f->nat.is_public |= f->seen_count == 1 && mvpn_addr_ip_eq(&f->seen[0], &f->local) &&
+                        mvpn_addr_is_public(&f->local);
+    if (mvpn_nat_class_name(&f->nat) != MVPN_STUN_NAT_UNKNOWN) {
         f->source = MVPN_NETCHECK_BY_LINKS;
     }
     if (l->has_clock && !n->result.has_clock) {

@@ -23,8 +23,7 @@
 #define SILENCE MVPN_MS(3600)
 /* Probes of the full size are sent in the first 600 ms; those of the NAT follow one another. */
 #define FULL_SIZE_TIME MVPN_MS(1100)
-#define NAT_TIME MVPN_MS(2500)
-/* With a single observer nothing is to be learnt but the address and the filter. */
+#define NAT_TIME MVPN_MS(3400)
 #define TURN_TIME MVPN_MS(50)
 #define PACKETS 256
 #define BATCH 64
@@ -117,11 +116,28 @@ static void add_relay(mvpn_netcheck_links *n, const mvpn_descriptor *d)
     }
 }
 
+/*
+ * A server answers by the node id of the first of its addresses alone (§11.1), which another entry
+ * of it may have. What it then says of itself does not fit the address, so that there will be no
+ * link; but it answers.
+ */
+static void add_entry(mvpn_netcheck_links *n, size_t index)
+{
+    const mvpn_network_file *f = n->opt.network;
+    node entry = {.contact = f->entries[index], .is_pinned = true};
+    for (size_t i = index; i-- > 0;) {
+        if (memcmp(&f->entries[i].link_key, &entry.contact.link_key, sizeof(mvpn_key)) == 0) {
+            entry.contact.id = f->entries[i].id;
+        }
+    }
+    add_node(n, &entry);
+}
+
 static void gather(mvpn_netcheck_links *n)
 {
     const mvpn_network_file *f = n->opt.network;
     for (size_t i = 0; i < f->entry_count; i++) {
-        add_node(n, &(node){.contact = f->entries[i], .is_pinned = true});
+        add_entry(n, i);
     }
     shuffle(n, 0);
     size_t from = n->node_count;
@@ -201,7 +217,7 @@ static void question(mvpn_netcheck_links *n, mvpn_time now)
     for (size_t i = 0; i < n->node_count && n->questions < QUESTIONS_MAX; i++) {
         node *e = &n->nodes[i];
         mvpn_dht_request find = {.command = MVPN_CMD_DHT_FIND_NODE};
-        if (!e->has_answered || e->was_questioned || e->is_known) {
+        if (!e->has_answered || e->was_questioned || e->is_known || e->state == NODE_FAILED) {
             continue;
         }
         mvpn_rng_bytes(&n->rng, find.target.b, sizeof(find.target.b));
@@ -245,10 +261,12 @@ static void learn(mvpn_netcheck_links *n, const node *proven)
 {
     for (size_t i = 0; i < n->node_count; i++) {
         node *e = &n->nodes[i];
-        if ((e->state == NODE_NEW || e->state == NODE_ASKED) && !e->has_answered &&
+        if (!e->is_known && e->link == NULL &&
             memcmp(&e->contact.link_key, &proven->contact.link_key, sizeof(mvpn_key)) == 0) {
             if (e->state == NODE_ASKED) {
                 mvpn_dht_exchange_forget(n->exchange, e->transaction);
+            }
+            if (e->state != NODE_NEW) {
                 n->starts--;
                 n->result.asked--;
             }
@@ -309,9 +327,12 @@ static void take_answers(mvpn_netcheck_links *n, mvpn_time now)
             }
             if (a.error == 0 && a.reply.command == MVPN_CMD_DHT_PONG) {
                 take_pong(n, e, &a, now);
-            } else {
-                fail(n, e, now);
+                continue;
             }
+            if (a.error == MVPN_E_AUTH) { /* its answer was sealed for us: UDP passes */
+                answered(n, e);
+            }
+            fail(n, e, now);
         }
     }
 }
@@ -492,7 +513,8 @@ static bool is_over(const mvpn_netcheck_links *n, mvpn_time now)
         is_waiting |= n->questioned[i] != 0 && now - n->began < SILENCE;
     }
     if (r->links == 0) {
-        return !is_waiting && now - n->began >= SILENCE;
+        /* Who answered and is no good will not become better. */
+        return !is_waiting && (r->answered > 0 || now - n->began >= SILENCE);
     }
     return !is_waiting && r->is_full_size_known &&
            (is_nat_known(&r->nat) || now - n->last_open >= NAT_TIME);

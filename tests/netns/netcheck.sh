@@ -175,7 +175,7 @@ for fact in sys.argv[2:]:
 if result["schema"] != "meshvpn.netcheck/1" or result["took_ms"] >= 5000:
     bad = 1
 if bad:
-    print(json.dumps(result, indent=1))
+    print(json.dumps(result))
 sys.exit(bad)
 PY
 }
@@ -194,7 +194,7 @@ nat_holds() {
 # What only the network's own nodes tell.
 links_hold() {
     local family=ipv4 full=true nodes=4
-    [ "$1" = v6only ] && family=ipv6 nodes=3
+    [ "$1" = v6only ] && family=ipv6
     [ "$1" = public ] && nodes=-
     [ "$1" = small ] && full=false
     holds "$1.links" 0 "asked.answered=$nodes" clock_offset_s=-1,0,1 tcp_443.reachable=true \
@@ -208,12 +208,18 @@ blocked_is_said() {
         grep -q 'hotspot' "$LAB_DIR/blocked.text" && grep -q 'TCP 443' "$LAB_DIR/blocked.text"
 }
 
+step_is_told() {
+    # Both askings of the home count.
+    holds symseq.links 0 ipv4.port_step=1,2,3 && holds symseq.stun 0 ipv4.port_step=1,2,3
+}
+
 mtu_is_told() {
     holds small.links 0 ipv4.mtu=1400 ipv4.full_size=false && holds port.links 0 ipv4.mtu=1500
 }
 
 families_are_told() {
-    holds v6only.links 0 ipv4=null ipv6.udp=true && holds public.links 0 ipv4.udp=true ipv6.udp=true &&
+    holds v6only.links 0 ipv4=null ipv6.udp=true &&
+        holds public.links 0 ipv4.udp=true ipv6.udp=true ipv6.source=links &&
         holds port.links 0 ipv6=null
 }
 
@@ -273,6 +279,11 @@ dead_server_is_blocked() {
     holds dead 5 verdict=blocked ipv4.udp=false ipv4.source=null
 }
 
+# All that is known is an entry with both addresses, which says over IPv4 alone who it is.
+entry_is_heard_over_ipv6() {
+    holds v6only.entry 0 verdict=unsure ipv4=null ipv6.udp=true ipv6.source=null
+}
+
 # ---- now ----
 
 lab_begin
@@ -301,6 +312,7 @@ while read -r name _; do
     ask_both "$name"
 done <<<"$ROWS"
 ask_both blocked
+ask v6only v6only.entry --json --config "$LAB_DIR/nobody/net/client.conf"
 ask port port.text --config "$LAB_DIR/nobody/net/client.conf"
 ask blocked blocked.text --config "$LAB_DIR/nobody/net/client.conf"
 ask public noone --json --config "$LAB_DIR/nobody/empty/client.conf"
@@ -317,8 +329,10 @@ while read -r name _ verdict nat mapping filtering hairpin ports _; do
     lab_check "netcheck_network_$name" links_hold "$name"
 done <<<"$ROWS"
 lab_check netcheck_blocked blocked_is_said
+lab_check netcheck_port_step step_is_told
 lab_check netcheck_mtu mtu_is_told
 lab_check netcheck_families families_are_told
+lab_check netcheck_entry_ipv6 entry_is_heard_over_ipv6
 if command -v miniupnpd >/dev/null; then
     lab_check netcheck_port_mapping gateway_is_told
 fi
