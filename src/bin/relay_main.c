@@ -368,6 +368,7 @@ static int fill_exit(relay_program *p, mvpn_fault *fault)
         .relay_count = p->relay_address_count,
         .dns = c->dns_upstream,
         .dns_count = c->dns_count,
+        .dns_stream = true,
         .sessions_max = EXIT_SESSIONS,
         .session_rate = (uint64_t)c->session_limit * MBIT,
         .session_burst = (uint64_t)c->session_burst * 1024,

@@ -211,7 +211,8 @@ static void pool_text(const mvpn_prefix *pool, char *out, size_t size)
 /*
  * Creating the table before deleting it makes the deletion succeed whether it was there or not, in
  * the same transaction. Sessions do not reach each other, and nobody outside opens connections to
- * them.
+ * them; in the host itself they reach the name service on the device and nothing else, whatever
+ * addresses the host has or gets.
  */
 static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
 {
@@ -240,9 +241,14 @@ static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
     used += (size_t)snprintf(out + used, size - used,
                              "    iifname \"%s\" drop\n"
                              "  }\n"
+                             "  chain input {\n"
+                             "    type filter hook input priority filter; policy accept;\n"
+                             "    iifname \"%s\" tcp dport 53 accept\n"
+                             "    iifname \"%s\" drop\n"
+                             "  }\n"
                              "  chain postrouting {\n"
                              "    type nat hook postrouting priority srcnat; policy accept;\n",
-                             tun);
+                             tun, tun, tun);
     for (unsigned i = 0; i < 2; i++) {
         char pool[MVPN_ADDR_STRLEN + 4];
         if (pools[i]->addr.family != 0) {

@@ -6,6 +6,7 @@
 
 #include "io/addrwatch.h"
 #include "io/clock.h"
+#include "io/dns_sockets.h"
 #include "io/random.h"
 #include "io/sockets.h"
 
@@ -38,7 +39,7 @@ struct mvpn_node {
     mvpn_loop *loop;
     mvpn_engine *engine;
     mvpn_udp *udp;
-    mvpn_udp *dns; /* NULL: no exit */
+    mvpn_dns_sockets *dns; /* NULL: no exit */
     mvpn_sockets *sockets;
     mvpn_pinger *pinger;
     mvpn_tun *tun; /* borrowed; NULL: none */
@@ -173,7 +174,7 @@ static void send_all(mvpn_node *node, mvpn_time now)
     mvpn_addr remote;
     MVPN_IGNORE(mvpn_udp_send(node->udp, out, pool)); /* what is left waits in the queue */
     if (node->dns != NULL && dns != NULL) {
-        MVPN_IGNORE(mvpn_udp_send(node->dns, dns, pool));
+        mvpn_dns_sockets_send(node->dns, dns, now);
     }
     if (node->tun != NULL && tun != NULL && mvpn_tun_write(node->tun, tun, pool) != 0) {
         break_node(node);
@@ -268,9 +269,6 @@ static int watch_all(mvpn_node *node)
     int r = 0;
     for (unsigned f = 0; r == 0 && f < MVPN_UDP_FAMILIES; f++) {
         r = watch_port(node, node->udp, (enum mvpn_udp_family)f);
-        if (r == 0 && node->dns != NULL) {
-            r = watch_port(node, node->dns, (enum mvpn_udp_family)f);
-        }
     }
     if (r == 0 && node->tun != NULL) {
         r = mvpn_loop_watch_fd(node->loop, mvpn_tun_fd(node->tun), MVPN_LOOP_READABLE, tun_ready,
@@ -283,18 +281,6 @@ static int watch_all(mvpn_node *node)
                                node, &node->address_watch);
     }
     return r;
-}
-
-/* The resolver socket: any free port of both families; the v6 one is left out where there is no
- * IPv6. */
-static int open_dns(mvpn_node *node, mvpn_fault *fault)
-{
-    static const mvpn_addr any[2] = {{.family = 4}, {.family = 6}};
-    mvpn_udp_options options = {.local = MVPN_EXIT_LOCAL_DNS, .buffers_of = node->udp};
-    if (mvpn_udp_open(&node->dns, any, 2, &options, NULL) == 0) {
-        return 0;
-    }
-    return mvpn_udp_open(&node->dns, any, 1, &options, fault);
 }
 
 static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn_fault *fault)
@@ -342,11 +328,12 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     mvpn_packet_queue_init(&node->further);
     mvpn_udp_options udp_options = {.mark = options->mark, .others = &node->further};
     int r = mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options, fault);
-    if (r == 0 && options->has_dns) {
-        r = open_dns(node, fault);
-    }
     if (r == 0) {
         r = create_engine(node, options, fault);
+    }
+    if (r == 0 && options->has_dns) {
+        r = mvpn_dns_sockets_new(node->loop, mvpn_engine_pool(node->engine), &node->datagrams,
+                                 &node->dns, fault);
     }
     if (r == 0) {
         r = make_sockets(node, options);
@@ -379,6 +366,7 @@ void mvpn_node_free(mvpn_node *node)
     if (node == NULL) {
         return;
     }
+    mvpn_dns_sockets_free(node->dns);
     if (node->engine != NULL) {
         mvpn_packet_pool *pool = mvpn_engine_pool(node->engine);
         mvpn_packet_queue_clear(&node->datagrams, pool);
@@ -402,7 +390,6 @@ void mvpn_node_free(mvpn_node *node)
     }
     mvpn_loop_on_turn(node->loop, NULL, NULL);
     mvpn_engine_free(node->engine);
-    mvpn_udp_free(node->dns);
     mvpn_udp_free(node->udp);
     free(node);
 }
