@@ -1,5 +1,6 @@
 #include "network/p2p/nat_class.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* A larger distance between two ports is no step that could be predicted. */
@@ -40,17 +41,17 @@ bool mvpn_nat_class_eq(const mvpn_nat_class *a, const mvpn_nat_class *b)
 static const mvpn_addr *agreed(const mvpn_nat_evidence *e,
                                bool (*are_same)(const mvpn_addr *a, const mvpn_addr *b))
 {
-    size_t seen = 0, best = 0, at = 0;
+    size_t best = 0, at = 0;
     for (size_t i = 0; i < MVPN_NAT_OBSERVERS; i++) {
         size_t votes = 0;
         for (size_t k = 0; e->seen[i].family != 0 && k < MVPN_NAT_OBSERVERS; k++) {
             votes += are_same(&e->seen[i], &e->seen[k]);
         }
-        seen += e->seen[i].family != 0;
         at = votes > best ? i : at;
         best = MVPN_MAX(best, votes);
     }
-    return best >= 2 && 2 * best > seen ? &e->seen[at] : NULL;
+    static_assert(MVPN_NAT_OBSERVERS == 3, "two are more than half of them");
+    return best >= 2 ? &e->seen[at] : NULL;
 }
 
 const mvpn_addr *mvpn_nat_evidence_agreed(const mvpn_nat_evidence *e)

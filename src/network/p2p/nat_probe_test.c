@@ -13,6 +13,23 @@ bool __wrap_mvpn_link_is_relayed(const mvpn_link *link)
     return link == relayed;
 }
 
+/* The next id that is asked for is a link's. */
+static bool takes_id;
+static mvpn_connection_id taken_id;
+
+bool __wrap_mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id);
+
+bool __wrap_mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id)
+{
+    (void)links;
+    if (takes_id) {
+        takes_id = false;
+        taken_id = *id;
+        return true;
+    }
+    return false;
+}
+
 static const mvpn_addr victim = {.family = 4, .port = 53, .ip = {198, 51, 100, 53}};
 
 /* What tests want of the way: what a relay's probes are worth, who is hit, the asker's tokens. */
@@ -320,6 +337,77 @@ static void test_wrong_kind(void **state)
     }
 }
 
+/* Another relay was to probe, and nobody says that one did. */
+static bool is_mute_of_relays(struct probenet *w, size_t node, mvpn_link *link,
+                              const mvpn_header *header, mvpn_bytes body)
+{
+    mvpn_nat_probe_ask ask;
+    (void)w;
+    (void)link;
+    return node != ASKER && header->command == MVPN_CMD_NAT_PROBE &&
+           mvpn_nat_probe_decode(&ask, body) == 0 && ask.kind == MVPN_PROBE_OTHER_RELAY;
+}
+
+static void test_nobody_says(void **state)
+{
+    (void)state;
+    struct way v;
+    start(&v, 45, 0);
+    v.w.way = filters;
+    v.w.message = is_mute_of_relays;
+    probenet_open(&v.w, 1);
+    probenet_open(&v.w, 2);
+    net_for(v.w.net, MVPN_S(5));
+    assert_true(probenet_class(&v.w)->is_known);
+    assert_int_equal(probenet_class(&v.w)->filtering, MVPN_STUN_FILTERING_UNKNOWN);
+    stop(&v);
+}
+
+/* A main socket that is let in specially, and no relay that it does not know: that one of these is
+ * heard says neither yes nor no. */
+static bool closes_second(struct probenet *w, struct net_datagram *d)
+{
+    mvpn_addr second = net_local(&w->net->node[ASKER], MVPN_LOCAL_PROBE);
+    return !mvpn_addr_eq(&d->to, &second);
+}
+
+static void test_spoilt(void **state)
+{
+    (void)state;
+    for (size_t relays = 2; relays <= 3; relays++) {
+        struct way v;
+        start(&v, 46, 0);
+        v.w.way = closes_second;
+        for (size_t i = relays; i > 0; i--) {
+            probenet_open(&v.w, i);
+        }
+        net_for(v.w.net, MVPN_S(3));
+        mvpn_nat_probe_network_changed(v.w.probe[ASKER], v.w.net->now);
+        net_for(v.w.net, MVPN_S(5));
+        assert_int_equal(probenet_class(&v.w)->filtering,
+                         relays == 2 ? MVPN_STUN_FILTERING_ENDPOINT_INDEPENDENT
+                                     : MVPN_STUN_FILTERING_UNKNOWN);
+        stop(&v);
+    }
+}
+
+/* No token is an id of our links: their packets would be ours. */
+static void test_token(void **state)
+{
+    (void)state;
+    struct way v;
+    start(&v, 47, 0);
+    takes_id = true;
+    probenet_open(&v.w, 1);
+    probenet_open(&v.w, 2);
+    net_for(v.w.net, MVPN_S(2));
+    assert_true(!takes_id && v.token_count > 0);
+    for (size_t i = 0; i < v.token_count; i++) {
+        assert_memory_not_equal(v.token[i].b, taken_id.b, sizeof(taken_id.b));
+    }
+    stop(&v);
+}
+
 /* Answers to nothing: counted, without effect. */
 static void test_wrong_tokens(void **state)
 {
@@ -617,7 +705,8 @@ int main(void)
         cmocka_unit_test(test_mute),           cmocka_unit_test(test_client_is_silent),
         cmocka_unit_test(test_links_close),    cmocka_unit_test(test_lifetime_holds),
         cmocka_unit_test(test_lifetime_known), cmocka_unit_test(test_lifetime_link_closes),
-        cmocka_unit_test(test_wrong_kind),
+        cmocka_unit_test(test_wrong_kind),     cmocka_unit_test(test_nobody_says),
+        cmocka_unit_test(test_spoilt),         cmocka_unit_test(test_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
