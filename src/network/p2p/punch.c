@@ -22,6 +22,9 @@ static const mvpn_time steps[] = {
 /* Rounds that failed: when the next one begins. */
 static const mvpn_time pauses[] = {MVPN_S(5), MVPN_S(60), MVPN_S(600)};
 #define PORTS_GUESSED 11
+/* With ports in sequence, after so many steps: the peer's NAT has made mappings since the NAT relay
+ * saw it, so that the guesses go on from there. */
+#define STEPS_OF_SEQUENCE 3
 /* At most so many host addresses of one home, and told ports. */
 #define TOLD_MAX 3
 /* 400 birthday probes a second. */
@@ -147,6 +150,11 @@ static bool is_same_home(const struct connection *conn, const mvpn_addr *seen)
     return is_same;
 }
 
+static bool is_sequential(const mvpn_link_candidates *m)
+{
+    return m->mapping >= MVPN_NAT_DEPENDS_ADDRESS && m->port_step != 0;
+}
+
 static void choose_targets(struct connection *conn)
 {
     struct round *r = &conn->round;
@@ -163,7 +171,7 @@ static void choose_targets(struct connection *conn)
             told++;
         }
     }
-    if (r->theirs.mapping >= MVPN_NAT_DEPENDS_ADDRESS && r->theirs.port_step != 0) {
+    if (is_sequential(&r->theirs)) {
         int port = r->seen.port;
         for (int i = 0; i < PORTS_GUESSED; i++) {
             port += r->theirs.port_step;
@@ -273,7 +281,8 @@ static enum round_phase after_steps(struct connection *conn, mvpn_time now)
                    ? ROUND_MANY_SOCKETS
                    : ROUND_WAITING;
     }
-    if (they_are_hard && we_are_easy && filters_by_port((unsigned)c->nat.filtering)) {
+    if ((they_are_hard || is_sequential(m)) && we_are_easy &&
+        filters_by_port((unsigned)c->nat.filtering)) {
         return budget_has_probes(c, &r->seen, BUDGET_PROBES, now) ? ROUND_MANY_PORTS
                                                                   : ROUND_WAITING;
     }
@@ -290,10 +299,16 @@ static void birthday_begin(struct connection *conn, enum round_phase phase, mvpn
     mvpn_connector *c = conn->connector;
     struct round *r = &conn->round;
     r->phase = phase;
-    r->port_at = mvpn_rng_below(c->config.rng, PORTS);
-    do {
-        r->port_step = 1 + mvpn_rng_below(c->config.rng, PORTS - 1);
-    } while (gcd(r->port_step, PORTS) != 1);
+    if (is_sequential(&r->theirs)) {
+        uint32_t step = (uint32_t)((int)PORTS + r->theirs.port_step) % PORTS;
+        r->port_step = step;
+        r->port_at = (r->seen.port + PORTS - PORT_FIRST + (PORTS_GUESSED + 1) * step) % PORTS;
+    } else {
+        r->port_at = mvpn_rng_below(c->config.rng, PORTS);
+        do {
+            r->port_step = 1 + mvpn_rng_below(c->config.rng, PORTS - 1);
+        } while (gcd(r->port_step, PORTS) != 1);
+    }
     if (phase == ROUND_MANY_SOCKETS) {
         c->birthday = conn;
         conn->has_sockets = true;
@@ -337,10 +352,10 @@ mvpn_time punch_tick(struct connection *conn, mvpn_time now)
     if (conn->next_punch > now) {
         return conn->next_punch;
     }
-    if (r->phase == ROUND_PUNCHING && r->step < MVPN_ARRAY_LEN(steps)) {
+    size_t step_count = is_sequential(&r->theirs) ? STEPS_OF_SEQUENCE : MVPN_ARRAY_LEN(steps);
+    if (r->phase == ROUND_PUNCHING && r->step < step_count) {
         punch_step(conn, now);
-        conn->next_punch =
-            r->step < MVPN_ARRAY_LEN(steps) ? r->start + steps[r->step] : now + PROBE_PAUSE;
+        conn->next_punch = r->step < step_count ? r->start + steps[r->step] : now + PROBE_PAUSE;
         return MVPN_MAX(conn->next_punch, now + 1);
     }
     if (r->phase == ROUND_PUNCHING) {
