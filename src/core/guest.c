@@ -23,6 +23,10 @@
 /* More than can fail in the time of the longest of those, at one a minute and slot. */
 #define AVOIDED_MAX 64
 
+/* An address family by which nobody is reached, while others are by the other one: so long it
+ * counts as not there. */
+#define FAMILY_TIME MVPN_S(1800)
+
 /* What a relay has for or against it; the first weighs most. */
 #define SCORE_CONFIRMED 8u
 #define SCORE_DISTINCT 4u
@@ -53,6 +57,7 @@ struct mvpn_guest {
     mvpn_guest_config cfg;
     slot slots[SLOTS];
     avoided avoided[AVOIDED_MAX];
+    mvpn_time blocked4, blocked6; /* until then: see FAMILY_TIME */
     said said;
     mvpn_time said_when; /* 0: nothing was ever said */
     mvpn_time next_review, next_publish;
@@ -280,16 +285,37 @@ static bool follow_view(const mvpn_guest_wish *wish, slot *s)
     return is_changed;
 }
 
+/* One NAT relay failed by one family while the other serves by the other: then it may well be that
+ * this family is only said to be there, as on many home networks. */
+static void judge_family(mvpn_guest *g, const slot *failed, mvpn_time now)
+{
+    const slot *beside = &g->slots[failed == &g->slots[0] ? 1 : 0];
+    uint8_t family = failed->target.addr.family;
+    if (beside->is_registered && beside->target.addr.family != family) {
+        *(family == 4 ? &g->blocked4 : &g->blocked6) = now + FAMILY_TIME;
+    }
+}
+
+static bool has_failed(const slot *s, mvpn_time now)
+{
+    return s->is_used && !s->is_registered && now - s->bad_since >= FAILED_TIME;
+}
+
 static void review(mvpn_guest *g, mvpn_time now)
 {
+    for (size_t i = 0; i < SLOTS; i++) {
+        if (has_failed(&g->slots[i], now)) {
+            judge_family(g, &g->slots[i], now);
+        }
+    }
     const mvpn_publisher *p = g->cfg.finder == NULL ? NULL : mvpn_finder_publisher(g->cfg.finder);
     const mvpn_descriptor nobody = {.identity = g->cfg.identity};
     mvpn_guest_wish wish = {
         .view = g->cfg.view,
         .self = p == NULL ? &nobody : &p->descriptor,
         .relax = g->cfg.relax,
-        .has_ipv4 = g->cfg.has_ipv4,
-        .has_ipv6 = g->cfg.has_ipv6,
+        .has_ipv4 = g->cfg.has_ipv4 && now >= g->blocked4,
+        .has_ipv6 = g->cfg.has_ipv6 && now >= g->blocked6,
         .allow_private = g->cfg.allow_private,
         .unix_now = unix_now(g, now),
     };
@@ -301,14 +327,14 @@ static void review(mvpn_guest *g, mvpn_time now)
     }
     for (size_t i = 0; i < SLOTS; i++) {
         slot *s = &g->slots[i];
-        bool has_failed = s->is_used && !s->is_registered && now - s->bad_since >= FAILED_TIME;
-        if (s->is_used && !has_failed) {
+        bool is_replaced = has_failed(s, now);
+        if (s->is_used && !is_replaced) {
             continue;
         }
         const mvpn_ed25519_pub before = s->target.identity;
         if (choose(g, &wish, s, now)) {
             is_changed = true;
-            if (has_failed) {
+            if (is_replaced) {
                 avoid(g, &before, now);
             }
         }

@@ -26,6 +26,7 @@ static struct world {
     size_t registered_count;
     unsigned registrations;
     bool is_deaf[256]; /* NAT relays that do not answer, by number */
+    bool is_deaf6;     /* nothing that goes by IPv6 arrives */
     bool has_changed;
     /* What the finder was told last. */
     unsigned told;
@@ -64,7 +65,7 @@ size_t mvpn_connector_bindings(const mvpn_connector *connector,
     for (size_t i = 0; i < w.registered_count; i++) {
         const mvpn_link_target *t = &w.registered[i];
         ret[i] = (mvpn_connector_binding){.identity = t->identity, .relay = t->addr};
-        if (!w.is_deaf[number_of(&t->identity)]) {
+        if (!w.is_deaf[number_of(&t->identity)] && !(w.is_deaf6 && t->addr.family == 6)) {
             ret[i].is_registered = true;
             ret[i].rendezvous.b[0] = (uint8_t)number_of(&t->identity);
             ret[i].seen = t->addr.family == 4
@@ -464,6 +465,57 @@ static void test_one_that_failed_is_better_than_none(void **state)
     assert_int_equal(at(0), failed);
 }
 
+/* A network that gives out addresses of IPv6 and carries none: the other one is used by IPv4 as
+ * well, not one after another tried by IPv6. */
+static void test_a_family_that_is_not_there(void **state)
+{
+    (void)state;
+    add_plain(0, 1);
+    for (unsigned i = 1; i < 10; i++) {
+        mvpn_descriptor d = relay(i);
+        d.address_count = 2;
+        d.addresses[1] = (mvpn_descriptor_address){
+            MVPN_CARRIER_PLAIN, {.family = 6, .port = 443, .ip = {0x2a, 0x10, 0, (uint8_t)i}}};
+        add(&d);
+    }
+    w.is_deaf6 = true;
+    start(true);
+    pass(MVPN_S(135));
+    assert_true(w.registered[0].addr.family == 4 && w.registered[1].addr.family == 4);
+    assert_int_equal(w.count, 2);
+    /* Later it is tried again, if there is need for another one. */
+    w.is_deaf6 = false;
+    set_deaf(at(1), true);
+    pass(MVPN_S(1900));
+    set_deaf(at(1), true);
+    pass(MVPN_S(70));
+    assert_true(w.registered[0].addr.family == 6 || w.registered[1].addr.family == 6);
+}
+
+/* Offline for a while: that is no family's fault. */
+static void test_an_outage_is_no_familys_fault(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        mvpn_descriptor d = relay(i);
+        if (i % 2 == 1) {
+            d.addresses[0].addr =
+                (mvpn_addr){.family = 6, .port = 443, .ip = {0x2a, 0x10, 0, (uint8_t)i}};
+        }
+        add(&d);
+    }
+    start(true);
+    pass(MVPN_S(10));
+    memset(w.is_deaf, 1, sizeof(w.is_deaf));
+    w.has_changed = true;
+    pass(MVPN_S(300));
+    assert_int_equal(w.registered_count, 2);
+    memset(w.is_deaf, 0, sizeof(w.is_deaf));
+    w.has_changed = true;
+    pass(MVPN_S(1));
+    assert_int_equal(w.count, 2);
+}
+
 /* Nobody answers: each is given its minute, and those that fail again and again are left alone
  * longer. */
 static void test_back_off(void **state)
@@ -613,6 +665,8 @@ int main(void)
         TEST(test_one_that_fails_is_replaced_after_a_minute),
         TEST(test_who_serves_is_forgiven),
         TEST(test_one_that_failed_is_better_than_none),
+        TEST(test_a_family_that_is_not_there),
+        TEST(test_an_outage_is_no_familys_fault),
         TEST(test_back_off),
         TEST(test_the_first_descriptor_waits_for_both),
         TEST(test_what_is_published),
