@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 PROGRAMS = os.path.abspath(sys.argv[1])
@@ -138,6 +139,24 @@ def test_close(directory):
     check(ping(directory, "alpha", "bravo").returncode == 0, "and once more")
 
 
+def test_close_rights(directory):
+    """Whoever may open the socket may ask, but not close."""
+    if os.geteuid() != 0:
+        return
+    os.chmod(directory, 0o755)
+    os.chmod(control(directory, "alpha"), 0o666)
+    check(ping(directory, "alpha", "bravo").returncode == 0, "ping")
+    script = """import socket
+s = socket.socket(socket.AF_UNIX)
+s.connect("%s")
+s.sendall(b'{"cmd":"link_close","node":"bravo"}\\n')
+print(s.makefile().readline())""" % control(directory, "alpha")
+    done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", script],
+                          capture_output=True, text=True, timeout=20, check=False)
+    check("only root and the daemon's own user" in done.stdout, done)
+    check(link_of(directory, "alpha", "bravo")["open"], "it stays")
+
+
 def test_restart(directory):
     check(ping(directory, "alpha", "charlie").returncode == 0, "before")
     stop("charlie", signal.SIGKILL)
@@ -171,6 +190,97 @@ def test_refusals(directory):
     check("not being pinged" in ask(directory, "bravo", cmd="ping", node="charlie")["error"], "nothing to report")
 
 
+def fake(directory, replies):
+    """A daemon that gives these answers, the last one again and again."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(control(directory, "fake"))
+    listener.listen()
+    seq = [0]
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                request = json.loads(connection.makefile().readline())
+                seq[0] += request["start"]
+                reply = replies.pop(0) if len(replies) > 1 else replies[0]
+                if "schema" in reply:
+                    reply = dict(reply, seq=seq[0])
+                connection.sendall(json.dumps(reply).encode() + b"\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return listener, thread
+
+
+def test_words(directory):
+    """What is said of relayed links, and of changes."""
+    relayed = {"schema": "meshvpn.ping/1", "node": "birch", "done": True, "rtt_ms": 34.24, "open": True,
+               "type": "relay", "state": "hole punch", "reason": "a round of hole punching begins", "via": "oak",
+               "opened_after_ms": 80.0, "direct_after_ms": None}
+    direct = dict(relayed, type="direct", state="established", via=None, rtt_ms=30.06, direct_after_ms=412.0,
+                  reason="the direct path is proven")
+    silent = dict(relayed, done=False, rtt_ms=None)
+    failed = dict(relayed, done=True, open=False, type="failed", state="failed", rtt_ms=None, via=None,
+                  reason="no NAT relay could help")
+    back = dict(relayed, reason="the direct path went silent")
+    pong, pong_direct = "pong from birch: 34.2 ms, relayed by oak", "pong from birch: 30.1 ms, direct"
+    rows = [
+        ([silent, relayed, direct], [], 0, [pong, "now direct after 0.41 s", pong_direct]),
+        ([relayed], ["--count", "2", "--interval", "30"], 0, [pong, pong]),
+        ([direct, back], ["--count", "2", "--interval", "30"], 0,
+         [pong_direct, "now relayed by oak: the direct path went silent", pong]),
+        ([silent], ["--count", "1"], 1, ["no answer from birch within 2 s"]),
+        ([failed], ["--count", "1"], 1, ["no link with birch: no NAT relay could help"]),
+        ([{"error": "because"}], [], 1, []),
+        ([{"strange": 1}], [], 1, []),
+    ]
+    for replies, arguments, status, lines in rows:
+        listener, thread = fake(directory, list(replies))
+        done = ping(directory, "fake", "birch", *arguments)
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        os.unlink(control(directory, "fake"))
+        check(done.returncode == status and done.stdout.splitlines() == lines, (done, lines))
+        check((done.stderr == "") == bool(lines), done)
+
+
+def test_client(directory):
+    """A client pings those alone that it has a link with."""
+    if not os.path.exists("/dev/net/tun") or os.geteuid() != 0:
+        return
+    path = os.path.join(directory, "client.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("""network_file = "%s/network.conf"
+listen = {"0.0.0.0:0"}
+hops = 1
+path = {"bravo"}
+routes = none
+tun_name = mvpnping0
+run_dir = "%s/run"
+state_dir = "%s/client-state"
+control_socket = "%s"
+""" % (directory, directory, directory, control(directory, "client")))
+    with open(os.path.join(directory, "client.log"), "ab") as log:
+        children["client"] = subprocess.Popen([os.path.join(PROGRAMS, "meshvpn-client"), "--config", path],
+                                              stdout=log, stderr=log)
+    until = time.monotonic() + 10
+    while not os.path.exists(control(directory, "client")):
+        check(time.monotonic() < until and children["client"].poll() is None, open(log.name).read())
+        time.sleep(0.1)
+    done = ping(directory, "client", "charlie")
+    check(done.returncode == 1 and "shows itself to its guards alone" in done.stderr, done)
+    check(link_of(directory, "client", "charlie") is None, "and no link is made")
+    check("error" in ask(directory, "client", cmd="link_close", node="bravo"), "link_close is for relays")
+    done = ping(directory, "client", "bravo")
+    linked = link_of(directory, "client", "bravo") is not None
+    check((done.returncode == 0) == linked, done)
+
+
 def main():
     isolate()
     with tempfile.TemporaryDirectory(prefix="mvpn-ping-test.") as directory:
@@ -182,8 +292,11 @@ def main():
             test_answers(directory)
             test_hold(directory)
             test_close(directory)
+            test_close_rights(directory)
             test_restart(directory)
             test_refusals(directory)
+            test_words(directory)
+            test_client(directory)
             for name in list(children):
                 child = children.pop(name)
                 child.send_signal(signal.SIGTERM)
