@@ -1,12 +1,14 @@
 # shellcheck shell=bash
 # A MeshVPN network with homes behind NATs in it; sourced after lab.sh, nat.sh and mesh.sh.
 #
-#     inet --- boot (entry), $LAB_RELAYS: public, each a NAT relay for others
+#     inet --- boot (entry), $LAB_RELAYS: public, each a NAT relay for others but $NATMESH_GUARD (a relay
+#       |                   extends no circuit to a relay that it serves: it would be two hops of it)
 #       |----- homes of nat.sh: relays or exits that are found by their NAT relays (protocol.md §14)
 #
 #     natmesh_internet; natmesh_home one port; natmesh_home two double --exit
 #     mesh_relays_start boot alder birch; mesh_relay_start one; natmesh_knows 20 one boot
 
+NATMESH_GUARD=
 NATMESH_PAIRS=$LAB_HERE/nat_pairs.py
 
 # natmesh_internet: the router, client, web, entry and NAT relays, and a network of theirs.
@@ -22,7 +24,8 @@ natmesh_internet() {
         mesh_add_node "$node"
     done
     for node in $LAB_RELAYS; do
-        mesh_add_node "$node" --nat-relay
+        # shellcheck disable=SC2046 # no word if it is the guard
+        mesh_add_node "$node" $([ "$node" = "$NATMESH_GUARD" ] || echo --nat-relay)
     done
 }
 
