@@ -3,6 +3,7 @@
  * where that is possible; loss, forgotten mappings, moves, NAT relays that go. (docs/protocol.md
  * §14)
  */
+#include "inet.h"
 #include "scenario.h"
 #include "sim.h"
 
@@ -193,10 +194,263 @@ static void matrix(uint64_t seed)
     }
 }
 
+/* ---- a circuit over homes, and what happens to it ---- */
+
+#define STREAM_PAUSE ((mvpn_time)500) /* 2,000 packets a second */
+#define STREAM_MAX 60000
+#define STREAM_BYTES 200
+
+/* Numbered packets through the circuit and back. */
+typedef struct stream {
+    sim_node *client;
+    bool is_on;
+    uint32_t sent, came;
+    bool has[STREAM_MAX];
+    mvpn_time last, gap; /* between two that came */
+} stream;
+
+typedef struct tour {
+    sim *w;
+    sim_node *guard, *relay[2], *middle, *exit, *client;
+    nat_box *middle_box, *exit_box;
+    inet_host host;
+    stream stream;
+} tour;
+
+static stream *streaming;
+
+static void stream_came(sim_node *client, const uint8_t *packet, size_t len)
+{
+    stream *s = streaming;
+    if (client != s->client || len != STREAM_BYTES || packet[9] != 17) {
+        return;
+    }
+    uint32_t number = mvpn_load32(packet + 28);
+    if (number >= s->sent || s->has[number]) {
+        return;
+    }
+    s->has[number] = true;
+    s->came++;
+    s->gap = MVPN_MAX(s->gap, client->world->now - s->last);
+    s->last = client->world->now;
+}
+
+static void stream_send(sim *w, void *arg)
+{
+    stream *s = arg;
+    if (!s->is_on || s->sent == STREAM_MAX) {
+        return;
+    }
+    inet_echo_send(s->client, 4, STREAM_BYTES, s->sent++);
+    sim_call(w, STREAM_PAUSE, stream_send, s);
+}
+
+static void stream_start(tour *t)
+{
+    stream *s = &t->stream;
+    memset(s, 0, sizeof(*s));
+    s->client = t->client;
+    s->is_on = true;
+    s->last = t->w->now;
+    streaming = s;
+    t->client->on_tun = stream_came;
+    stream_send(t->w, s);
+}
+
+/* From here on what is lost counts, and how long nothing comes. */
+static uint32_t stream_mark(tour *t)
+{
+    t->stream.gap = 0;
+    t->stream.last = t->w->now;
+    return t->stream.sent;
+}
+
+/* How many of those sent since have not come, all under way given time to. */
+static uint32_t stream_lost(tour *t, uint32_t since)
+{
+    uint32_t lost = 0, until = t->stream.sent;
+    sim_for(t->w, MVPN_S(1));
+    for (uint32_t i = since; i < until; i++) {
+        lost += !t->stream.has[i];
+    }
+    return lost;
+}
+
+static void sign_roles(sim_node *n, uint16_t roles)
+{
+    n->descriptor.roles |= roles;
+    int err = mvpn_descriptor_sign(&n->descriptor, &n->secret, &n->world->network_id);
+    CHECK(err == 0);
+}
+
+/* What a guest would publish. */
+static void publish_home(sim_node *n)
+{
+    mvpn_connector_binding b[MVPN_CONNECTOR_BINDINGS];
+    mvpn_descriptor *d = &n->descriptor;
+    size_t count = mvpn_connector_bindings(connector_of(n), b);
+    d->nat_relay_count = 0;
+    d->address_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        CHECK(b[i].is_registered);
+        d->nat_relays[d->nat_relay_count++] = (mvpn_descriptor_nat_relay){
+            .identity = b[i].identity, .rendezvous = b[i].rendezvous, .family = b[i].relay.family};
+        d->addresses[d->address_count++] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, b[i].seen};
+    }
+    d->address_count = 1;
+    d->sequence++;
+    CHECK(mvpn_descriptor_sign(d, &n->secret, &n->world->network_id) == 0);
+    for (size_t i = 0; i < n->world->node_count; i++) {
+        sim_node *other = n->world->node[i];
+        if (other->engine != NULL) {
+            CHECK(mvpn_view_add(mvpn_engine_view(other->engine), d) == 0);
+        }
+    }
+}
+
+static sim_node *add_home(sim *w, enum sim_kind kind, const char *type, nat_box **ret_box)
+{
+    sim_node *n = sim_add(w, kind);
+    *ret_box = sim_add_home(w, type);
+    n->config.is_guest = true;
+    n->config.has_ipv6 = false;
+    sim_put_behind(n, *ret_box);
+    return n;
+}
+
+/* client -- guard -- middle at home -- exit at home: connected, and both home links direct. */
+static bool tour_new(tour *t, uint64_t seed, const char *middle, const char *exit)
+{
+    memset(t, 0, sizeof(*t));
+    sim *w = t->w = sim_new(seed);
+    w->path.delay = HOPS_DELAY;
+    t->guard = sim_add(w, SIM_RELAY);
+    for (size_t i = 0; i < 2; i++) {
+        t->relay[i] = sim_add(w, SIM_RELAY);
+        t->relay[i]->config.is_nat_relay = true;
+        sign_roles(t->relay[i], MVPN_ROLE_NAT_RELAY);
+    }
+    t->middle = add_home(w, SIM_RELAY, middle, &t->middle_box);
+    t->exit = add_home(w, SIM_EXIT, exit, &t->exit_box);
+    for (size_t i = 0; i < w->node_count; i++) {
+        sim_start(w->node[i]);
+    }
+    sim_for(w, MVPN_S(12));
+    publish_home(t->middle);
+    publish_home(t->exit);
+    t->client = sim_add(w, SIM_CLIENT);
+    sim_node *const path[] = {t->guard, t->middle, t->exit};
+    sim_fix_path(t->client, path, 3);
+    inet_host_attach(&t->host, t->client);
+    sim_start(t->client);
+    bool is_there = sim_connect(t->client, MVPN_S(10));
+    CHECK(is_there);
+    sim_for(w, MVPN_S(3));
+    return is_there;
+}
+
+static void tour_free(tour *t)
+{
+    inet_host_done(&t->host);
+    sim_free(t->w);
+}
+
+/* How `from` reaches `to`. */
+static void tour_info(const sim_node *from, const sim_node *to, mvpn_connection_info *ret)
+{
+    mvpn_link *link = mvpn_links_find(mvpn_engine_links(from->engine), &to->config.identity);
+    *ret = (mvpn_connection_info){.type = MVPN_CONNECTION_FAILED};
+    if (link != NULL) {
+        mvpn_connector_info(connector_of(from), link, ret);
+    }
+}
+
+static bool is_tour_direct(sim *w, void *arg)
+{
+    const tour *t = arg;
+    mvpn_connection_info i, k;
+    (void)w;
+    tour_info(t->middle, t->exit, &i);
+    tour_info(t->guard, t->middle, &k);
+    return i.type == MVPN_CONNECTION_DIRECT && i.state == MVPN_CONNECTION_ESTABLISHED &&
+           k.type == MVPN_CONNECTION_DIRECT && k.state == MVPN_CONNECTION_ESTABLISHED;
+}
+
+static void check_gap(const tour *t, const char *what, mvpn_time most)
+{
+    say("  %s: nothing came for %.0f ms", what, (double)t->stream.gap / 1000);
+    CHECK(t->stream.gap <= most);
+    CHECK(t->client->disconnected == 0);
+    mvpn_client_status status;
+    sim_status(t->client, &status);
+    CHECK(status.switches == 0); /* the same circuit */
+}
+
+static void tour_show(const tour *t)
+{
+    const sim_node *const nodes[] = {t->guard, t->middle, t->exit};
+    for (size_t k = 0; k < MVPN_ARRAY_LEN(nodes); k++) {
+        mvpn_connection_event e[MVPN_CONNECTOR_HISTORY];
+        size_t n = mvpn_connector_history(connector_of(nodes[k]), e);
+        for (size_t i = 0; i < n; i++) {
+            say("    %s %8.3f %s: %s", nodes[k]->name, (double)(e[i].at - SIM_START) / 1e6,
+                mvpn_connection_state_text(e[i].state), mvpn_connection_reason_text(e[i].reason));
+        }
+    }
+}
+
+static void changes(uint64_t seed)
+{
+    static tour one;
+    tour *t = &one;
+    REQUIRE(tour_new(t, seed, "port", "double"), tour_free(t); return );
+    sim *w = t->w;
+    CHECK(is_tour_direct(w, t));
+    CHECK(inet_echo(t->client, 4, 100, MVPN_S(2)));
+    stream_start(t);
+    sim_for(w, MVPN_S(1));
+    uint32_t from = stream_mark(t);
+    sim_for(w, MVPN_S(2));
+    CHECK(stream_lost(t, from) == 0);
+
+    from = stream_mark(t);
+    sim_cut(w, t->middle, t->exit, true);
+    sim_for(w, MVPN_S(3));
+    check_gap(t, "fall-back", MVPN_S(2));
+    CHECK(!is_tour_direct(w, t));
+
+    sim_cut(w, t->middle, t->exit, false);
+    from = stream_mark(t);
+    CHECK(sim_run_until(w, is_tour_direct, t, MVPN_S(15)));
+    sim_for(w, MVPN_S(1));
+    uint32_t lost = stream_lost(t, from);
+    say("  upgrade: %u of %u lost", lost, t->stream.sent - from);
+    CHECK(lost == 0);
+
+    stream_mark(t);
+    nat_forget(t->middle_box);
+    sim_for(w, MVPN_S(7));
+    check_gap(t, "a NAT that forgets", MVPN_S(5));
+    CHECK(sim_run_until(w, is_tour_direct, t, MVPN_S(70)));
+
+    t->stream.is_on = false;
+    sim_for(w, MVPN_S(1));
+    stream_start(t);
+    stream_mark(t);
+    sim_put_behind(t->middle, sim_add_home(w, "port"));
+    sim_for(w, MVPN_S(5));
+    check_gap(t, "a move", MVPN_S(2));
+    CHECK(sim_run_until(w, is_tour_direct, t, MVPN_S(70)));
+    t->stream.is_on = false;
+    tour_show(t);
+    tour_free(t);
+}
+
 int main(int argc, char **argv)
 {
     static const scenario all[] = {
         {"matrix", matrix},
+        {"changes", changes},
     };
     return scenario_main(argc, argv, all, MVPN_ARRAY_LEN(all));
 }

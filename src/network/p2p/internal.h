@@ -240,6 +240,7 @@ struct session {
     mvpn_time alive_after;   /* this keepalive's 15 s, jittered */
     mvpn_time doubt_after;   /* silence that is asked about (§14.4) */
     mvpn_time asked_at;      /* the first ping on account of silence */
+    bool is_calm;            /* it has grown, for want of data */
     unsigned doubts;         /* pings since then that the route in use has not answered */
     unsigned pings;          /* unanswered, of an ordinary link */
 };

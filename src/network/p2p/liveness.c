@@ -11,8 +11,8 @@
 #define PING_AGAIN MVPN_S(1)
 #define PINGS_MAX 3
 /* A link over a NAT: silence that is asked about while there is data, and how soon again. */
-#define DOUBT_FLOOR MVPN_MS(400)
-#define DOUBT_AGAIN MVPN_MS(250)
+#define DOUBT_FLOOR MVPN_MS(300)
+#define DOUBT_AGAIN MVPN_MS(200)
 /* A pause between pings that is as long as this is a keepalive's matter. */
 #define DOUBT_PATIENCE MVPN_S(15)
 
@@ -41,8 +41,9 @@ void alive_data(struct session *s, mvpn_time now)
 {
     mvpn_link *link = s->link;
     link->last_data = now;
-    if (link->connection != NULL && MVPN_UNLIKELY(s->doubt_after >= DOUBT_PATIENCE)) {
-        /* The pause was long: from here on silence counts again. */
+    if (MVPN_UNLIKELY(s->is_calm)) {
+        /* After a pause: from here on silence counts again. */
+        s->is_calm = false;
         s->doubt_after = doubt_first(link);
         s->route->last_recv = now;
         mvpn_timer_set(&s->links->timers, &s->timers[TIMER_ALIVE], now + s->doubt_after);
@@ -75,6 +76,7 @@ static mvpn_time doubt(struct session *s, mvpn_time now)
         mvpn_time longest = MVPN_MAX(s->alive_after, DOUBT_PATIENCE);
         s->doubts = 0;
         s->doubt_after = has_data ? doubt_first(link) : MVPN_MIN(2 * s->doubt_after, longest);
+        s->is_calm = !has_data;
         s->alive_after = alive_pause(s);
     }
     if (s->doubts > 0) {
