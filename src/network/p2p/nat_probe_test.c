@@ -337,6 +337,36 @@ static void test_wrong_kind(void **state)
     }
 }
 
+/* What cannot be: an address of the other family. */
+static bool tells_other_family(struct probenet *w, size_t node, mvpn_link *link,
+                               const mvpn_header *header, mvpn_bytes body)
+{
+    mvpn_nat_probe_ask ask;
+    uint8_t answer[MVPN_NAT_PROBED_LEN];
+    if (node == ASKER || header->command != MVPN_CMD_NAT_PROBE ||
+        mvpn_nat_probe_decode(&ask, body) != 0) {
+        return false;
+    }
+    const mvpn_nat_probed m = {.token = ask.token, .seen = {6, 53, {0x2a, 1}}};
+    mvpn_nat_probed_encode(answer, &m);
+    probenet_send(w, node, link, MVPN_CMD_NAT_PROBED, answer, sizeof(answer));
+    return true;
+}
+
+static void test_other_family(void **state)
+{
+    (void)state;
+    struct way v;
+    start(&v, 48, 0);
+    v.w.message = tells_other_family;
+    probenet_open(&v.w, 1);
+    probenet_open(&v.w, 2);
+    net_for(v.w.net, MVPN_S(5));
+    assert_false(probenet_class(&v.w)->is_known);
+    assert_int_equal(probenet_class(&v.w)->seen_count, 1); /* by the link */
+    stop(&v);
+}
+
 /* Another relay was to probe, and nobody says that one did. */
 static bool is_mute_of_relays(struct probenet *w, size_t node, mvpn_link *link,
                               const mvpn_header *header, mvpn_bytes body)
@@ -707,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_lifetime_known), cmocka_unit_test(test_lifetime_link_closes),
         cmocka_unit_test(test_wrong_kind),     cmocka_unit_test(test_nobody_says),
         cmocka_unit_test(test_spoilt),         cmocka_unit_test(test_token),
+        cmocka_unit_test(test_other_family),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
