@@ -60,6 +60,7 @@ struct mvpn_exit {
     uint64_t session_rate, session_burst;
     bool total_limited;
     mvpn_bucket total;
+    uint64_t quota_limit, quota_used; /* bytes; limit 0: none */
     mvpn_policy *policy;
     mvpn_addr_pool *pool;
     mvpn_dns *dns;
@@ -199,6 +200,24 @@ const mvpn_exit_counters *mvpn_exit_get_counters(const mvpn_exit *exit)
     return &exit->counters;
 }
 
+/* --- quota --- */
+
+static bool within_quota(const mvpn_exit *exit, uint32_t len)
+{
+    return exit->quota_limit == 0 || exit->quota_used + len <= exit->quota_limit;
+}
+
+void mvpn_exit_set_quota(mvpn_exit *exit, uint64_t limit, uint64_t used)
+{
+    exit->quota_limit = limit;
+    exit->quota_used = used;
+}
+
+uint64_t mvpn_exit_quota_used(const mvpn_exit *exit)
+{
+    return exit->quota_used;
+}
+
 /* --- sessions --- */
 
 static uint32_t id_of(const mvpn_exit *exit, const session *s)
@@ -234,7 +253,7 @@ int mvpn_exit_session_open(mvpn_exit *exit, uint32_t inner_mtu, bool want_v6, mv
         return MVPN_E_INVAL;
     }
     mvpn_addr_pool_tick(exit->pool, now);
-    if (exit->free_count == 0) {
+    if (exit->free_count == 0 || !within_quota(exit, 1)) {
         return MVPN_E_LIMIT;
     }
     int r = mvpn_addr_pool_take(exit->pool, exit->rng, &host);
@@ -395,7 +414,13 @@ static bool within_rate(mvpn_exit *exit, mvpn_bucket *bucket, uint32_t len, mvpn
     if (exit->session_rate != 0 && !mvpn_bucket_take(bucket, len, now)) {
         return false;
     }
-    return !exit->total_limited || mvpn_bucket_take(&exit->total, len, now);
+    if (!exit->total_limited || mvpn_bucket_take(&exit->total, len, now)) {
+        return true;
+    }
+    if (exit->session_rate != 0) { /* it did not pass: the session keeps what it had */
+        bucket->level_us += (uint64_t)len * MVPN_US_PER_S;
+    }
+    return false;
 }
 
 /* --- session to internet --- */
@@ -565,6 +590,11 @@ static int to_internet(mvpn_exit *exit, session *s, mvpn_packet *packet, mvpn_ip
                          now);
         return drop(exit, packet, &exit->counters.refused_policy, MVPN_E_POLICY);
     }
+    if (!within_quota(exit, packet->len)) {
+        send_unreachable(exit, s, packet, ip, v4 ? MVPN_ICMP_PROHIBITED : MVPN_ICMPV6_PROHIBITED,
+                         now);
+        return drop(exit, packet, &exit->counters.refused_quota, MVPN_E_LIMIT);
+    }
     mvpn_ip_norm norm = {.ttl = MVPN_EXIT_TTL, .fragment_key = s->fragment_key};
     if (!ip->df) {
         norm.random_id = (uint16_t)mvpn_rng_u32(exit->rng);
@@ -579,6 +609,7 @@ static int to_internet(mvpn_exit *exit, session *s, mvpn_packet *packet, mvpn_ip
     if (r == 0) {
         exit->counters.out_packets++;
         exit->counters.out_bytes += len;
+        exit->quota_used += len;
     }
     return r;
 }
@@ -656,6 +687,7 @@ static int deliver(mvpn_exit *exit, session *s, mvpn_packet *packet, mvpn_ip *ip
     if (r == 0) {
         exit->counters.in_packets++;
         exit->counters.in_bytes += len;
+        exit->quota_used += len;
     }
     return r;
 }
@@ -679,6 +711,9 @@ int mvpn_exit_from_tun(mvpn_exit *exit, mvpn_packet *packet, mvpn_time now)
     }
     if (!within_rate(exit, &s->down, packet->len, now)) {
         return drop(exit, packet, &exit->counters.refused_rate, MVPN_E_LIMIT);
+    }
+    if (!within_quota(exit, packet->len)) {
+        return drop(exit, packet, &exit->counters.refused_quota, MVPN_E_LIMIT);
     }
     /* Larger packets travel in several cells; only senders that can help it are told to. */
     uint32_t limit = MVPN_MAX(s->inner_mtu, (uint32_t)MVPN_IPV6_MIN_MTU);

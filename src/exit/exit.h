@@ -74,6 +74,7 @@ typedef struct mvpn_exit_counters {
     uint64_t refused_format; /* malformed, IP options, forged ICMP errors */
     uint64_t refused_no_v6;
     uint64_t refused_rate;
+    uint64_t refused_quota;
     uint64_t unknown_session; /* session number or pool address of no session */
     uint64_t too_big;         /* answered with ICMP too-big */
     uint64_t icmp_sent;
@@ -123,6 +124,14 @@ bool mvpn_exit_session_has_v6(const mvpn_exit *exit, uint32_t id);
 /** A session's own addresses in the pool. MVPN_E_UNKNOWN. */
 MVPN_WUR int mvpn_exit_session_addrs(const mvpn_exit *exit, uint32_t id, mvpn_addr *ret_v4,
                                      mvpn_addr *ret_v6);
+
+/**
+ * Bytes that may still pass in both directions together until the next call, `used` of them gone;
+ * `limit` 0: no limit. Then packets and new sessions are refused. io keeps the count over restarts
+ * and starts anew with each month.
+ */
+void mvpn_exit_set_quota(mvpn_exit *exit, uint64_t limit, uint64_t used);
+uint64_t mvpn_exit_quota_used(const mvpn_exit *exit);
 
 /**
  * Take one IP packet from a session. The packet is taken in any case.

@@ -64,6 +64,7 @@ int mvpn_host_exit_setup(mvpn_host_exit *ret, const mvpn_config_exit *config, co
         .tun_name = config->tun_name,
         .pool_v4 = config->pool_v4,
         .pool_v6 = config->pool_v6,
+        .flows_max = config->flows_max,
     };
     int r = mvpn_tun_open(&ret->tun, &tun_options, fault);
     r = r != 0 ? r : setup_device(ret->tun, config, fault);

@@ -208,6 +208,26 @@ static void pool_text(const mvpn_prefix *pool, char *out, size_t size)
     (void)snprintf(out, size, "%s/%u", mvpn_addr_format(&bare, host), (unsigned)pool->bits);
 }
 
+/* One connection more than a session may have is refused before it is tracked: a reset for TCP. */
+static size_t write_flow_rules(const mvpn_nat_options *options, unsigned i, char *out, size_t size)
+{
+    char pool[MVPN_ADDR_STRLEN + 4];
+    pool_text(i == 0 ? &options->pool_v4 : &options->pool_v6, pool, sizeof(pool));
+    const char *family = i == 0 ? "ip" : "ip6";
+    return (size_t)snprintf(out, size,
+                            "    iifname \"%s\" %s saddr %s ct state new add @flows%u "
+                            "{ %s saddr ct count over %u } jump full\n",
+                            options->tun_name, family, pool, i == 0 ? 4u : 6u, family,
+                            options->flows_max);
+}
+
+static const char flow_sets[] = "  set flows4 { type ipv4_addr; size 65535; flags dynamic; }\n"
+                                "  set flows6 { type ipv6_addr; size 65535; flags dynamic; }\n"
+                                "  chain full {\n"
+                                "    meta l4proto tcp reject with tcp reset\n"
+                                "    drop\n"
+                                "  }\n";
+
 /*
  * Creating the table before deleting it makes the deletion succeed whether it was there or not, in
  * the same transaction. Sessions do not reach each other, and nobody outside opens connections to
@@ -222,17 +242,21 @@ static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
                                    "table inet meshvpn_%s\n"
                                    "delete table inet meshvpn_%s\n"
                                    "table inet meshvpn_%s {\n"
+                                   "%s"
                                    "  chain forward {\n"
                                    "    type filter hook forward priority filter; policy accept;\n"
                                    "    iifname \"%s\" oifname \"%s\" drop\n"
                                    "    oifname \"%s\" ct state established,related accept\n"
                                    "    oifname \"%s\" drop\n",
-                                   options->instance, options->instance, options->instance, tun,
-                                   tun, tun, tun);
+                                   options->instance, options->instance, options->instance,
+                                   options->flows_max > 0 ? flow_sets : "", tun, tun, tun, tun);
     for (unsigned i = 0; i < 2; i++) {
         char pool[MVPN_ADDR_STRLEN + 4];
         if (pools[i]->addr.family != 0) {
             pool_text(pools[i], pool, sizeof(pool));
+            if (options->flows_max > 0) {
+                used += write_flow_rules(options, i, out + used, size - used);
+            }
             used +=
                 (size_t)snprintf(out + used, size - used, "    iifname \"%s\" %s saddr %s accept\n",
                                  tun, i == 0 ? "ip" : "ip6", pool);
@@ -293,6 +317,16 @@ static int restore_switches(const changes *c, mvpn_fault *fault)
     return rc;
 }
 
+/* Was it the counting of connections that the kernel refused? */
+static bool knows_rules_without_flows(const mvpn_nat_options *options)
+{
+    char script[MVPN_NFT_SCRIPT];
+    mvpn_nat_options without = *options;
+    without.flows_max = 0;
+    write_rules(&without, script, sizeof(script));
+    return mvpn_nft_apply(script, NULL) == 0;
+}
+
 int mvpn_nat_setup(const mvpn_nat_options *options, mvpn_fault *fault)
 {
     char path[PATH_MAX];
@@ -318,6 +352,11 @@ int mvpn_nat_setup(const mvpn_nat_options *options, mvpn_fault *fault)
     rc = apply_switches(&c, fault);
     if (rc == 0) {
         rc = mvpn_nft_apply(script, fault);
+    }
+    if (rc != 0 && options->flows_max > 0 && knows_rules_without_flows(options)) {
+        rc = mvpn_fault_set(fault, MVPN_E_CONFIG,
+                            "this kernel cannot count the connections of a session (nft_connlimit "
+                            "is missing). Load the module, or set flows_max = 0");
     }
     if (rc != 0 && mvpn_nat_remove(options->instance, options->run_dir, NULL) != 0) {
         return rc; /* the first fault counts; the state file stays for the next start */

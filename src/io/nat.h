@@ -16,11 +16,12 @@ typedef struct mvpn_nat_options {
     const char *tun_name;
     mvpn_prefix pool_v4; /* inner addresses to masquerade; family 0 = none */
     mvpn_prefix pool_v6;
+    uint32_t flows_max; /* connections tracked of one address at once; 0: no limit */
 } mvpn_nat_options;
 
 /**
  * Take back what an earlier run left, then set all up: all or nothing. MVPN_E_INVAL for a bad name;
- * MVPN_E_CONFIG (nft missing); MVPN_E_SYSTEM.
+ * MVPN_E_CONFIG (nft missing, or the kernel cannot count connections); MVPN_E_SYSTEM.
  */
 MVPN_WUR int mvpn_nat_setup(const mvpn_nat_options *options, mvpn_fault *fault);
 

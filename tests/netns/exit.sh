@@ -248,6 +248,214 @@ NFT
     lab_check cleanup_after_two_kills unchanged
 }
 
+# ---- limits ----
+
+flows_are() { # flows_are COUNT LOW HIGH: of COUNT flows begun at once so many are carried
+    local got
+    got=$(tool flows "$(lab_addr4 web)" 9001 "$1")
+    echo "$got flows of $1, expected $2 to $3"
+    [ "$got" -ge "$2" ] && [ "$got" -le "$3" ]
+}
+
+tracked_flows() {
+    lab_in oak conntrack -L -p udp 2>/dev/null | grep -c 'dport=9001 '
+}
+
+case_limits() {
+    exit_up flows_max 100
+    lab_spawn web echo "$LAB_PYTHON" "$EXIT_TOOL" echo 9001
+    lab_wait_port web udp 9001
+    lab_check limits_flows_below flows_are 80 80 80
+    # A few meet the source port of one that is tracked already.
+    lab_check limits_flows_above flows_are 200 15 40
+    lab_check limits_tracked is "$(tracked_flows)" 100
+    lab_check limits_tcp_is_reset_at_once connects "$(lab_addr4 web)" 80 ECONNREFUSED
+    lab_check limits_of_one_session_only again_with_new_session
+    lab_check limits_programs_alive mesh_alive
+}
+
+# The next session begins with none.
+again_with_new_session() {
+    mesh_client_stop
+    mesh_client_start 1 oak
+    mesh_client_wait
+    flows_are 100 100 100
+}
+
+quota_file() {
+    cut -d' ' -f2 "$LAB_DIR/run/oak/quota" | tail -n 1
+}
+
+quota_between() {
+    echo "the file says $(quota_file), expected $1 to $2"
+    [ "$(quota_file)" -ge "$1" ] && [ "$(quota_file)" -le "$2" ]
+}
+
+set_quota() {
+    printf 'meshvpn-quota 1\n%s %s\n' "$(date -u +%Y%m)" "$1" >"$LAB_DIR/run/oak/quota"
+}
+
+fails() {
+    ! "$@"
+}
+
+damage_is_told() {
+    local code
+    lab_in oak timeout 5 "$MESH_PROGRAMS/meshvpn-exit-node" --config "$(mesh_conf oak)" >"$LAB_DIR/told" 2>&1
+    code=$?
+    cat "$LAB_DIR/told"
+    [ "$code" = 1 ] && grep -q 'quota.*damaged.*Remove it' "$LAB_DIR/told" && [ -z "$(lab_in oak nft list tables)" ]
+}
+
+case_quota() {
+    exit_up monthly_quota 1
+    lab_check quota_page mesh_curl "http://$(lab_addr4 web)/file/1" -o /dev/null
+    mesh_client_stop
+    mesh_node_stop oak
+    # A megabyte, and what TCP adds to it.
+    lab_check quota_is_kept quota_between 1000000 1200000
+    set_quota 500000000
+    start_oak
+    mesh_node_stop oak KILL
+    lab_check quota_after_kill quota_between 500000000 505000000
+    set_quota 999700000
+    start_oak
+    mesh_client_start 1 oak
+    mesh_client_wait
+    lab_check quota_page_before mesh_curl --max-time 10 -o /dev/null "http://$(lab_addr4 web)/"
+    lab_check quota_ends_it fails mesh_curl --max-time 4 -o /dev/null "http://$(lab_addr4 web)/file/1"
+    mesh_client_stop
+    mesh_node_stop oak
+    lab_check quota_is_not_passed quota_between 999900000 1000000000
+    set_quota nonsense
+    lab_check quota_damage_is_told damage_is_told
+}
+
+# ---- operation ----
+
+metrics() {
+    lab_in oak curl -sS --max-time 5 "http://127.0.0.1:9464/metrics"
+}
+
+metric() {
+    metrics | sed -n "s/^$1 //p"
+}
+
+metrics_are_well_formed() {
+    metrics >"$LAB_DIR/metrics" || return 1
+    tail -n 1 "$LAB_DIR/metrics" | grep -x '# EOF' && ! grep -vE '^(# (TYPE|HELP|EOF)|meshvpn_exit_[a-z_]+(\{[a-z]+="[a-z_0-9]+"\})? [0-9]+$)' "$LAB_DIR/metrics"
+}
+
+notice_is() { # notice_is NODE URL PATTERN
+    lab_in "$1" curl -g -sS --max-time 5 "$2" | grep "$3"
+}
+
+case_operation() {
+    echo '<title>a notice of our own</title>' >"$(mktemp "$LAB_DIR/notice.XXX")"
+    exit_up metrics_listen '"127.0.0.1:9464"' exit_notice default
+    lab_check operation_metrics metrics_are_well_formed
+    mesh_curl "http://$(lab_addr4 web)/file/1" -o /dev/null
+    mesh_curl "http://$(lab_addr4 web)/file/1" -o /dev/null
+    mesh_curl "http://$(lab_addr4 web)/file/1" -o /dev/null
+    lab_check operation_metrics_count is "$(metric 'meshvpn_exit_bytes_total{direction="in"}')" $((2 << 20))
+    lab_check operation_sessions_rounded is "$(metric meshvpn_exit_sessions)" 8
+    lab_check operation_status is "$(mesh_node_get oak exit.bytes_in)" $((2 << 20))
+    lab_check operation_metrics_are_local fails lab_in web curl -sS --max-time 2 "http://$(lab_addr4 oak):9464/metrics"
+    lab_check operation_notice notice_is web "http://$(lab_addr4 oak)/" 'This is an exit'
+    lab_check operation_notice_v6 notice_is web "http://[$(lab_addr6 oak)]/" 'This is an exit'
+    lab_check operation_notice_not_from_inside connects "$(lab_addr4 oak)" 80 EHOSTUNREACH
+    mesh_node_stop oak
+    mesh_set "$(mesh_conf oak)" exit_notice "\"$(ls "$LAB_DIR"/notice.*)\""
+    start_oak
+    lab_check operation_notice_of_a_file notice_is web "http://$(lab_addr4 oak)/" 'of our own'
+    lab_check operation_programs_alive mesh_alive
+}
+
+# ---- canaries ----
+
+# told FILE...: lines that name a user or a destination, in any spelling
+told() {
+    local name four six patterns=()
+    for name in client web dns; do
+        [ "$name" != client ] || [ -z "${TOLD_CLIENT_IS_FREE:-}" ] || continue
+        four=$(lab_addr4 $name)
+        six=$(lab_addr6 $name)
+        patterns+=(-e "$four" -e "$six" -e "$(printf '%02x%02x%02x%02x' ${four//./ })")
+        # Any four of the groups of an IPv6 address; the names that were asked for.
+        patterns+=(-e "$(echo "$six" | cut -d: -f5-8)" -e "$(echo "$six" | cut -d: -f5-8 | tr -d :)")
+    done
+    grep -iF "${patterns[@]}" -e lab.example -e long.lab "$@"
+}
+
+tells_nothing() {
+    ! told "$@"
+}
+
+# Everything that a client can do, and what goes wrong with it.
+busy_session() {
+    mesh_curl -o /dev/null "http://$(lab_addr4 web)/file/1"
+    mesh_curl -g -o /dev/null "http://[$(lab_addr6 web)]/file/1"
+    mesh_ping_ms "$(lab_addr4 web)" 3
+    mesh_ping_ms "$(lab_addr6 web)" 3
+    for name in $EXIT_NAMES "$LAB_WEB_NAME"; do
+        tool dns "$MESH_GATEWAY4" "$name" A udp
+        tool dns "$MESH_GATEWAY4" "$name" TXT tcp
+        tool dns "$MESH_GATEWAY6" "$name" AAAA udp
+    done
+    tool connect "$(lab_addr4 web)" 25
+    tool connect "$(lab_addr4 web)" 5201
+    tool connect "$(lab_addr4 dns)" 80
+    tool connect 10.0.0.1 80
+    tool flows "$(lab_addr4 web)" 9001 150
+} >/dev/null 2>&1
+
+case_canaries() {
+    MESH_LOG_LEVEL=debug
+    exit_up metrics_listen '"127.0.0.1:9464"' exit_notice default monthly_quota 1 flows_max 100 session_limit 50 \
+        bandwidth_limit 200 policy '{"reject tcp * 5201-5210"}'
+    echo "seen $(lab_addr4 client)" >"$LAB_DIR/canary"
+    lab_check canaries_would_be_seen told "$LAB_DIR/canary"
+    lab_check canaries_would_be_seen_by_name told "$LAB_DIR/log/dns2.log"
+    busy_session
+    mesh_client_stop KILL # it goes without a word
+    mesh_client_start 2 alder oak
+    mesh_client_wait
+    busy_session
+    # The resolver is gone, and comes back; the exit crashes and comes back; the client moves.
+    lab_in web ip addr del "$(lab_addr4 dns)/32" dev eth0
+    tool dns "$MESH_GATEWAY4" "$LAB_WEB_NAME" A udp >/dev/null
+    tool dns "$MESH_GATEWAY4" "$LAB_WEB_NAME" A tcp >/dev/null
+    lab_in web ip addr add "$(lab_addr4 dns)/32" dev eth0
+    mesh_node_get oak state >/dev/null
+    "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/oak" >"$LAB_DIR/status.oak"
+    "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/alder" >"$LAB_DIR/status.alder"
+    metrics >"$LAB_DIR/metrics"
+    mesh_node_stop oak KILL
+    start_oak
+    # Datagrams of strangers and of nobody.
+    lab_in client "$LAB_PYTHON" -c 'import os, socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for n in range(500):
+    s.sendto(os.urandom(n % 1400 + 1), (sys.argv[1], int(sys.argv[2])))' "$(lab_addr4 oak)" "$LAB_PORT"
+    mesh_client_stop
+    mesh_client_start 1 oak
+    mesh_client_wait
+    busy_session
+    mesh_client_stop
+    "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/oak" >>"$LAB_DIR/status.oak"
+    metrics >>"$LAB_DIR/metrics"
+    lab_check canaries_programs_alive mesh_alive
+    mesh_node_stop oak
+    mesh_node_stop alder
+    lab_check canaries_logs_are_there test "$(cat "$LAB_DIR/log/oak.log" "$LAB_DIR/log/alder.log" | wc -l)" -ge 4
+    lab_check canaries_not_in_log_of_exit tells_nothing "$LAB_DIR/log/oak.log"
+    lab_check canaries_not_in_log_of_relay tells_nothing "$LAB_DIR/log/alder.log"
+    lab_check canaries_not_in_metrics tells_nothing "$LAB_DIR/metrics"
+    lab_check canaries_not_in_status tells_nothing "$LAB_DIR/status.oak" "$LAB_DIR/status.alder"
+    lab_check canaries_not_in_state tells_nothing -r "$LAB_DIR/run/oak" "$LAB_DIR/run/alder"
+    TOLD_CLIENT_IS_FREE=1 lab_check canaries_not_in_log_of_client tells_nothing "$LAB_DIR/log/client.log"
+}
+
 # ---- one process per case, so that each cleans up its own lab ----
 
 if [ "${1:-}" = --case ]; then
@@ -257,7 +465,7 @@ if [ "${1:-}" = --case ]; then
     exit $((LAB_FAILED > 0))
 fi
 
-[ $# -gt 0 ] || set -- policy dns cleanup
+[ $# -gt 0 ] || set -- policy dns limits quota operation cleanup canaries
 mesh_need_programs
 status=0
 child=
