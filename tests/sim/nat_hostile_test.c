@@ -347,9 +347,18 @@ static void named_victims(uint64_t seed)
         foe.hostile = is_called ? l->b : l->a;
         REQUIRE(joined(l), sim_free(l->w); return );
         ask_all_the_time(l, foe.hostile, is_called ? other_end(l) : l->link, MVPN_S(300));
-        mvpn_connection_info i;
+        mvpn_connection_info i, later;
         mvpn_connector_info(connector_of(l->a), l->link, &i);
         CHECK(i.rounds >= 2);
+        /* At once, too: a round a second, after four. */
+        mvpn_connector_info(connector_of(l->b), other_end(l), &i);
+        for (unsigned k = 0; !is_called && k < 30; k++) {
+            say_candidates(l->a, l->link, 100 + k, MVPN_CANDIDATES_ASK);
+            sim_for(l->w, MVPN_MS(20));
+        }
+        sim_for(l->w, MVPN_S(1));
+        mvpn_connector_info(connector_of(l->b), other_end(l), &later);
+        CHECK(is_called || (later.rounds > i.rounds && later.rounds <= i.rounds + 6));
         CHECK(watched_in_all(l->w) == 0);
         CHECK(works(l));
         sim_free(l->w);
@@ -566,6 +575,8 @@ static void third_party_of(uint64_t seed, const char *type, bool is_to_be_direct
     say("%s: %u packets used, %llu packets to the stranger, of at most %zu bytes", type, copied,
         (unsigned long long)watched_in_all(l->w), foe.largest);
     CHECK(copied >= 12);
+    const mvpn_nat_relay *r = mvpn_engine_nat_relay(l->relay[0]->engine);
+    CHECK(is_to_be_direct || mvpn_nat_relay_get_counters(r)->dropped_source > 0);
     CHECK(watched_in_all(l->w) > 0 && foe.largest <= 100);
     sim_free(l->w);
 }
@@ -683,6 +694,7 @@ static void flooded_relay(uint64_t seed)
         const mvpn_nat_relay_counters *c = mvpn_nat_relay_get_counters(r);
         sessions += mvpn_nat_relay_session_count(r);
         CHECK(c->refused > 1000);
+        CHECK(c->opened <= 20 + 5 * 11);
         CHECK(sim_packets_in_use(l->relay[i]) < 300);
     }
     say("b heard %llu packets, %zu sessions", (unsigned long long)heard, sessions);
