@@ -84,6 +84,7 @@ struct assigned_id {
 };
 
 struct nat_side {
+    struct nat_session *session;
     struct guest *guest;
     mvpn_list in_guest;
     struct assigned_id ids[IDS_KEPT];
@@ -175,7 +176,7 @@ void mvpn_nat_relay_free(mvpn_nat_relay *relay)
                 while (!mvpn_list_is_empty(&g->sessions[side])) {
                     struct nat_side *s =
                         MVPN_CONTAINER_OF(g->sessions[side].next, struct nat_side, in_guest);
-                    session_free(relay, s->ids[0].session);
+                    session_free(relay, s->session);
                 }
             }
             mvpn_timer_clear(&relay->timers, &g->timer);
@@ -445,8 +446,8 @@ static struct nat_session *session_new(mvpn_nat_relay *relay, struct guest *call
     }
     struct guest *guests[SIDES] = {caller, called};
     for (unsigned side = 0; side < SIDES; side++) {
+        s->side[side].session = s;
         s->side[side].guest = guests[side];
-        s->side[side].ids[0].session = s;
         mvpn_list_append(&guests[side]->sessions[side], &s->side[side].in_guest);
         guests[side]->session_count[side]++;
     }
@@ -478,7 +479,7 @@ static size_t count_calls(const struct guest *called, uint32_t block, mvpn_time 
     *ret_victim = NULL;
     MVPN_LIST_FOREACH(node, &called->sessions[CALLED])
     {
-        struct nat_session *s = MVPN_CONTAINER_OF(node, struct nat_side, in_guest)->ids[0].session;
+        struct nat_session *s = MVPN_CONTAINER_OF(node, struct nat_side, in_guest)->session;
         count += s->block == block;
         if (*ret_victim == NULL && may_give_way(s, now)) {
             *ret_victim = s;
@@ -624,8 +625,7 @@ static int on_open(mvpn_nat_relay *relay, mvpn_link *link, mvpn_bytes body, mvpn
         send_refusal(relay, link, m.request, NULL, MVPN_REASON_UNREACHABLE, now);
         return 0;
     }
-    guest_hold(caller, now);
-    guest_hold(called, now);
+    guest_hold(caller, now); /* the other is held, being registered */
     return 0;
 }
 
@@ -742,12 +742,11 @@ void mvpn_nat_relay_link_closed(mvpn_nat_relay *relay, mvpn_link *link, mvpn_tim
         return;
     }
     unregister(relay, g);
-    g->is_holding = true; /* nothing is held or released on a link that is gone */
     for (unsigned side = 0; side < SIDES; side++) {
         while (!mvpn_list_is_empty(&g->sessions[side])) {
             struct nat_side *of =
                 MVPN_CONTAINER_OF(g->sessions[side].next, struct nat_side, in_guest);
-            struct nat_session *s = of->ids[0].session;
+            struct nat_session *s = of->session;
             struct guest *other = s->side[side == CALLER ? CALLED : CALLER].guest;
             send_close(relay, s, side == CALLER ? CALLED : CALLER, now);
             session_free(relay, s);

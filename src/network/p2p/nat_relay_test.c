@@ -495,6 +495,22 @@ static void test_others_go_nowhere(void **state)
         }
     }
     mvpn_packet_queue_clear(mvpn_nat_relay_out(w->relay), &w->pool);
+    /* What is no first packet, but has an id where one would. */
+    for (unsigned first = 0; first < 256; first++) {
+        mvpn_packet *p = mvpn_packet_new(&w->pool);
+        uint8_t *b = mvpn_packet_append(p, 1232);
+        memset(b, 0xc5, 1232);
+        b[0] = (uint8_t)first;
+        b[5] = 8;
+        memcpy(b + 6, w->ids.peer[0].b, 8);
+        p->remote = w->caller.addr;
+        bool is_taken = mvpn_nat_relay_forward(w->relay, p, w->now);
+        assert_int_equal(is_taken, mvpn_is_handshake_flags((uint8_t)first));
+        if (!is_taken) {
+            mvpn_packet_free(&w->pool, p);
+        }
+    }
+    mvpn_packet_queue_clear(mvpn_nat_relay_out(w->relay), &w->pool);
 }
 
 static void test_follows_the_proven_address(void **state)
@@ -534,6 +550,8 @@ static void test_more_ids(void **state)
     size_t told = w->home.incoming_count;
     assert_int_equal(do_more(&w->stranger, &before.session, 8), MVPN_REASON_UNREACHABLE);
     assert_int_equal(w->stranger.opened.ids.count, 0);
+    assert_memory_equal(w->stranger.opened.ids.session.b, before.session.b, 8);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->refused, 1);
     assert_int_equal(w->home.incoming_count, told);
     for (unsigned i = 0; i < 18; i++) { /* 20 with the open and the first */
         assert_int_equal(do_more(&w->caller, &before.session, 1), 0);
@@ -561,6 +579,39 @@ static void test_close(void **state)
     assert_int_equal(w->home.holds, 1); /* still registered */
     assert_false(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
     assert_false(message(&w->home, MVPN_CMD_NAT_CLOSE, w->ids.session.b, 8));
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->opened, 1);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->closed, 1);
+}
+
+/* A session outlives the registration, and its end lets go of both links. */
+static void test_close_after_registration(void **state)
+{
+    (void)state;
+    join();
+    for (unsigned i = 0; i < 6; i++) {
+        w->now += MVPN_S(100);
+        assert_true(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
+        mvpn_nat_relay_tick(w->relay, w->now);
+    }
+    assert_int_equal(do_open(&w->stranger, &w->home, 2), MVPN_REASON_UNREACHABLE);
+    assert_int_equal(w->home.holds, 1);
+    assert_true(message(&w->caller, MVPN_CMD_NAT_CLOSE, w->ids.session.b, 8));
+    assert_int_equal(w->home.holds, 0);
+    assert_int_equal(w->caller.holds, 0);
+}
+
+/* One who cannot be told of a call cannot be called. */
+static void test_called_is_deaf(void **state)
+{
+    (void)state;
+    do_register(&w->home, 600);
+    w->home.refuses = true;
+    assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_UNREACHABLE);
+    assert_int_equal(mvpn_nat_relay_session_count(w->relay), 0);
+    assert_int_equal(w->caller.close_count, 0);
+    assert_int_equal(w->caller.holds, 0);
+    w->home.refuses = false;
+    assert_int_equal(do_open(&w->caller, &w->home, 2), 0);
 }
 
 static void test_link_closed(void **state)
@@ -761,6 +812,32 @@ static void test_a_block_cannot_take_all(void **state)
     do_register(&w->home, 3600);
     assert_int_equal(flood(links, 6, 77, true), 64); /* a quarter of 256 */
     assert_int_equal(do_open(&w->caller, &w->home, 2), 0);
+    /* What ends makes room. */
+    const mvpn_nat_id id = links[0].opened.ids.session;
+    w->now += MVPN_S(1);
+    assert_int_equal(do_open(&links[1], &w->home, 2), MVPN_REASON_BUSY);
+    assert_true(message(&links[0], MVPN_CMD_NAT_CLOSE, id.b, sizeof(id.b)));
+    assert_int_equal(do_open(&links[1], &w->home, 2), 0);
+}
+
+/* Of IPv6 a block is a /48: whoever rents one has 65,536 networks. */
+static void test_a_block_of_v6(void **state)
+{
+    (void)state;
+    mvpn_nat_relay_config limits = {.sessions_max = 8};
+    struct fake links[4];
+    start(&limits);
+    do_register(&w->home, 3600);
+    for (unsigned i = 0; i < 4; i++) {
+        links[i] = (struct fake){.addr = {.family = 6, .port = 1, .ip = {0x2a, 1, 2, 3, 4, 5}}};
+        links[i].addr.ip[i < 3 ? 6 : 5] = (uint8_t)(i + 1);
+        assert_int_equal(do_open(&links[i], &w->home, 2), i == 2 ? MVPN_REASON_BUSY : 0);
+    }
+    /* It makes room when it ends, also in all. */
+    const mvpn_nat_id id = links[0].opened.ids.session;
+    assert_true(message(&links[0], MVPN_CMD_NAT_CLOSE, id.b, sizeof(id.b)));
+    assert_int_equal(do_open(&links[2], &w->home, 2), 0);
+    (void)teardown(NULL);
 }
 
 static void test_a_rendezvous_is_bounded(void **state)
@@ -799,6 +876,7 @@ static void test_all_sessions_are_bounded(void **state)
 {
     (void)state;
     mvpn_nat_relay_config limits = {.sessions_max = 8};
+    mvpn_connection_id opened[2];
     struct fake a = {.addr = addr(50, 1)}, b[4] = {[3] = {.addr = addr(70, 1)}};
     start(&limits);
     do_register(&w->home, 3600);
@@ -811,12 +889,21 @@ static void test_all_sessions_are_bounded(void **state)
         assert_true(goes(&w->home.addr, &b[i % 3].opened.ids.own[0], &b[i % 3].addr));
     }
     assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_BUSY);
+    assert_int_equal(mvpn_nat_relay_session_count(w->relay), 8);
     w->now += MVPN_S(6); /* two were never answered */
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(do_open(&b[3], &w->home, 2), i < 2 ? 0 : MVPN_REASON_BUSY);
+        if (i < 2) {
+            opened[i] = b[3].opened.ids.own[0];
+        }
     }
     assert_int_equal(a.close_count, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(goes(&w->home.addr, &opened[i], &b[3].addr));
+    }
     assert_int_equal(mvpn_nat_relay_session_count(w->relay), 8);
+    w->now += MVPN_S(6); /* they are in use */
+    assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_BUSY);
     (void)teardown(NULL);
 }
 
@@ -847,7 +934,10 @@ static void test_bytes_are_bounded(void **state)
     }
     assert_int_equal(through, 10);
     w->now += MVPN_S(10);
+    uint64_t before = mvpn_nat_relay_get_counters(w->relay)->dropped_limit;
+    assert_int_equal(before, 80 + 95 + 90);
     assert_int_equal(send_from(&w->caller.addr, &first.peer[0], 1473, false, &is_ours).family, 0);
+    assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->dropped_limit, before + 1);
     assert_int_equal(send_from(&w->caller.addr, &first.peer[0], 1472, false, &is_ours).family, 4);
     (void)teardown(NULL);
 }
@@ -969,6 +1059,8 @@ int main(void)
         UNIT(test_follows_the_proven_address),
         UNIT(test_more_ids),
         UNIT(test_close),
+        UNIT(test_close_after_registration),
+        UNIT(test_called_is_deaf),
         UNIT(test_link_closed),
         UNIT(test_idle),
         UNIT(test_malformed_closes_the_link),
@@ -977,6 +1069,7 @@ int main(void)
         UNIT(test_calls_are_bounded),
         UNIT(test_calls_of_one_block),
         UNIT(test_a_block_cannot_take_all),
+        cmocka_unit_test(test_a_block_of_v6),
         UNIT(test_a_rendezvous_is_bounded),
         UNIT(test_the_unanswered_give_way),
         cmocka_unit_test(test_all_sessions_are_bounded),
