@@ -395,7 +395,7 @@ static void queries_differ_by_flags(void **state)
     uint32_t len;
     mvpn_dns_session_init(&a);
     assert_false(ask_and_answer(dns, &a, 'w', 60, 0, p, &len));
-    for (unsigned row = 0; row < 3; row++) {
+    for (unsigned row = 0; row < 4; row++) {
         len = build(p);
         p[3] = row == 0 ? 0x10 : 0; /* checking disabled */
         p[2] = row == 1 ? 0 : 1;    /* no recursion */
@@ -404,7 +404,28 @@ static void queries_differ_by_flags(void **state)
             memcpy(p + len, "\0\0\x29\x10\0\0\0\x80\0\0\0", 11);
             len += 11;
         }
+        if (row == 3) { /* with EDNS; its answer is kept, too */
+            p[11] = 1;
+            memcpy(p + len, "\0\0\x29\x10\0\0\0\0\0\0\0", 11);
+            len += 11;
+        }
         assert_int_equal(ask(dns, &asks, &a, p, &len, 0, &to), 0);
+    }
+    mvpn_dns_client got;
+    p[2] |= 0x80;
+    p[7] = 1;
+    p[11] = 0;
+    memcpy(p + len - 11, "\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x0b\1\2\3", 16);
+    assert_int_equal(answered(dns, &to, p, len + 5, &got), 0);
+    assert_int_equal(a.cached_count, 2);
+    for (unsigned wants_dnssec = 0; wants_dnssec < 2; wants_dnssec++) {
+        len = build(p);
+        p[11] = 1;
+        memcpy(p + len, "\0\0\x29\x10\0\0\0\0\0\0\0", 11);
+        p[len + 7] = wants_dnssec ? 0x80 : 0;
+        len += 11;
+        assert_int_equal(ask(dns, &asks, &a, p, &len, 0, &to),
+                         wants_dnssec ? 0 : MVPN_DNS_ANSWERED);
     }
     mvpn_dns_forget(dns, &a);
     assert_int_equal(mvpn_dns_open_count(dns), 0);

@@ -276,11 +276,17 @@ static void blocked_and_allowed_ports(void **state)
     assert_int_equal(ranges[0].last, 443);
     assert_int_equal(ranges[1].first, 8001);
     assert_int_equal(ranges[1].last, 8100);
+    assert_int_equal(flags, MVPN_EXIT_IPV4 | MVPN_EXIT_IPV6);
+    /* Half of a family is much of the internet. */
+    mvpn_policy_net half = {.addr = {.family = 4, .ip = {128}}, .bits = 1};
+    assert_int_equal(mvpn_policy_block(policy, &half), 0);
+    assert_int_equal(mvpn_policy_summary(policy, true, &flags, ranges, 4), 2);
+    assert_int_equal(flags, MVPN_EXIT_IPV6);
     for (int i = 3; i < MVPN_POLICY_PORTS_MAX; i++) {
         assert_int_equal(mvpn_policy_allow_ports(policy, 1, 2), 0);
     }
     assert_int_equal(mvpn_policy_allow_ports(policy, 1, 2), MVPN_E_LIMIT);
-    for (int i = 2; i < MVPN_POLICY_BLOCKED_MAX; i++) {
+    for (int i = 3; i < MVPN_POLICY_BLOCKED_MAX; i++) {
         assert_int_equal(mvpn_policy_block(policy, &four), 0);
     }
     assert_int_equal(mvpn_policy_block(policy, &four), MVPN_E_LIMIT);
