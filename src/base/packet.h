@@ -40,7 +40,7 @@ typedef struct mvpn_packet {
 #define MVPN_LOCAL_DNS 1    /* an exit's, to the resolver */
 #define MVPN_LOCAL_PROBE 2  /* to learn how NATs behave */
 #define MVPN_LOCAL_PUNCH 16 /* and the next MVPN_LOCAL_PUNCH_MAX - 1: a birthday's */
-#define MVPN_LOCAL_PUNCH_MAX 256
+#define MVPN_LOCAL_PUNCH_MAX 320
 
 #define MVPN_PACKET_PROBE 0x01   /* path MTU probe: may be lost to EMSGSIZE without further ado */
 #define MVPN_PACKET_CSUM_OK 0x02 /* IP packet whose transport checksum is known to be right */

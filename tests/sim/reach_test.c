@@ -60,11 +60,15 @@ static void register_home(lab *l, home *h)
     sim_touch(h->node);
 }
 
+static mvpn_time path_delay = HOPS_DELAY;
+static uint32_t path_loss; /* per million */
+
 static lab *lab_new(uint64_t seed, const char *a, const char *b)
 {
     static lab one;
     one.w = sim_new(seed);
-    one.w->path.delay = HOPS_DELAY;
+    one.w->path.delay = path_delay;
+    one.w->path.loss = path_loss;
     one.link = NULL;
     for (size_t i = 0; i < 2; i++) {
         one.relay[i] = sim_add(one.w, SIM_RELAY);
@@ -90,8 +94,11 @@ static bool call(lab *l, const char *type)
     if (strcmp(type, "public") != 0) {
         size_t n = mvpn_connector_bindings(connector_of(l->b.node), binding);
         target.addr = (mvpn_addr){0};
-        for (size_t i = 0; i < n && binding[i].is_registered; i++) {
+        for (size_t i = 0; i < n; i++) {
             mvpn_link_target relay;
+            if (!binding[i].is_registered) {
+                continue;
+            }
             target_of(l->relay[i], &relay);
             target.via[target.via_count++] = (mvpn_link_via){.identity = relay.identity,
                                                              .link_key = relay.link_key,
@@ -159,27 +166,38 @@ static bool is_possible(const char *a, const char *b)
     return !depends_on_port(a) || !depends_on_port(b);
 }
 
+/* Random ports against a filter that looks at them: 98 of 100 birthdays succeed. */
+static bool is_luck(const char *a, const char *b)
+{
+    const char *hard = strstr(a, "sym") != NULL && strcmp(a, "symseq") != 0 ? a : b;
+    const char *easy = hard == a ? b : a;
+    return (strcmp(hard, "sym") == 0 || strcmp(hard, "doublesym") == 0) &&
+           (strcmp(easy, "port") == 0 || strcmp(easy, "double") == 0);
+}
+
 static void check_pair(uint64_t seed, const char *a, const char *b)
 {
     check_context("%s calls %s, seed %llu", a, b, (unsigned long long)seed);
     lab *l = lab_new(seed, a, b);
     REQUIRE(call(l, b), sim_free(l->w));
     mvpn_time from = l->w->now;
-    CHECK(sim_run_until(l->w, is_open, l, MVPN_S(3)));
-    double opened = (double)(l->w->now - from) / 1e6;
-    mvpn_time opened_at = l->w->now;
-    bool came = sim_run_until(l->w, is_direct, l, MVPN_S(10));
-    double direct = (double)(l->w->now - opened_at) / 1e6;
+    bool is_clear = path_loss == 0;
+    CHECK(sim_run_until(l->w, is_open, l, MVPN_S(10)));
+    mvpn_time opened = l->w->now - from;
+    bool came = sim_run_until(l->w, is_direct, l, is_clear ? MVPN_S(10) : MVPN_S(20));
+    mvpn_time direct = l->w->now - from - opened;
     mvpn_connection_info i;
     info(l, &i);
-    say("%-9s %-9s open %.3f %s %.3f rounds %u", a, b, opened, came ? "direct" : "relay ", direct,
-        i.rounds);
-    CHECK(opened <= 4 * 0.081); /* two round trips through the NAT relay */
+    say("%-9s %-9s open %.3f %s %.3f rounds %u", a, b, (double)opened / 1e6,
+        came ? "direct" : "relay ", (double)direct / 1e6, i.rounds);
+    /* Two round trips through the NAT relay, where nothing is lost. */
+    CHECK(!is_clear || opened <= 8 * path_delay + MVPN_MS(1));
     bool is_both_seq = strcmp(a, "symseq") == 0 && strcmp(b, "symseq") == 0;
-    CHECK(is_both_seq || came == is_possible(a, b));
+    CHECK(is_both_seq || is_luck(a, b) || came == is_possible(a, b));
+    CHECK(!is_clear || !came || is_luck(a, b) || direct <= MVPN_S(1));
     sim_for(l->w, MVPN_S(5));
     CHECK(mvpn_link_is_open(l->link) && other_end(l) != NULL);
-    if (came != is_possible(a, b) || opened > 0.33) {
+    if (!is_luck(a, b) && came != is_possible(a, b)) {
         show(l);
     }
     sim_free(l->w);
@@ -192,6 +210,103 @@ static void matrix(uint64_t seed)
             check_pair(seed, types[a], types[b]);
         }
     }
+}
+
+/* 200 ms round trips, 5 % of all packets lost: longer, the same in the end. */
+static void matrix_with_loss(uint64_t seed)
+{
+    path_delay = MVPN_MS(100);
+    path_loss = 50000;
+    matrix(seed);
+    path_delay = HOPS_DELAY;
+    path_loss = 0;
+}
+
+/* At least 95 of 100. */
+static void birthdays(uint64_t seed)
+{
+    static const char *const pairs[][2] = {
+        {"port", "sym"}, {"sym", "port"}, {"doublesym", "double"}};
+    unsigned runs = (unsigned)scenario_count(200, 12), came = 0;
+    mvpn_time slowest = 0;
+    for (unsigned i = 0; i < runs; i++) {
+        const char *const *p = pairs[i % MVPN_ARRAY_LEN(pairs)];
+        lab *l = lab_new(seed + i, p[0], p[1]);
+        if (call(l, p[1]) && sim_run_until(l->w, is_open, l, MVPN_S(3))) {
+            mvpn_time from = l->w->now;
+            if (sim_run_until(l->w, is_direct, l, MVPN_S(10))) {
+                came++;
+                slowest = MVPN_MAX(slowest, l->w->now - from);
+            }
+        }
+        sim_free(l->w);
+    }
+    say("%u of %u direct, the slowest after %.2f s", came, runs, (double)slowest / 1e6);
+    CHECK(came * 100 >= runs * (scenario_is_fast() ? 80 : 95));
+}
+
+/* The session at the NAT relay outlives the link: the next one takes one round trip. */
+static void again(uint64_t seed)
+{
+    lab *l = lab_new(seed, "port", "addr");
+    REQUIRE(call(l, "addr") && sim_run_until(l->w, is_open, l, MVPN_S(3)), sim_free(l->w); return );
+    sim_for(l->w, MVPN_S(2));
+    mvpn_link_release(l->link, l->w->now);
+    mvpn_link_close(l->link, 6, l->w->now);
+    sim_touch(l->a.node);
+    sim_for(l->w, MVPN_S(20));
+    CHECK(other_end(l) == NULL);
+    mvpn_time from = l->w->now;
+    CHECK(call(l, "addr") && sim_run_until(l->w, is_open, l, MVPN_S(3)));
+    say("opened again after %.3f s", (double)(l->w->now - from) / 1e6);
+    CHECK(l->w->now - from <= 4 * path_delay + MVPN_MS(1));
+    sim_free(l->w);
+}
+
+/* The first NAT relay does not answer: the second one is asked. One that goes takes relayed links
+ * with it, direct ones stay. */
+static void relays_go(uint64_t seed)
+{
+    lab *l = lab_new(seed, "port", "port");
+    sim_stop(l->relay[0], false);
+    CHECK(call(l, "port") && sim_run_until(l->w, is_open, l, MVPN_S(6)));
+    mvpn_connection_info i;
+    info(l, &i);
+    CHECK(memcmp(&i.relay, &l->relay[1]->config.identity, sizeof(i.relay)) == 0);
+    CHECK(sim_run_until(l->w, is_direct, l, MVPN_S(3)));
+    sim_stop(l->relay[1], true);
+    sim_for(l->w, MVPN_S(60));
+    CHECK(mvpn_link_is_open(l->link) && is_direct(l->w, l));
+    CHECK(mvpn_link_is_open(other_end(l)));
+    sim_free(l->w);
+
+    l = lab_new(seed, "sym", "sym");
+    REQUIRE(call(l, "sym") && sim_run_until(l->w, is_open, l, MVPN_S(3)), sim_free(l->w); return );
+    info(l, &i);
+    CHECK(memcmp(&i.relay, &l->relay[0]->config.identity, sizeof(i.relay)) == 0);
+    sim_stop(l->relay[0], true);
+    sim_for(l->w, MVPN_S(1));
+    CHECK(mvpn_links_find(mvpn_engine_links(l->a.node->engine), &l->b.node->config.identity) ==
+          NULL);
+    CHECK(call(l, "sym") && sim_run_until(l->w, is_open, l, MVPN_S(6)));
+    sim_free(l->w);
+}
+
+/* Rekeys use up ids: the NAT relay is asked for more, and a relayed link lives on. */
+static void long_relayed(uint64_t seed)
+{
+    lab *l = lab_new(seed, "sym", "sym");
+    REQUIRE(call(l, "sym") && sim_run_until(l->w, is_open, l, MVPN_S(3)), sim_free(l->w); return );
+    sim_for(l->w, MVPN_S(1));
+    mvpn_link *link = l->link, *other = other_end(l);
+    REQUIRE(other != NULL, sim_free(l->w); return );
+    mvpn_link_hold(other);
+    sim_for(l->w, MVPN_S(3600));
+    CHECK(mvpn_links_find(mvpn_engine_links(l->a.node->engine), &l->b.node->config.identity) ==
+          link);
+    CHECK(other_end(l) == other && mvpn_link_is_open(link));
+    CHECK(mvpn_links_get_counters(mvpn_engine_links(l->a.node->engine))->rekeys >= 20);
+    sim_free(l->w);
 }
 
 /* ---- a circuit over homes, and what happens to it ---- */
@@ -449,7 +564,9 @@ static void changes(uint64_t seed)
 int main(int argc, char **argv)
 {
     static const scenario all[] = {
-        {"matrix", matrix},
+        {"matrix", matrix},       {"matrix_with_loss", matrix_with_loss},
+        {"birthdays", birthdays}, {"again", again},
+        {"relays_go", relays_go}, {"long_relayed", long_relayed},
         {"changes", changes},
     };
     return scenario_main(argc, argv, all, MVPN_ARRAY_LEN(all));

@@ -423,22 +423,41 @@ void connector_calling(struct session *s)
 
 /* ---- called ---- */
 
-void connector_called(struct session *s, const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
-                      const mvpn_addr *from)
+/* The session in which a first packet to this id comes from there; NULL: none. */
+static const struct nat_call *call_expected(const mvpn_connector *c,
+                                            const uint8_t id[static MVPN_CONNECTION_ID_LEN],
+                                            const mvpn_addr *from)
 {
-    mvpn_connector *c = s->links->connector;
-    const struct nat_call *call = NULL;
-    if (c == NULL) {
-        return;
-    }
     MVPN_LIST_FOREACH(it, &c->calls)
     {
         const struct nat_call *k = MVPN_CONTAINER_OF(it, struct nat_call, in_calls);
-        if (!k->is_caller && memcmp(k->own[0].b, destination, MVPN_CONNECTION_ID_LEN) == 0 &&
+        if (!k->is_caller && memcmp(k->own[0].b, id, MVPN_CONNECTION_ID_LEN) == 0 &&
             mvpn_addr_eq(mvpn_link_peer_addr(k->relay), from)) {
-            call = k;
+            return k;
         }
     }
+    return NULL;
+}
+
+bool connector_admits(const mvpn_links *links,
+                      const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
+                      const mvpn_addr *from)
+{
+    const mvpn_connector *c = links->connector;
+    for (size_t i = 0; c != NULL && i < c->binding_count; i++) {
+        const struct binding *b = &c->binding[i];
+        if (b->is_registered && mvpn_addr_eq(mvpn_link_peer_addr(b->link), from)) {
+            return call_expected(c, destination, from) != NULL;
+        }
+    }
+    return true;
+}
+
+void connector_called(struct session *s, const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
+                      const mvpn_addr *from)
+{
+    const mvpn_connector *c = s->links->connector;
+    const struct nat_call *call = c != NULL ? call_expected(c, destination, from) : NULL;
     if (call == NULL) {
         return;
     }

@@ -578,7 +578,7 @@ static int recv_first(mvpn_links *links, mvpn_packet **packet, const mvpn_handsh
     const uint8_t *ephemeral = bytes + MVPN_HANDSHAKE_HEADER_LEN;
     enum mvpn_handshake_pattern pattern;
     uint64_t hour;
-    if (a == NULL) {
+    if (a == NULL || !connector_admits(links, first->destination.b, &(*packet)->remote)) {
         return MVPN_E_UNKNOWN;
     }
     int err = mvpn_admission_check(a, bytes, links_unix(links, now), &pattern, &hour);

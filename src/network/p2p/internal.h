@@ -469,6 +469,8 @@ struct route *path_route_of(struct session *s, const mvpn_packet *packet);
 void path_use(struct session *s, enum route_kind kind, mvpn_time now);
 /** The direct route is no more. */
 void path_give_up_direct(struct session *s, mvpn_time now);
+/** Addresses whose check failed may be tried again. */
+void path_try_again(struct session *s);
 /** Send a challenge to an address that nobody has proven, from this socket. (§14.5) */
 void path_punch(struct session *s, const mvpn_addr *to, uint16_t socket, mvpn_time now);
 /** A verified packet came from `packet->remote`. */
@@ -487,6 +489,11 @@ void pmtu_timer(struct session *s, mvpn_time now);
 /* connector.c: how the links tell it; all allow that there is none. */
 /** A route to a link that was opened to a target with NAT relays is wanted. */
 MVPN_WUR int connector_wanted(mvpn_link *link, mvpn_time now);
+/** May a first packet to this id be answered? Not if it comes from a NAT relay of ours that has not
+ * told us of it yet: its sender would get ids that the NAT relay does not forward. */
+bool connector_admits(const mvpn_links *links,
+                      const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
+                      const mvpn_addr *from);
 /** A half-open session begins with a first packet to this id from this address: if a NAT relay told
  * us of it, the session's route is a relayed one. */
 void connector_called(struct session *s, const uint8_t destination[static MVPN_CONNECTION_ID_LEN],

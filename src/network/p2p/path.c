@@ -11,6 +11,8 @@
 
 #define CHALLENGES_MAX 3
 #define UNPROVEN_PACKETS_MAX 3
+/* Both punch, so what comes calls for an answer each time; the bytes stay bounded. (§14.5) */
+#define PUNCHED_PACKETS_MAX 12
 #define UNPROVEN_FACTOR 3
 #define CHALLENGE_FLOOR MVPN_MS(200)
 #define FAILED_FOR MVPN_S(30)
@@ -28,8 +30,8 @@ static bool send_unproven(struct session *s, unsigned command, uint64_t token, m
 {
     struct path_check *c = &s->check;
     const size_t len = TRANSPORT_OVERHEAD + MVPN_LINK_TOKEN_LEN;
-    if (c->packets_out >= UNPROVEN_PACKETS_MAX ||
-        c->bytes_out + len > UNPROVEN_FACTOR * c->bytes_in) {
+    unsigned most = s->link->connection != NULL ? PUNCHED_PACKETS_MAX : UNPROVEN_PACKETS_MAX;
+    if (c->packets_out >= most || c->bytes_out + len > UNPROVEN_FACTOR * c->bytes_in) {
         return false;
     }
     mvpn_packet *packet = mvpn_packet_new(s->links->config.pool);
@@ -92,12 +94,17 @@ void path_use(struct session *s, enum route_kind kind, mvpn_time now)
     connid_replenish(s, kind, now);
 }
 
+void path_try_again(struct session *s)
+{
+    memset(s->failed, 0, sizeof(s->failed));
+}
+
 void path_give_up_direct(struct session *s, mvpn_time now)
 {
     s->routes[ROUTE_DIRECT].live = false;
     s->check = (struct path_check){0};
     set_timer(s, TIMER_PATH, MVPN_TIME_NEVER);
-    memset(s->failed, 0, sizeof(s->failed)); /* another try may succeed at once */
+    path_try_again(s);
     if (s->route == &s->routes[ROUTE_DIRECT]) {
         path_use(s, ROUTE_RELAYED, now);
     }

@@ -29,6 +29,8 @@ static const mvpn_time pauses[] = {MVPN_S(5), MVPN_S(60), MVPN_S(600)};
 #define TOLD_MAX 3
 /* 400 birthday probes a second. */
 #define PROBE_PAUSE ((mvpn_time)2500)
+/* Ports are tried when most of the other side's sockets are there. */
+#define SOCKETS_FIRST MVPN_MS(500)
 #define PORT_FIRST 1024u
 #define PORTS (65536u - PORT_FIRST)
 
@@ -94,6 +96,7 @@ static void send_candidates(struct connection *conn, uint8_t number, uint8_t fla
 static void prepare(struct connection *conn, uint8_t number, mvpn_time now)
 {
     conn->round = (struct round){.phase = ROUND_PREPARING, .number = number};
+    path_try_again(conn->link->session);
     conn->last_round = number;
     conn->next_punch = now + ROUND_PREPARATION;
     conn->rounds++;
@@ -362,7 +365,9 @@ mvpn_time punch_tick(struct connection *conn, mvpn_time now)
         enum round_phase next = after_steps(conn, now);
         if (next != ROUND_WAITING) {
             birthday_begin(conn, next, now);
-            return now + PROBE_PAUSE;
+            bool is_late = next == ROUND_MANY_PORTS && !is_sequential(&r->theirs);
+            conn->next_punch = now + (is_late ? SOCKETS_FIRST : PROBE_PAUSE);
+            return conn->next_punch;
         }
         r->phase = ROUND_WAITING;
         conn->next_punch = now + ROUND_PATIENCE + conn->link->srtt_us;
@@ -375,9 +380,10 @@ mvpn_time punch_tick(struct connection *conn, mvpn_time now)
         /* The side with many sockets is done first. */
         bool is_ours = r->phase == ROUND_MANY_SOCKETS;
         r->phase = ROUND_WAITING;
-        conn->next_punch =
-            now + ROUND_PATIENCE + conn->link->srtt_us +
-            (is_ours ? (BUDGET_PROBES - MVPN_LOCAL_PUNCH_MAX) * PROBE_PAUSE + MVPN_S(1) : 0);
+        conn->next_punch = now + ROUND_PATIENCE + conn->link->srtt_us +
+                           (is_ours ? (BUDGET_PROBES - MVPN_LOCAL_PUNCH_MAX) * PROBE_PAUSE +
+                                          SOCKETS_FIRST + MVPN_S(1)
+                                    : 0);
         return conn->next_punch;
     }
     punch_end(conn, false, now);
