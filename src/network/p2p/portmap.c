@@ -76,7 +76,6 @@ static void start(mvpn_portmap *m, mvpn_time now)
 {
     m->state = ASKING;
     m->protocol = MVPN_PORTMAP_PCP;
-    m->has_epoch = false;
     ask_for_port(m, now);
 }
 
@@ -138,7 +137,6 @@ static void rest(mvpn_portmap *m, const char *why, uint32_t at_least_s, mvpn_tim
     m->failures++;
     m->state = RESTING;
     m->question = NOTHING;
-    m->has_mapping = false;
     m->retry_at = now + mvpn_rng_jitter(m->cfg.rng, MVPN_S(s), 10);
     m->mapping = (mvpn_portmap_mapping){.protocol = m->protocol};
     add_event(m, MVPN_PORTMAP_FAILED, why);
@@ -254,15 +252,14 @@ static bool epoch_is_valid(const mvpn_portmap *m, uint32_t epoch_s, mvpn_time no
 
 static void note_epoch(mvpn_portmap *m, uint32_t epoch_s, mvpn_time now)
 {
-    m->has_epoch = true;
     m->epoch_s = epoch_s;
     m->epoch_at = now;
 }
 
-/* The answer to a check, or an announcement; the latter anybody can have sent. */
+/* While MAPPED: the answer to a check, or an announcement; the latter anybody can have sent. */
 static void heard_epoch(mvpn_portmap *m, uint32_t epoch_s, bool is_answer, mvpn_time now)
 {
-    bool is_valid = !m->has_epoch || epoch_is_valid(m, epoch_s, now);
+    bool is_valid = epoch_is_valid(m, epoch_s, now);
     if (is_answer) {
         m->question = NOTHING;
         m->check_at = now + mvpn_rng_jitter(m->cfg.rng, CHECK_TIME, 10);
@@ -270,8 +267,7 @@ static void heard_epoch(mvpn_portmap *m, uint32_t epoch_s, bool is_answer, mvpn_
             note_epoch(m, epoch_s, now);
         }
     }
-    if (is_valid || !m->has_mapping ||
-        (!is_answer && m->was_forced && now - m->forced_at < FORCED_TIME)) {
+    if (is_valid || (!is_answer && m->was_forced && now - m->forced_at < FORCED_TIME)) {
         return;
     }
     if (is_answer) {
@@ -361,7 +357,6 @@ static void use_natpmp(mvpn_portmap *m, mvpn_time now)
         lose(m, "the gateway no longer speaks PCP");
     }
     m->has_asked = false;
-    m->has_epoch = false;
     m->state = ASKING;
     m->protocol = MVPN_PORTMAP_NATPMP;
     ask_for_port(m, now);
@@ -375,12 +370,11 @@ static int recv_address(mvpn_portmap *m, const mvpn_natpmp_answer *a, mvpn_time 
             unusable(m, why, now);
             return 0;
         }
-        note_epoch(m, a->epoch_s, now);
         m->natpmp_ip = a->external;
         ask(m, NATPMP_MAP, now);
         return 0;
     }
-    if (!m->has_mapping || m->state != MAPPED) {
+    if (m->state != MAPPED) {
         return MVPN_E_STATE;
     }
     bool is_answer = m->question == NATPMP_CHECK;

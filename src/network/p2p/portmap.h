@@ -84,7 +84,6 @@ typedef struct mvpn_portmap {
     mvpn_time forced_at; /* last renewal that an announcement made */
     bool was_forced;
     /* The gateway's clock. */
-    bool has_epoch;
     uint32_t epoch_s;
     mvpn_time epoch_at;
     unsigned failures;

@@ -158,6 +158,8 @@ static void test_pcp(void **state)
     assert_int_equal(packet[36], 17);
     assert_int_equal(mvpn_load16(packet + 40), PORT);
     assert_int_equal(mvpn_load16(packet + 42), PORT);
+    static const uint8_t any_v4[16] = {[10] = 0xff, 0xff}; /* RFC 6887 §11.1 */
+    assert_memory_equal(packet + 44, any_v4, sizeof(any_v4));
     assert_int_equal(sent(), 0);
     assert_false(mvpn_portmap_get(&m, NULL));
     assert_int_equal(pcp(0, 3600, 5, "11.22.33.44:777"), 0);
@@ -200,6 +202,7 @@ static void test_natpmp(void **state)
     assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
     assert_int_equal(pmp_error(1, 1), 0); /* RFC 6887 appendix A */
     assert_int_equal(sent(), MVPN_NATPMP_ADDRESS_LEN);
+    assert_int_equal(packet[0] | packet[1], 0);
     assert_int_equal(pmp_map(9, PORT, 9000, 60), MVPN_E_STATE); /* not asked yet */
     assert_int_equal(pmp_address(9, "11.22.33.44"), 0);
     assert_int_equal(sent(), MVPN_NATPMP_MAP_LEN);
@@ -528,8 +531,12 @@ static void test_close(void **state)
     set_up(state);
     map_by_pcp(3600, 1);
     mvpn_portmap_close(&m, now);
+    mvpn_portmap_close(&m, now);
     assert_false(mvpn_portmap_is_closed(&m));
+    assert_false(mvpn_portmap_get(&m, NULL));
     assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    mvpn_portmap_close(&m, now);
+    assert_int_equal(sent(), 0);
     assert_int_equal(mvpn_load32(packet + 4), 0);
     assert_int_equal(pcp(0, 3600, 1, EXTERNAL), MVPN_E_STATE); /* late, of a renewal */
     assert_false(mvpn_portmap_is_closed(&m));
@@ -566,6 +573,305 @@ static void test_close(void **state)
     assert_true(got_nothing());
 }
 
+/* To the next request for the port; checks are answered as by a gateway that started at `epoch`,
+ * with a clock that is `fast` thousandths too fast. */
+static void to_renewal(mvpn_time since, uint32_t epoch, unsigned fast)
+{
+    size_t n = 0;
+    while (n != MVPN_PCP_MAP_LEN) {
+        assert_true(mvpn_portmap_deadline(&m) > now);
+        now = mvpn_portmap_deadline(&m);
+        n = sent();
+        if (n == MVPN_PCP_HEADER_LEN) {
+            uint64_t ms = (now - since) / MVPN_US_PER_MS;
+            assert_int_equal(pcp_epoch(epoch + (uint32_t)((ms + ms * fast / 1000) / 1000)), 0);
+        }
+    }
+}
+
+/* A mapping whose renewal is refused holds, and is asked for again after half of what is left. */
+static void test_refused_renewals(void **state)
+{
+    (void)state;
+    mvpn_portmap_mapping mapping;
+    mvpn_addr want = addr(EXTERNAL);
+    map_by_pcp(600, 100);
+    mvpn_time since = now, last;
+    to_renewal(since, 100, 0);
+    assert_in_range(now - since, MVPN_S(300), MVPN_S(375));
+    for (;;) {
+        assert_int_equal(pcp(MVPN_PCP_NO_RESOURCES, 30, 101, EXTERNAL), 0);
+        assert_true(got_nothing());
+        assert_true(mvpn_portmap_get(&m, &mapping));
+        assert_true(mvpn_addr_eq(&mapping.external, &want));
+        last = now;
+        mvpn_time left = since + MVPN_S(600) - now;
+        if (left <= MVPN_S(15)) {
+            break;
+        }
+        to_renewal(since, 100, 0);
+        assert_int_equal(now - last, MVPN_MAX(left / 2, MVPN_S(15)));
+    }
+    while (!got(MVPN_PORTMAP_LOST)) {
+        now = mvpn_portmap_deadline(&m);
+        (void)sent();
+    }
+    assert_int_equal(now - since, MVPN_S(600));
+}
+
+/* Rests grow with each failure; what was mapped in between begins anew. What failed names nothing.
+ */
+static void test_rests(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+        assert_int_equal(pcp(MVPN_PCP_NO_RESOURCES, 0, 1, EXTERNAL), 0);
+        assert_true(got(MVPN_PORTMAP_FAILED));
+        assert_in_range(mvpn_portmap_deadline(&m) - now, MVPN_S(300u << i) * 9 / 10,
+                        MVPN_S(300u << i) * 11 / 10);
+        mvpn_portmap copy = m;
+        mvpn_portmap_close(&copy, now); /* refused: there is nothing to delete */
+        assert_true(mvpn_portmap_is_closed(&copy));
+        now = mvpn_portmap_deadline(&m);
+    }
+    map_by_pcp(3600, 1);
+    assert_int_equal(pcp(0, 3600, 1, "10.0.0.1:4242"), 0);
+    assert_true(got(MVPN_PORTMAP_LOST));
+    assert_int_equal(event.mapping.external.family, 4);
+    assert_true(got(MVPN_PORTMAP_FAILED));
+    assert_int_equal(event.mapping.external.family, 0);
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN); /* taken back */
+    assert_in_range(mvpn_portmap_deadline(&m) - now, MVPN_S(270), MVPN_S(330));
+    mvpn_portmap_close(&m, now);
+    assert_true(mvpn_portmap_is_closed(&m));
+}
+
+/* Checks that nobody answers are no reason to give anything up; the next is a minute later. */
+static void test_unanswered_checks(void **state)
+{
+    (void)state;
+    for (unsigned is_natpmp = 0; is_natpmp < 2; is_natpmp++) {
+        size_t len = is_natpmp ? MVPN_NATPMP_ADDRESS_LEN : MVPN_PCP_HEADER_LEN;
+        set_up(state);
+        if (is_natpmp) {
+            map_by_natpmp(3600, 1);
+        } else {
+            map_by_pcp(3600, 1);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            (void)wait_packet(MVPN_S(90), len);
+            (void)wait_packet(MVPN_S(8), len);
+            (void)wait_packet(MVPN_S(8), len);
+            mvpn_time last = now;
+            now = mvpn_portmap_deadline(&m);
+            assert_int_equal(sent(), 0);
+            assert_in_range(now - last, MVPN_MS(900), MVPN_S(15));
+            assert_in_range(mvpn_portmap_deadline(&m) - now, MVPN_S(54), MVPN_S(66));
+        }
+        assert_true(got_nothing());
+    }
+    /* One that does not know them says so once, and is asked again as late. */
+    set_up(state);
+    map_by_pcp(3600, 1);
+    (void)wait_packet(MVPN_S(70), MVPN_PCP_HEADER_LEN);
+    uint8_t a[MVPN_PCP_HEADER_LEN] = {2, 0x80, 0, MVPN_PCP_UNSUPP_OPCODE};
+    assert_int_equal(hear(a, sizeof(a)), 0);
+    assert_in_range(mvpn_portmap_deadline(&m) - now, MVPN_S(54), MVPN_S(66));
+    /* Said to nothing of the kind, in a renewal, it changes nothing. */
+    do {
+        now = mvpn_portmap_deadline(&m);
+    } while (sent() != MVPN_PCP_MAP_LEN);
+    assert_int_equal(hear(a, sizeof(a)), 0);
+    (void)wait_packet(MVPN_S(4), MVPN_PCP_MAP_LEN);
+}
+
+/* A gateway's clock may be wrong by a little all the time: each word is measured from the last. */
+static void test_epoch_goes_on(void **state)
+{
+    (void)state;
+    map_by_pcp(7200, 1000);
+    mvpn_time since = now;
+    to_renewal(since, 1000, 70);
+    assert_in_range(now - since, MVPN_S(3600), MVPN_S(4500)); /* of its time, and no sooner */
+    /* Of NAT-PMP, from the answer that brought the mapping, whatever the one before it said. */
+    set_up(state);
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    assert_int_equal(pmp_error(0, 1), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_ADDRESS_LEN);
+    assert_int_equal(pmp_address(5000, "11.22.33.44"), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_MAP_LEN);
+    assert_int_equal(pmp_map(3, PORT, PORT, 3600), 0);
+    (void)wait_packet(MVPN_S(70), MVPN_NATPMP_ADDRESS_LEN);
+    assert_int_equal(pmp_address(63, "11.22.33.44"), 0);
+    assert_int_equal(sent(), 0);
+}
+
+/* In doubt a refusal is the end; when the doubt is over, it is not. */
+static void test_doubt_ends(void **state)
+{
+    (void)state;
+    map_by_pcp(3600, 1000);
+    mvpn_time since = now;
+    (void)wait_packet(MVPN_S(70), MVPN_PCP_HEADER_LEN);
+    assert_int_equal(pcp_epoch(0), 0);
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    assert_int_equal(pcp(0, 3600, 1, EXTERNAL), 0);
+    since = now;
+    to_renewal(since, 1, 0);
+    assert_int_equal(pcp(MVPN_PCP_NO_RESOURCES, 0, 1801, EXTERNAL), 0);
+    assert_true(got_nothing());
+    assert_true(mvpn_portmap_get(&m, NULL));
+}
+
+/* Another firmware, without PCP: what it gave is lost, and had anew the other way. */
+static void test_pcp_goes(void **state)
+{
+    (void)state;
+    map_by_pcp(600, 1000);
+    mvpn_time since = now;
+    to_renewal(since, 1000, 0);
+    uint8_t a[MVPN_PCP_HEADER_LEN] = {1, 0x81, 0, MVPN_PCP_UNSUPP_VERSION};
+    assert_int_equal(hear(a, sizeof(a)), 0);
+    assert_true(got(MVPN_PORTMAP_LOST));
+    assert_false(mvpn_portmap_get(&m, NULL));
+    mvpn_portmap copy = m;
+    mvpn_portmap_close(&copy, now);
+    assert_true(mvpn_portmap_is_closed(&copy));
+    for (unsigned i = 0; i < 5; i++) { /* it is one that asks, not one that has */
+        (void)wait_packet(MVPN_S(5), MVPN_NATPMP_ADDRESS_LEN);
+    }
+    assert_int_equal(pmp_address(5, "11.22.33.44"), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_MAP_LEN);
+    assert_int_equal(pmp_map(5, PORT, PORT, 600), 0);
+    assert_true(got(MVPN_PORTMAP_MAPPED));
+}
+
+static void test_nonces(void **state)
+{
+    (void)state;
+    static const uint8_t zero[MVPN_PCP_NONCE_LEN];
+    uint8_t first[MVPN_PCP_NONCE_LEN];
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    memcpy(first, packet + 24, sizeof(first));
+    assert_memory_not_equal(first, zero, sizeof(zero));
+    mvpn_portmap_init(&m, &(mvpn_portmap_config){&rng, gateway, client, PORT}, now);
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    assert_memory_not_equal(first, packet + 24, sizeof(first));
+}
+
+/* An error is believed as the answer to its own question. */
+static void test_errors_of_natpmp(void **state)
+{
+    (void)state;
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    assert_int_equal(pmp_error(0, 1), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_ADDRESS_LEN);
+    assert_int_equal(pmp_error(1, 4), MVPN_E_STATE);
+    assert_int_equal(pmp_address(1, "11.22.33.44"), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_MAP_LEN);
+    assert_int_equal(pmp_error(0, 3), MVPN_E_STATE);
+    assert_int_equal(pmp_map(1, PORT, PORT, 3600), 0);
+    assert_true(got(MVPN_PORTMAP_MAPPED));
+    assert_int_equal(pmp_error(0, 3), MVPN_E_STATE);
+    assert_int_equal(pmp_error(1, 4), MVPN_E_STATE);
+    assert_true(got_nothing());
+    mvpn_portmap_close(&m, now);
+    assert_int_equal(sent(), MVPN_NATPMP_MAP_LEN);
+    assert_int_equal(pmp_error(0, 3), MVPN_E_STATE);
+    assert_false(mvpn_portmap_is_closed(&m));
+    assert_int_equal(pmp_error(1, 2), 0); /* it does not delete: we have done what we can */
+    assert_true(mvpn_portmap_is_closed(&m));
+    assert_int_equal(mvpn_portmap_deadline(&m), MVPN_TIME_NEVER);
+    set_up(state);
+    assert_int_equal(sent(), MVPN_PCP_MAP_LEN);
+    assert_int_equal(pmp_error(0, 1), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_ADDRESS_LEN);
+    assert_int_equal(pmp_address(1, "11.22.33.44"), 0);
+    assert_int_equal(sent(), MVPN_NATPMP_MAP_LEN);
+    assert_int_equal(pmp_error(1, 4), 0);
+    assert_true(got(MVPN_PORTMAP_FAILED));
+    assert_in_range(mvpn_portmap_deadline(&m) - now, MVPN_S(270), MVPN_S(330));
+}
+
+/* Nothing follows an end. */
+static void test_ends(void **state)
+{
+    for (unsigned how = 0; how < 4; how++) {
+        set_up(state);
+        if (how < 3) {
+            map_by_pcp(3600, 1);
+        } else {
+            map_by_natpmp(3600, 1);
+        }
+        mvpn_portmap_close(&m, now);
+        assert_int_equal(sent(), how < 3 ? MVPN_PCP_MAP_LEN : MVPN_NATPMP_MAP_LEN);
+        if (how == 0) {
+            assert_int_equal(pcp(MVPN_PCP_NOT_AUTHORIZED, 0, 1, EXTERNAL), 0);
+        } else if (how == 1) {
+            mvpn_portmap_refused(&m, now);
+        } else if (how == 2) {
+            assert_int_equal(pcp(0, 0, 1, EXTERNAL), 0);
+        } else {
+            assert_int_equal(pmp_map(1, PORT, 0, 0), 0);
+        }
+        assert_true(mvpn_portmap_is_closed(&m));
+        assert_int_equal(mvpn_portmap_deadline(&m), MVPN_TIME_NEVER);
+        now += MVPN_S(10000);
+        assert_int_equal(sent(), 0);
+        assert_true(got_nothing());
+    }
+}
+
+/* Who does not look gets the newest. */
+static void test_events_are_bounded(void **state)
+{
+    (void)state;
+    map_by_pcp(3600, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        char text[32] = "11.22.33.100:4242";
+        text[11] = (char)('0' + i % 10);
+        assert_int_equal(pcp(0, 3600, 1, text), 0);
+    }
+    unsigned count = 0;
+    while (mvpn_portmap_pull_event(&m, &event)) {
+        count++;
+        assert_int_equal(event.type, MVPN_PORTMAP_CHANGED);
+    }
+    assert_int_equal(count, MVPN_PORTMAP_EVENTS_MAX);
+    assert_int_equal(event.mapping.external.ip[3], 109);
+}
+
+/* A renewal is asked for until the time is over, ever less often (RFC 6887 §8.1.1: 1024 s; RFC 6886
+ * §3.1: here 64 s). */
+static void test_longest_pause(void **state)
+{
+    for (unsigned is_natpmp = 0; is_natpmp < 2; is_natpmp++) {
+        mvpn_time last = 0, longest = 0;
+        set_up(state);
+        if (is_natpmp) {
+            map_by_natpmp(7200, 1);
+        } else {
+            map_by_pcp(7200, 1);
+        }
+        while (!got(MVPN_PORTMAP_LOST)) {
+            assert_true(mvpn_portmap_deadline(&m) > now);
+            now = mvpn_portmap_deadline(&m);
+            size_t n = sent();
+            bool is_request = n == (is_natpmp ? MVPN_NATPMP_ADDRESS_LEN : MVPN_PCP_MAP_LEN);
+            if (is_request && mvpn_load16(packet) != 0x200) {
+                longest = last != 0 && m.tries > 1 ? MVPN_MAX(longest, now - last) : longest;
+                last = now;
+            }
+        }
+        if (is_natpmp) {
+            assert_int_equal(longest, MVPN_S(64));
+        } else {
+            assert_in_range(longest, MVPN_S(921), MVPN_S(1127));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -584,6 +890,17 @@ int main(void)
         cmocka_unit_test_setup(test_errors, set_up),
         cmocka_unit_test_setup(test_nothing_there, set_up),
         cmocka_unit_test_setup(test_close, set_up),
+        cmocka_unit_test_setup(test_refused_renewals, set_up),
+        cmocka_unit_test_setup(test_rests, set_up),
+        cmocka_unit_test_setup(test_unanswered_checks, set_up),
+        cmocka_unit_test_setup(test_epoch_goes_on, set_up),
+        cmocka_unit_test_setup(test_doubt_ends, set_up),
+        cmocka_unit_test_setup(test_pcp_goes, set_up),
+        cmocka_unit_test_setup(test_nonces, set_up),
+        cmocka_unit_test_setup(test_errors_of_natpmp, set_up),
+        cmocka_unit_test_setup(test_ends, set_up),
+        cmocka_unit_test_setup(test_events_are_bounded, set_up),
+        cmocka_unit_test_setup(test_longest_pause, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
