@@ -98,27 +98,26 @@ static void read_ip(mvpn_reader *r, mvpn_addr *ret)
     }
 }
 
-static void write_header(mvpn_writer *w, enum mvpn_pcp_opcode opcode, uint32_t lifetime_s,
-                         const mvpn_addr *client)
+static void write_header(uint8_t out[static MVPN_PCP_HEADER_LEN], enum mvpn_pcp_opcode opcode,
+                         uint32_t lifetime_s, const mvpn_addr *client)
 {
-    mvpn_write8(w, MVPN_PCP_VERSION);
-    mvpn_write8(w, (uint8_t)opcode);
-    mvpn_write_zero(w, 2);
-    mvpn_write32(w, lifetime_s);
-    write_ip(w, client);
+    mvpn_writer w = mvpn_writer_init(out + 8, 16);
+    mvpn_store32(out, (uint32_t)MVPN_PCP_VERSION << 24 | (uint32_t)opcode << 16);
+    mvpn_store32(out + 4, lifetime_s);
+    write_ip(&w, client);
 }
 
 void mvpn_pcp_announce_encode(uint8_t out[static MVPN_PCP_HEADER_LEN], const mvpn_addr *client)
 {
-    mvpn_writer w = mvpn_writer_init(out, MVPN_PCP_HEADER_LEN);
-    write_header(&w, MVPN_PCP_ANNOUNCE, 0, client);
+    write_header(out, MVPN_PCP_ANNOUNCE, 0, client);
 }
 
 void mvpn_pcp_map_encode(uint8_t out[static MVPN_PCP_MAP_LEN], const mvpn_addr *client,
                          uint32_t lifetime_s, const mvpn_pcp_map *map)
 {
-    mvpn_writer w = mvpn_writer_init(out, MVPN_PCP_MAP_LEN);
-    write_header(&w, MVPN_PCP_MAP, lifetime_s, client);
+    mvpn_writer w =
+        mvpn_writer_init(out + MVPN_PCP_HEADER_LEN, MVPN_PCP_MAP_LEN - MVPN_PCP_HEADER_LEN);
+    write_header(out, MVPN_PCP_MAP, lifetime_s, client);
     mvpn_write_bytes(&w, map->nonce, sizeof(map->nonce));
     mvpn_write8(&w, map->protocol);
     mvpn_write_zero(&w, 3);
