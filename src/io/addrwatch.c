@@ -1,7 +1,6 @@
 #include "io/addrwatch.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -10,8 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "io/sockaddr.h"
 
 int mvpn_addrwatch_open(void)
 {
@@ -56,36 +53,24 @@ static bool is_link_local(const mvpn_addr *a)
                           : a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80;
 }
 
-/* False if it is none that others could reach. */
-static bool take_address(const struct ifaddrs *it, const char *except, mvpn_addr *ret)
+struct listing {
+    const char *except;
+    mvpn_addr *out;
+    size_t max, count;
+};
+
+/* What others could reach. */
+static void take_address(void *ctx, const mvpn_netlink_address *a)
 {
-    struct sockaddr_storage name = {0};
-    if (it->ifa_addr == NULL || (it->ifa_flags & IFF_UP) == 0 ||
-        (it->ifa_flags & IFF_LOOPBACK) != 0 ||
-        (except != NULL && strcmp(it->ifa_name, except) == 0)) {
-        return false;
+    struct listing *l = ctx;
+    if (l->count < l->max && (a->flags & IFF_UP) != 0 && (a->flags & IFF_LOOPBACK) == 0 &&
+        (l->except == NULL || strcmp(a->name, l->except) != 0) && !is_link_local(&a->addr)) {
+        l->out[l->count++] = a->addr;
     }
-    if (it->ifa_addr->sa_family == AF_INET) {
-        memcpy(&name, it->ifa_addr, sizeof(struct sockaddr_in));
-    } else if (it->ifa_addr->sa_family == AF_INET6) {
-        memcpy(&name, it->ifa_addr, sizeof(struct sockaddr_in6));
-    } else {
-        return false;
-    }
-    *ret = mvpn_sockaddr_to_addr(&name);
-    return !is_link_local(ret);
 }
 
-size_t mvpn_addrwatch_list(const char *except, mvpn_addr *ret, size_t max)
+size_t mvpn_addrwatch_list(mvpn_netlink *routes, const char *except, mvpn_addr *ret, size_t max)
 {
-    struct ifaddrs *all = NULL;
-    size_t count = 0;
-    if (getifaddrs(&all) != 0) {
-        return 0;
-    }
-    for (const struct ifaddrs *it = all; it != NULL && count < max; it = it->ifa_next) {
-        count += take_address(it, except, &ret[count]);
-    }
-    freeifaddrs(all);
-    return count;
+    struct listing l = {.except = except, .out = ret, .max = max};
+    return mvpn_netlink_each_address(routes, take_address, &l, NULL) == 0 ? l.count : 0;
 }

@@ -11,6 +11,7 @@
 
 #include "base/addr.h"
 #include "base/macros.h"
+#include "io/netlink.h"
 
 /** Descriptor to poll for reading, non-blocking, the caller's to close; -1 with errno. */
 MVPN_WUR int mvpn_addrwatch_open(void);
@@ -19,7 +20,8 @@ MVPN_WUR int mvpn_addrwatch_open(void);
 bool mvpn_addrwatch_read(int fd);
 
 /** This host's addresses now, without ports: of interfaces that are up, neither loopback nor
- * link-local ones, nor those of `except` (an interface's name, or NULL). Returns how many. */
-size_t mvpn_addrwatch_list(const char *except, mvpn_addr *ret, size_t max);
+ * link-local ones, nor those of `except` (an interface's name, or NULL). `routes` is an open
+ * socket, as a sandboxed program opens none. Returns how many. */
+size_t mvpn_addrwatch_list(mvpn_netlink *routes, const char *except, mvpn_addr *ret, size_t max);
 
 #endif

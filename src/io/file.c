@@ -6,10 +6,72 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
+
+#define PINS_MAX 4   /* keys, state, and those of a test */
+#define OWNERS_MAX 2 /* the user of the configuration, and who stands in for it */
+#define SUFFIX_LEN 6 /* of temporary files, as mkstemp(3) */
+
+/* One per process, as its root directory is. */
+static struct {
+    char dir[PATH_MAX];
+    int fd;
+} pins[PINS_MAX];
+static unsigned pin_count;
+static uid_t owners[OWNERS_MAX];
+static unsigned owner_count;
+
+int mvpn_file_pin_dir(const char *dir)
+{
+    size_t len = strlen(dir);
+    for (unsigned i = 0; i < pin_count; i++) {
+        if (strcmp(pins[i].dir, dir) == 0) {
+            return pins[i].fd;
+        }
+    }
+    int fd =
+        pin_count < PINS_MAX && len < PATH_MAX ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        memcpy(pins[pin_count].dir, dir, len + 1);
+        pins[pin_count++].fd = fd;
+    }
+    return fd;
+}
+
+void mvpn_file_trust_owner(uid_t uid)
+{
+    if (owner_count < OWNERS_MAX) {
+        owners[owner_count++] = uid;
+    }
+}
+
+/* Where to begin and what is left of the path; AT_FDCWD and all of it if its directory is not
+ * pinned. */
+static int place_of(const char **path)
+{
+    const char *slash = strrchr(*path, '/');
+    for (unsigned i = 0; slash != NULL && i < pin_count; i++) {
+        size_t len = strlen(pins[i].dir);
+        if (len == (size_t)(slash - *path) && memcmp(pins[i].dir, *path, len) == 0) {
+            *path = slash + 1;
+            return pins[i].fd;
+        }
+    }
+    return AT_FDCWD;
+}
+
+static bool is_trusted(uid_t uid)
+{
+    bool is = uid == geteuid() || uid == 0;
+    for (unsigned i = 0; i < owner_count; i++) {
+        is |= uid == owners[i];
+    }
+    return is;
+}
 
 static int check_secret(const char *path, const struct stat *st, mvpn_fault *fault)
 {
@@ -19,7 +81,7 @@ static int check_secret(const char *path, const struct stat *st, mvpn_fault *fau
             "%s holds a secret and other users may open it (mode %04o): chmod 600 %s", path,
             (unsigned)(st->st_mode & 07777), path);
     }
-    if (st->st_uid != geteuid() && st->st_uid != 0) {
+    if (!is_trusted(st->st_uid)) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
                               "%s holds a secret and belongs to another user (uid %u): chown %u %s",
                               path, (unsigned)st->st_uid, (unsigned)geteuid(), path);
@@ -71,7 +133,9 @@ int mvpn_file_read(const char *path, size_t size_max, bool is_secret, uint8_t **
     size_t size = 0;
     int rc;
     /* O_NONBLOCK: do not hang on a FIFO; the type is checked next. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    const char *name = path;
+    int dir = place_of(&name);
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
         int err = errno;
         return mvpn_fault_errno(fault, err == ENOENT ? MVPN_E_UNKNOWN : MVPN_E_SYSTEM, err,
@@ -131,7 +195,12 @@ static int write_all(int fd, const uint8_t *content, size_t size)
 static void sync_dir_of(const char *path)
 {
     char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
+    const char *slash = strrchr(path, '/'), *name = path;
+    int pinned = place_of(&name);
+    if (pinned != AT_FDCWD) {
+        (void)fsync(pinned);
+        return;
+    }
     size_t len = slash == NULL ? 0 : (size_t)(slash - path);
     if (slash == NULL) {
         (void)snprintf(dir, sizeof(dir), ".");
@@ -145,15 +214,38 @@ static void sync_dir_of(const char *path)
     }
 }
 
+/* mkostemp(3), beginning at a directory: made with mode 0600. */
+static int open_temporary(int dir, char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    char *suffix = name + strlen(name) - SUFFIX_LEN;
+    uint8_t random[SUFFIX_LEN];
+    for (unsigned tries = 0; tries < 16; tries++) {
+        if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+            return -1;
+        }
+        for (unsigned i = 0; i < SUFFIX_LEN; i++) {
+            suffix[i] = letters[random[i] % (sizeof(letters) - 1)];
+        }
+        int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0 || errno != EEXIST) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
 int mvpn_file_write(const char *path, const void *content, size_t size, mode_t mode,
                     mvpn_fault *fault)
 {
     char tmp[PATH_MAX];
-    int len = snprintf(tmp, sizeof(tmp), "%s.tmp.XXXXXX", path);
+    const char *name = path;
+    int dir = place_of(&name);
+    int len = snprintf(tmp, sizeof(tmp), "%s.tmp.XXXXXX", name);
     if (len < 0 || (size_t)len >= sizeof(tmp)) {
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, ENAMETOOLONG, "cannot write %s", path);
     }
-    int fd = mkostemp(tmp, O_CLOEXEC); /* made with mode 0600 */
+    int fd = open_temporary(dir, tmp);
     if (fd < 0) {
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot write %s", path);
     }
@@ -163,12 +255,12 @@ int mvpn_file_write(const char *path, const void *content, size_t size, mode_t m
         failed = 1;
         err = errno;
     }
-    if (!failed && rename(tmp, path) != 0) {
+    if (!failed && renameat(dir, tmp, dir, name) != 0) {
         failed = 1;
         err = errno;
     }
     if (failed) {
-        (void)unlink(tmp);
+        (void)unlinkat(dir, tmp, 0);
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, err, "cannot write %s", path);
     }
     sync_dir_of(path);

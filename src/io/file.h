@@ -22,6 +22,17 @@
 MVPN_WUR int mvpn_file_read(const char *path, size_t size_max, bool is_secret, uint8_t **ret,
                             size_t *ret_size, mvpn_fault *fault);
 
+/**
+ * From now on files directly in `dir` are reached by a descriptor of it: also when this process may
+ * not search the directories above it any more (io/sandbox.h). For the whole process; forgotten at
+ * its end. Returns a descriptor, owned by this module; -1 if there is no such directory, or too
+ * many are pinned.
+ */
+int mvpn_file_pin_dir(const char *dir);
+
+/** Secrets may belong to `uid`, beside root and ourselves: the user that this program becomes. */
+void mvpn_file_trust_owner(uid_t uid);
+
 /** Wipe and free what mvpn_file_read gave. NULL is allowed. */
 void mvpn_file_free(uint8_t *content, size_t size);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -285,7 +286,144 @@ static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
     (void)snprintf(out + used, size - used, "  }\n}\n");
 }
 
-/* ---- setting up and taking back ---- */
+/* ---- taking back ---- */
+
+struct mvpn_nat_undo {
+    mvpn_nlsocket nl;
+    char table[48];
+    char file[48]; /* the state file, in the directory `dir` */
+    int dir, file_fd;
+    changes c;
+    int damage;            /* the state file's; the rules are taken back all the same */
+    mvpn_fault why;        /* of the damage */
+    int fds[SWITCHES_MAX]; /* of the switches; -1: the interface is gone */
+};
+
+static int switch_read_fd(int fd, int *ret)
+{
+    char text[16] = {0};
+    return pread(fd, text, sizeof(text) - 1, 0) > 0 && sscanf(text, "%d", ret) == 1 ? 0 : -1;
+}
+
+static int switch_write_fd(int fd, int value)
+{
+    char text[16];
+    int len = snprintf(text, sizeof(text), "%d\n", value);
+    return pwrite(fd, text, (size_t)len, 0) == len ? 0 : -1;
+}
+
+/* Last set, first restored. A vanished interface or a value that is not ours any more is left
+ * alone. */
+static int restore_switches(const mvpn_nat_undo *undo, mvpn_fault *fault)
+{
+    int rc = 0;
+    for (unsigned i = undo->c.count; i > 0; i--) {
+        const change *row = &undo->c.rows[i - 1];
+        int fd = undo->fds[i - 1], now = 0;
+        if (fd >= 0 && switch_read_fd(fd, &now) == 0 && now == row->after &&
+            switch_write_fd(fd, row->before) != 0) {
+            rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
+                                  "cannot set kernel switch %s back to %d", row->path, row->before);
+        }
+    }
+    return rc;
+}
+
+static void open_state(mvpn_nat_undo *undo, const char *path, const char *run_dir)
+{
+    undo->damage = load(path, &undo->c, &undo->why);
+    if (undo->damage != 0) {
+        undo->c.count = 0;
+        return;
+    }
+    for (unsigned i = 0; i < undo->c.count; i++) {
+        undo->fds[i] = switch_open(undo->c.rows[i].path, O_RDWR);
+    }
+    undo->dir = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* without it there is no file */
+    if (undo->dir >= 0) {
+        undo->file_fd = openat(undo->dir, undo->file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    }
+}
+
+int mvpn_nat_undo_open(const char *instance, const char *run_dir, mvpn_nat_undo **ret,
+                       mvpn_fault *fault)
+{
+    char path[PATH_MAX];
+    int rc = check_names(instance, fault);
+    mvpn_nat_undo *undo = rc == 0 ? calloc(1, sizeof(*undo)) : NULL;
+    if (undo == NULL) {
+        return rc != 0 ? rc : mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for the firewall");
+    }
+    undo->dir = undo->file_fd = -1;
+    memset(undo->fds, 0xff, sizeof(undo->fds)); /* -1 */
+    (void)snprintf(undo->table, sizeof(undo->table), "meshvpn_%.32s", instance);
+    (void)snprintf(undo->file, sizeof(undo->file), "nat_%.32s.state", instance);
+    rc = state_path(instance, run_dir, path, fault);
+    if (rc == 0 && mvpn_nlsocket_open(&undo->nl, NETLINK_NETFILTER) != 0) {
+        rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot open the firewall");
+    }
+    if (rc != 0) {
+        mvpn_nat_undo_free(undo);
+        return rc;
+    }
+    open_state(undo, path, run_dir);
+    *ret = undo;
+    return 0;
+}
+
+int mvpn_nat_undo_run(mvpn_nat_undo *undo, mvpn_fault *fault)
+{
+    int rules_rc = 0;
+    /* Rules first: nothing is forwarded without them being there. */
+    if (mvpn_nft_delete_table(&undo->nl, undo->table) != 0) {
+        rules_rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
+                                    "cannot remove the firewall table %s%s", undo->table,
+                                    errno == EPERM ? " (run as root or with CAP_NET_ADMIN)" : "");
+    }
+    int rc = undo->damage != 0 ? mvpn_fault_set(fault, undo->damage, "%s", undo->why.text)
+                               : restore_switches(undo, fault);
+    if (rc == 0 && undo->file_fd >= 0 && unlinkat(undo->dir, undo->file, 0) != 0 &&
+        errno != ENOENT && ftruncate(undo->file_fd, (off_t)strlen(STATE_HEAD)) != 0) {
+        /* A directory that is not ours any more: a file of no changes does as well. */
+        rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot remove %s", undo->file);
+    }
+    return rc != 0 ? rc : rules_rc;
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+void mvpn_nat_undo_free(mvpn_nat_undo *undo)
+{
+    if (undo == NULL) {
+        return;
+    }
+    mvpn_nlsocket_close(&undo->nl);
+    for (unsigned i = 0; i < SWITCHES_MAX; i++) {
+        close_fd(undo->fds[i]);
+    }
+    close_fd(undo->file_fd);
+    close_fd(undo->dir);
+    free(undo);
+}
+
+int mvpn_nat_remove(const char *instance, const char *run_dir, mvpn_fault *fault)
+{
+    mvpn_nat_undo *undo;
+    int rc = mvpn_nat_undo_open(instance, run_dir, &undo, fault);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = mvpn_nat_undo_run(undo, fault);
+    mvpn_nat_undo_free(undo);
+    return rc;
+}
+
+/* ---- setting up ---- */
 
 static int apply_switches(const changes *c, mvpn_fault *fault)
 {
@@ -298,23 +436,6 @@ static int apply_switches(const changes *c, mvpn_fault *fault)
         }
     }
     return 0;
-}
-
-/* Last set, first restored. A vanished interface or a value that is not ours any more is left
- * alone. */
-static int restore_switches(const changes *c, mvpn_fault *fault)
-{
-    int rc = 0;
-    for (unsigned i = c->count; i > 0; i--) {
-        const change *row = &c->rows[i - 1];
-        int now = 0;
-        if (switch_read(row->path, &now) == 0 && now == row->after &&
-            switch_write(row->path, row->before) != 0) {
-            rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
-                                  "cannot set kernel switch %s back to %d", row->path, row->before);
-        }
-    }
-    return rc;
 }
 
 /* Was it the counting of connections that the kernel refused? */
@@ -362,30 +483,4 @@ int mvpn_nat_setup(const mvpn_nat_options *options, mvpn_fault *fault)
         return rc; /* the first fault counts; the state file stays for the next start */
     }
     return rc;
-}
-
-int mvpn_nat_remove(const char *instance, const char *run_dir, mvpn_fault *fault)
-{
-    char path[PATH_MAX];
-    char script[256];
-    changes c = {.count = 0};
-    int rc = check_names(instance, fault);
-    if (rc == 0) {
-        rc = state_path(instance, run_dir, path, fault);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    /* Rules first: nothing is forwarded without them being there. */
-    (void)snprintf(script, sizeof(script), "table inet meshvpn_%s\ndelete table inet meshvpn_%s\n",
-                   instance, instance);
-    int rules_rc = mvpn_nft_apply(script, fault);
-    rc = load(path, &c, fault);
-    if (rc == 0) {
-        rc = restore_switches(&c, fault);
-    }
-    if (rc == 0 && unlink(path) != 0 && errno != ENOENT) {
-        rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot remove %s", path);
-    }
-    return rc != 0 ? rc : rules_rc;
 }

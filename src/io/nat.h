@@ -26,6 +26,21 @@ typedef struct mvpn_nat_options {
 MVPN_WUR int mvpn_nat_setup(const mvpn_nat_options *options, mvpn_fault *fault);
 
 /**
+ * All that is needed to take back what is set up now, opened beforehand: for a process that gives
+ * up the rights to open files and to run programs.
+ */
+typedef struct mvpn_nat_undo mvpn_nat_undo;
+
+/** MVPN_E_INVAL, MVPN_E_SYSTEM, MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_nat_undo_open(const char *instance, const char *run_dir, mvpn_nat_undo **ret,
+                                mvpn_fault *fault);
+/** Take it back; needs CAP_NET_ADMIN and opens nothing. MVPN_E_SYSTEM; MVPN_E_CONFIG: the state
+ * file was damaged, the rules are gone and the switches as they were. */
+MVPN_WUR int mvpn_nat_undo_run(mvpn_nat_undo *undo, mvpn_fault *fault);
+/** NULL is allowed. Takes nothing back. */
+void mvpn_nat_undo_free(mvpn_nat_undo *undo);
+
+/**
  * Take all back, also what a crashed run left; nothing to do is success. A switch that somebody
  * changed meanwhile is left alone. MVPN_E_INVAL, MVPN_E_CONFIG, MVPN_E_SYSTEM; what could be undone
  * is undone.

@@ -284,15 +284,7 @@ int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *f
     return 0;
 }
 
-/* ---- clashes ---- */
-
-struct clash {
-    const mvpn_prefix *prefix;
-    uint32_t except_index;
-    bool is_found;
-    mvpn_prefix found;
-    uint32_t found_index;
-};
+/* ---- interfaces ---- */
 
 /* The address in attribute `type`; false if there is none of the right length. */
 static bool find_ip(const struct nlmsghdr *msg, size_t header, uint16_t type, mvpn_addr *ret)
@@ -307,6 +299,83 @@ static bool find_ip(const struct nlmsghdr *msg, size_t header, uint16_t type, mv
     }
     return false;
 }
+
+struct links {
+    mvpn_netlink_address_fn *fn;
+    void *ctx;
+    size_t count;
+    struct {
+        uint32_t index;
+        unsigned flags;
+        char name[IF_NAMESIZE];
+    } at[MVPN_NETLINK_LINKS_MAX];
+};
+
+static void note_link(const struct nlmsghdr *msg, void *ctx)
+{
+    struct links *links = ctx;
+    const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
+    if (links->count == MVPN_ARRAY_LEN(links->at)) {
+        return;
+    }
+    links->at[links->count].index = (uint32_t)info->ifi_index;
+    links->at[links->count].flags = info->ifi_flags;
+    MVPN_NL_FOREACH(attr, msg, sizeof(*info))
+    {
+        if (mnl_attr_get_type(attr) == IFLA_IFNAME &&
+            mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0) {
+            (void)snprintf(links->at[links->count].name, IF_NAMESIZE, "%s", mnl_attr_get_str(attr));
+        }
+    }
+    links->count++;
+}
+
+static void tell_address(const struct nlmsghdr *msg, void *ctx)
+{
+    const struct links *links = ctx;
+    const struct ifaddrmsg *info = mnl_nlmsg_get_payload(msg);
+    mvpn_netlink_address a = {.index = info->ifa_index};
+    a.addr.family = info->ifa_family == AF_INET ? 4 : info->ifa_family == AF_INET6 ? 6 : 0;
+    /* Of a point-to-point interface IFA_ADDRESS is the other end. */
+    if (a.addr.family == 0 || (!find_ip(msg, sizeof(*info), IFA_LOCAL, &a.addr) &&
+                               !find_ip(msg, sizeof(*info), IFA_ADDRESS, &a.addr))) {
+        return;
+    }
+    for (size_t i = 0; i < links->count; i++) {
+        if (links->at[i].index == info->ifa_index) {
+            a.flags = links->at[i].flags;
+            a.name = links->at[i].name;
+            links->fn(links->ctx, &a);
+        }
+    }
+}
+
+int mvpn_netlink_each_address(mvpn_netlink *nl, mvpn_netlink_address_fn *fn, void *ctx,
+                              mvpn_fault *fault)
+{
+    struct links links = {.fn = fn, .ctx = ctx};
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETLINK, NLM_F_DUMP);
+    (void)mnl_nlmsg_put_extra_header(msg, sizeof(struct ifinfomsg));
+    if (mvpn_nlsocket_talk(&nl->nl, msg, note_link, &links) != 0) {
+        return fault_of(errno, fault, "list", "interfaces");
+    }
+    msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETADDR, NLM_F_DUMP);
+    (void)mnl_nlmsg_put_extra_header(msg, sizeof(struct ifaddrmsg));
+    if (mvpn_nlsocket_talk(&nl->nl, msg, tell_address, &links) != 0) {
+        return fault_of(errno, fault, "list", "addresses");
+    }
+    return 0;
+}
+
+/* ---- clashes ---- */
+
+struct clash {
+    const mvpn_prefix *prefix;
+    uint32_t except_index;
+    bool is_found;
+    mvpn_prefix found;
+    uint32_t found_index;
+};
 
 static uint32_t find_u32(const struct nlmsghdr *msg, size_t header, uint16_t type)
 {

@@ -15,6 +15,9 @@
 #include "base/addr.h"
 #include "io/fault.h"
 
+/* Interfaces whose state is looked at; hosts of containers have hundreds, of no use to us. */
+#define MVPN_NETLINK_LINKS_MAX 256
+
 typedef struct mvpn_netlink mvpn_netlink;
 
 /* An IP prefix; `addr.port` is not used. */
@@ -77,6 +80,21 @@ typedef struct mvpn_rule {
 
 MVPN_WUR int mvpn_netlink_rule_add(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
 MVPN_WUR int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
+
+/** One address of an interface. */
+typedef struct mvpn_netlink_address {
+    uint32_t index;
+    unsigned flags;   /* IFF_* */
+    const char *name; /* of the interface */
+    mvpn_addr addr;
+} mvpn_netlink_address;
+typedef void mvpn_netlink_address_fn(void *ctx, const mvpn_netlink_address *address);
+/**
+ * Call `fn` for each address of the first MVPN_NETLINK_LINKS_MAX interfaces. As getifaddrs(3), but
+ * over a socket that is open already.
+ */
+MVPN_WUR int mvpn_netlink_each_address(mvpn_netlink *nl, mvpn_netlink_address_fn *fn, void *ctx,
+                                       mvpn_fault *fault);
 
 /**
  * Look for an address or route (default routes aside) that overlaps

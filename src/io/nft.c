@@ -1,7 +1,11 @@
 #include "io/nft.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
@@ -132,6 +136,40 @@ int mvpn_nft_apply(const char *script, mvpn_fault *fault)
         const char *hint = geteuid() != 0 ? " (run as root or with CAP_NET_ADMIN)" : "";
         return mvpn_fault_set(fault, MVPN_E_SYSTEM, "nft refused the rules%s: %s", hint,
                               answer[0] != '\0' ? answer : "no reason given");
+    }
+    return 0;
+}
+
+/* ---- without a child ---- */
+
+static struct nlmsghdr *put(mvpn_nlsocket *nl, uint8_t *at, unsigned type, unsigned flags,
+                            uint8_t family, uint16_t resource)
+{
+    struct nlmsghdr *msg = mnl_nlmsg_put_header(at);
+    struct nfgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
+    msg->nlmsg_type = (uint16_t)type;
+    msg->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+    msg->nlmsg_seq = nl->seq;
+    gen->nfgen_family = family;
+    gen->version = NFNETLINK_V0;
+    gen->res_id = htons(resource);
+    return msg;
+}
+
+int mvpn_nft_delete_table(mvpn_nlsocket *nl, const char *name)
+{
+    uint8_t *at = nl->request;
+    MVPN_ASSERT(strlen(name) < NFT_NAME_MAXLEN);
+    (void)mvpn_nlsocket_begin(nl, 0, 0); /* clears the room and counts */
+    at += put(nl, at, NFNL_MSG_BATCH_BEGIN, 0, 0, NFNL_SUBSYS_NFTABLES)->nlmsg_len;
+    struct nlmsghdr *msg =
+        put(nl, at, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, NLM_F_ACK, NFPROTO_INET, 0);
+    mnl_attr_put_strz(msg, NFTA_TABLE_NAME, name);
+    at += msg->nlmsg_len;
+    at += put(nl, at, NFNL_MSG_BATCH_END, 0, 0, NFNL_SUBSYS_NFTABLES)->nlmsg_len;
+    if (mvpn_nlsocket_talk_batch(nl, nl->request, (size_t)(at - nl->request)) != 0 &&
+        errno != ENOENT) {
+        return -1;
     }
     return 0;
 }

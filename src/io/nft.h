@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "io/fault.h"
+#include "io/nlsocket.h"
 
 /* Longest script: a table with a few chains. It fits a pipe, so that writing never waits. */
 #define MVPN_NFT_SCRIPT 8192
@@ -18,6 +19,12 @@
  * first line.
  */
 MVPN_WUR int mvpn_nft_apply(const char *script, mvpn_fault *fault);
+
+/**
+ * Delete table `inet NAME` over `nl` (NETLINK_NETFILTER), without a child and therefore also where
+ * no program may be run. A table that is not there is success. -1 with errno.
+ */
+MVPN_WUR int mvpn_nft_delete_table(mvpn_nlsocket *nl, const char *name);
 
 /** True if `name` may stand in a script as part of a table name: 1 to 32 of [a-z0-9_]. */
 bool mvpn_nft_is_name(const char *name);

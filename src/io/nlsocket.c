@@ -70,11 +70,11 @@ static enum reply_state take_buffer(mvpn_nlsocket *nl, int left, mvpn_nl_each_fn
     return REPLY_MORE;
 }
 
-int mvpn_nlsocket_talk(mvpn_nlsocket *nl, const struct nlmsghdr *msg, mvpn_nl_each_fn *each,
-                       void *ctx)
+static int talk(mvpn_nlsocket *nl, const void *request, size_t len, mvpn_nl_each_fn *each,
+                void *ctx)
 {
     enum reply_state state = REPLY_MORE;
-    if (mnl_socket_sendto(nl->socket, msg, msg->nlmsg_len) < 0) {
+    if (mnl_socket_sendto(nl->socket, request, len) < 0) {
         return -1;
     }
     while (state == REPLY_MORE) {
@@ -88,4 +88,15 @@ int mvpn_nlsocket_talk(mvpn_nlsocket *nl, const struct nlmsghdr *msg, mvpn_nl_ea
         state = take_buffer(nl, (int)n, each, ctx);
     }
     return state == REPLY_END ? 0 : -1;
+}
+
+int mvpn_nlsocket_talk(mvpn_nlsocket *nl, const struct nlmsghdr *msg, mvpn_nl_each_fn *each,
+                       void *ctx)
+{
+    return talk(nl, msg, msg->nlmsg_len, each, ctx);
+}
+
+int mvpn_nlsocket_talk_batch(mvpn_nlsocket *nl, const void *batch, size_t len)
+{
+    return talk(nl, batch, len, NULL, NULL);
 }

@@ -38,6 +38,12 @@ struct nlmsghdr *mvpn_nlsocket_begin(mvpn_nlsocket *nl, unsigned type, unsigned 
 MVPN_WUR int mvpn_nlsocket_talk(mvpn_nlsocket *nl, const struct nlmsghdr *msg,
                                 mvpn_nl_each_fn *each, void *ctx);
 
+/**
+ * As above for `len` bytes of messages that are one transaction (NFNL_MSG_BATCH_*), all with
+ * `nl->seq`; the first error or acknowledgement ends it.
+ */
+MVPN_WUR int mvpn_nlsocket_talk_batch(mvpn_nlsocket *nl, const void *batch, size_t len);
+
 /** For each attribute of message `msg` after a fixed header of `header` bytes. */
 #define MVPN_NL_FOREACH(attr, msg, header)                                                         \
     for (const struct nlattr *attr = mnl_nlmsg_get_payload_offset((msg), (header)); mnl_attr_ok(   \

@@ -48,6 +48,7 @@ struct mvpn_node {
     mvpn_loop_watch *tun_watch;
     mvpn_loop_watch *address_watch;
     int address_fd; /* -1: cannot be watched */
+    mvpn_netlink *routes;
     bool address_changed;
     mvpn_time address_told;
     mvpn_packet_queue datagrams, from_tun;
@@ -101,7 +102,7 @@ static size_t host_addresses(const mvpn_node *node, mvpn_addr *ret, size_t max)
 {
     mvpn_addr all[ADDRESSES_MAX];
     const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
-    size_t n = mvpn_addrwatch_list(own, all, ADDRESSES_MAX), count = 0;
+    size_t n = mvpn_addrwatch_list(node->routes, own, all, ADDRESSES_MAX), count = 0;
     for (size_t i = 0; i < n && count < max; i++) {
         static const uint8_t any[16] = {0};
         mvpn_addr at = mvpn_udp_local(node->udp, all[i].family == 6 ? MVPN_UDP_V6 : MVPN_UDP_V4);
@@ -327,7 +328,10 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     mvpn_packet_queue_init(&node->from_tun);
     mvpn_packet_queue_init(&node->further);
     mvpn_udp_options udp_options = {.mark = options->mark, .others = &node->further};
-    int r = mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options, fault);
+    int r = mvpn_netlink_open(&node->routes, fault);
+    r = r != 0 ? r
+               : mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options,
+                               fault);
     if (r == 0) {
         r = create_engine(node, options, fault);
     }
@@ -385,6 +389,7 @@ void mvpn_node_free(mvpn_node *node)
     mvpn_loop_timer_free(node->clock_timer);
     mvpn_loop_unwatch(node->tun_watch);
     mvpn_loop_unwatch(node->address_watch);
+    mvpn_netlink_close(node->routes);
     if (node->address_fd >= 0) {
         (void)close(node->address_fd);
     }

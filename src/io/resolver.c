@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "io/mark.h"
 #include "io/sockaddr.h"
 
 #define DEFAULT_TIMEOUT_MS 3000
@@ -107,8 +108,7 @@ static int socket_made(ares_socket_t fd, int type, void *ctx)
 {
     const mvpn_resolver *r = ctx;
     (void)type;
-    return r->mark == 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &r->mark, sizeof(r->mark)) == 0 ? 0
-                                                                                               : -1;
+    return mvpn_mark_socket(fd, r->mark);
 }
 
 /* ---- life ---- */

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "base/bucket.h"
 #include "base/error.h"
 #include "io/clock.h"
+#include "io/mark.h"
 #include "io/random.h"
 
 /* Questions are rare: one of each client that starts. */
@@ -31,37 +31,37 @@ struct interface {
     bool has[FAMILIES];
 };
 
-static bool is_local_network(const struct ifaddrs *a)
+struct interfaces {
+    size_t count;
+    struct interface at[MVPN_LAN_INTERFACES_MAX];
+};
+
+static void note_address(void *ctx, const mvpn_netlink_address *a)
 {
     const unsigned wanted = IFF_UP | IFF_MULTICAST, unwanted = IFF_LOOPBACK | IFF_POINTOPOINT;
-    return a->ifa_addr != NULL && (a->ifa_flags & wanted) == wanted &&
-           (a->ifa_flags & unwanted) == 0 &&
-           (a->ifa_addr->sa_family == AF_INET || a->ifa_addr->sa_family == AF_INET6);
+    struct interfaces *all = ctx;
+    size_t at = 0;
+    if ((a->flags & wanted) != wanted || (a->flags & unwanted) != 0) {
+        return; /* no local network */
+    }
+    while (at < all->count && all->at[at].index != a->index) {
+        at++;
+    }
+    if (at == MVPN_LAN_INTERFACES_MAX) {
+        return;
+    }
+    if (at == all->count) {
+        all->at[all->count++] = (struct interface){.index = a->index};
+    }
+    all->at[at].has[a->addr.family == 4 ? V4 : V6] = true;
 }
 
-static size_t list_interfaces(struct interface ret[static MVPN_LAN_INTERFACES_MAX])
+static void list_interfaces(mvpn_netlink *routes, struct interfaces *ret)
 {
-    struct ifaddrs *all;
-    size_t count = 0;
-    if (getifaddrs(&all) != 0) {
-        return 0;
+    *ret = (struct interfaces){.count = 0};
+    if (mvpn_netlink_each_address(routes, note_address, ret, NULL) != 0) {
+        ret->count = 0;
     }
-    for (const struct ifaddrs *a = all; a != NULL; a = a->ifa_next) {
-        unsigned index = is_local_network(a) ? if_nametoindex(a->ifa_name) : 0;
-        size_t at = 0;
-        while (at < count && ret[at].index != index) {
-            at++;
-        }
-        if (index == 0 || at == MVPN_LAN_INTERFACES_MAX) {
-            continue;
-        }
-        if (at == count) {
-            ret[count++] = (struct interface){.index = index};
-        }
-        ret[at].has[a->ifa_addr->sa_family == AF_INET ? V4 : V6] = true;
-    }
-    freeifaddrs(all);
-    return count;
 }
 
 /* ---- sockets ---- */
@@ -80,7 +80,7 @@ static int open_socket(enum family family, uint32_t mark)
     }
     bool ok = family == V4 ? set_option(fd, IPPROTO_IP, IP_MULTICAST_TTL, 1) == 0
                            : set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) == 0;
-    ok = ok && (mark == 0 || set_option(fd, SOL_SOCKET, SO_MARK, (int)mark) == 0);
+    ok = ok && mvpn_mark_socket(fd, mark) == 0;
     if (!ok) {
         (void)close(fd);
         return -1;
@@ -114,6 +114,8 @@ static void close_socket(mvpn_loop_watch *watch, int fd)
 /* ---- asking ---- */
 
 struct mvpn_source_lan {
+    mvpn_netlink *routes; /* borrowed, unless it is own_routes */
+    mvpn_netlink *own_routes;
     mvpn_key token;
     uint8_t nonce[MVPN_LAN_NONCE_LEN];
     bool has_asked;
@@ -156,19 +158,23 @@ static void answers_came6(void *ctx, unsigned events)
     answers_came(lan, lan->fd[V6]);
 }
 
-int mvpn_source_lan_new(mvpn_loop *loop, const mvpn_key *token, uint32_t mark,
+int mvpn_source_lan_new(mvpn_loop *loop, mvpn_netlink *routes, const mvpn_key *token, uint32_t mark,
                         mvpn_source_lan_fn *fn, void *ctx, mvpn_source_lan **ret, mvpn_fault *fault)
 {
     mvpn_source_lan *lan = calloc(1, sizeof(*lan));
     if (lan == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to ask the local network");
     }
-    *lan = (mvpn_source_lan){.token = *token, .fn = fn, .ctx = ctx};
+    *lan = (mvpn_source_lan){.token = *token, .fn = fn, .ctx = ctx, .routes = routes};
     lan->fd[V4] = open_socket(V4, mark);
     lan->fd[V6] = open_socket(V6, mark); /* a host may do without */
     int rc = lan->fd[V4] < 0 && lan->fd[V6] < 0
                  ? mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot ask the local network")
                  : 0;
+    if (rc == 0 && routes == NULL) {
+        rc = mvpn_netlink_open(&lan->own_routes, fault);
+        lan->routes = lan->own_routes;
+    }
     for (unsigned f = V4; rc == 0 && f < FAMILIES; f++) {
         if (lan->fd[f] >= 0) {
             rc = mvpn_loop_watch_fd(loop, lan->fd[f], MVPN_LOOP_READABLE,
@@ -191,6 +197,7 @@ void mvpn_source_lan_free(mvpn_source_lan *lan)
     for (unsigned f = V4; f < FAMILIES; f++) {
         close_socket(lan->watch[f], lan->fd[f]);
     }
+    mvpn_netlink_close(lan->own_routes);
     mvpn_wipe(&lan->token, sizeof(lan->token));
     free(lan);
 }
@@ -220,7 +227,7 @@ static bool ask_on(const mvpn_source_lan *lan, enum family family, unsigned inde
 
 unsigned mvpn_source_lan_ask(mvpn_source_lan *lan)
 {
-    struct interface interfaces[MVPN_LAN_INTERFACES_MAX];
+    struct interfaces interfaces;
     uint8_t question[MVPN_LAN_QUESTION_LEN];
     unsigned asked = 0;
     if (mvpn_random_bytes(lan->nonce, sizeof(lan->nonce)) != 0) {
@@ -229,10 +236,11 @@ unsigned mvpn_source_lan_ask(mvpn_source_lan *lan)
     lan->has_asked = true;
     lan->answers = 0;
     mvpn_lan_question_encode(question, &lan->token, lan->nonce);
-    size_t count = list_interfaces(interfaces);
-    for (size_t i = 0; i < count; i++) {
+    list_interfaces(lan->routes, &interfaces);
+    for (size_t i = 0; i < interfaces.count; i++) {
+        const struct interface *at = &interfaces.at[i];
         for (unsigned f = V4; f < FAMILIES; f++) {
-            asked += interfaces[i].has[f] && ask_on(lan, f, interfaces[i].index, question);
+            asked += at->has[f] && ask_on(lan, f, at->index, question);
         }
     }
     return asked;
@@ -241,6 +249,7 @@ unsigned mvpn_source_lan_ask(mvpn_source_lan *lan)
 /* ---- answering ---- */
 
 struct mvpn_lan_server {
+    mvpn_netlink *routes;
     mvpn_key token;
     mvpn_dht_contact entries[FAMILIES];
     size_t entry_count;
@@ -342,17 +351,17 @@ static void questions_came6(void *ctx, unsigned events)
 static void join(void *ctx)
 {
     mvpn_lan_server *s = ctx;
-    struct interface interfaces[MVPN_LAN_INTERFACES_MAX];
-    size_t count = list_interfaces(interfaces);
-    for (size_t i = 0; i < count; i++) {
+    struct interfaces interfaces;
+    list_interfaces(s->routes, &interfaces);
+    for (size_t i = 0; i < interfaces.count; i++) {
         if (s->fd[V4] >= 0) {
             struct ip_mreqn m = {.imr_multiaddr = group4().sin_addr,
-                                 .imr_ifindex = (int)interfaces[i].index};
+                                 .imr_ifindex = (int)interfaces.at[i].index};
             (void)setsockopt(s->fd[V4], IPPROTO_IP, IP_ADD_MEMBERSHIP, &m, sizeof(m));
         }
         if (s->fd[V6] >= 0) {
             struct ipv6_mreq m = {.ipv6mr_multiaddr = group6(0).sin6_addr,
-                                  .ipv6mr_interface = interfaces[i].index};
+                                  .ipv6mr_interface = interfaces.at[i].index};
             (void)setsockopt(s->fd[V6], IPPROTO_IPV6, IPV6_ADD_MEMBERSHIP, &m, sizeof(m));
         }
     }
@@ -399,6 +408,7 @@ int mvpn_lan_server_new(mvpn_loop *loop, const mvpn_key *token, const mvpn_dht_c
     s->fd[V4] = open_server(V4);
     s->fd[V6] = open_server(V6);
     int rc = mvpn_loop_timer_new(loop, join, s, &s->timer);
+    rc = rc != 0 ? rc : mvpn_netlink_open(&s->routes, fault);
     if (rc == 0 && s->fd[V4] < 0 && s->fd[V6] < 0) {
         rc = mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
                               "cannot answer the local network on UDP port %u; set lan_announce to "
@@ -429,6 +439,7 @@ void mvpn_lan_server_free(mvpn_lan_server *s)
         close_socket(s->watch[f], s->fd[f]);
     }
     mvpn_loop_timer_free(s->timer);
+    mvpn_netlink_close(s->routes);
     mvpn_wipe(&s->token, sizeof(s->token));
     free(s);
 }

@@ -8,6 +8,7 @@
 
 #include "io/fault.h"
 #include "io/loop.h"
+#include "io/netlink.h"
 #include "wire/lan.h"
 
 /* Interfaces on which is asked and answered; loopback and point-to-point ones are left out. */
@@ -22,13 +23,15 @@ typedef struct mvpn_source_lan mvpn_source_lan;
 typedef void mvpn_source_lan_fn(void *ctx, const mvpn_dht_contact *entry);
 
 /**
+ * `routes` where interfaces are listed, borrowed; NULL: it opens its own (a sandboxed program may
+ *          open none any more).
  * `token`  the network token (§2).
  * `mark`   firewall mark of the questions; 0 = none.
  * MVPN_E_SYSTEM (`fault` says why), MVPN_E_NOMEM.
  */
-MVPN_WUR int mvpn_source_lan_new(mvpn_loop *loop, const mvpn_key *token, uint32_t mark,
-                                 mvpn_source_lan_fn *fn, void *ctx, mvpn_source_lan **ret,
-                                 mvpn_fault *fault);
+MVPN_WUR int mvpn_source_lan_new(mvpn_loop *loop, mvpn_netlink *routes, const mvpn_key *token,
+                                 uint32_t mark, mvpn_source_lan_fn *fn, void *ctx,
+                                 mvpn_source_lan **ret, mvpn_fault *fault);
 /** NULL is allowed. */
 void mvpn_source_lan_free(mvpn_source_lan *lan);
 /**

@@ -84,7 +84,7 @@ static int setup(void **state)
     mvpn_dht_contact entries[2] = {contact("192.0.2.1:7000"), contact("[2001:db8::1]:7000")};
     return mvpn_loop_new(&w.loop) != 0 ||
            mvpn_loop_timer_new(w.loop, time_is_up, &w, &w.timer) != 0 ||
-           mvpn_source_lan_new(w.loop, &token, 0x4d56, answered, &w, &w.lan, NULL) != 0 ||
+           mvpn_source_lan_new(w.loop, NULL, &token, 0x4d56, answered, &w, &w.lan, NULL) != 0 ||
            mvpn_lan_server_new(w.loop, &token, entries, 2, &w.server, NULL) != 0;
 }
 
@@ -126,8 +126,8 @@ static void test_strangers_hear_nothing(void **state)
 {
     struct world *w = *state;
     mvpn_source_lan *stranger;
-    assert_int_equal(mvpn_source_lan_new(w->loop, &other_token, 0, answered, w, &stranger, NULL),
-                     0);
+    assert_int_equal(
+        mvpn_source_lan_new(w->loop, NULL, &other_token, 0, answered, w, &stranger, NULL), 0);
     assert_true(mvpn_source_lan_ask(stranger) >= 2);
     run_for(w, 50);
     assert_int_equal(mvpn_lan_server_get_stats(w->server)->answered, 0);

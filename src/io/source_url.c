@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "io/mark.h"
 #include "wire/bundle.h"
 
 #define DEFAULT_TIMEOUT_MS 20000
@@ -133,9 +134,7 @@ static int socket_made(void *ctx, curl_socket_t fd, curlsocktype purpose)
     const mvpn_fetcher *fetcher = ctx;
     uint32_t mark = fetcher->options.mark;
     (void)purpose;
-    return mark == 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0
-               ? CURL_SOCKOPT_OK
-               : CURL_SOCKOPT_ERROR;
+    return mvpn_mark_socket(fd, mark) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
 }
 
 /* Everything that curl would otherwise take from its surroundings is said here. */

@@ -42,6 +42,7 @@ struct mvpn_sources {
     mvpn_resolver *resolver;
     mvpn_fetcher *fetcher; /* these two while running */
     mvpn_source_lan *lan;
+    mvpn_netlink *routes;    /* NULL: the local network is not asked */
     mvpn_loop_timer *timer;  /* the next round; after stop: the end of what is under way */
     mvpn_loop_timer *giving; /* parts of bundles */
     bool is_running;
@@ -246,8 +247,8 @@ static void ask_lan(mvpn_sources *s)
         failed(s, &s->lan_trouble, MVPN_SOURCE_LAN, NULL, "nobody answered", remedy);
     }
     s->is_lan_asked = s->is_lan_answered = false;
-    if (s->lan == NULL && mvpn_source_lan_new(s->config.loop, &s->token, s->config.mark, lan_came,
-                                              s, &s->lan, &fault) != 0) {
+    if (s->lan == NULL && mvpn_source_lan_new(s->config.loop, s->routes, &s->token, s->config.mark,
+                                              lan_came, s, &s->lan, &fault) != 0) {
         s->lan = NULL;
         failed(s, &s->lan_trouble, MVPN_SOURCE_LAN, NULL, fault.text, remedy);
         return;
@@ -388,6 +389,9 @@ int mvpn_sources_new(const mvpn_sources_config *config, mvpn_sources **ret, mvpn
     if (rc == 0) {
         rc = mvpn_resolver_new(&o, &s->resolver, fault);
     }
+    if (rc == 0 && n->lan_discovery) {
+        rc = mvpn_netlink_open(&s->routes, fault); /* now: later it may not be allowed */
+    }
     if (rc == 0) {
         rc = mvpn_loop_timer_new(config->loop, timer_fired, s, &s->timer);
     }
@@ -418,6 +422,7 @@ void mvpn_sources_free(mvpn_sources *s)
     }
     mvpn_loop_timer_free(s->timer);
     mvpn_loop_timer_free(s->giving);
+    mvpn_netlink_close(s->routes);
     mvpn_rng_done(&s->rng);
     mvpn_wipe(s, sizeof(*s));
     free(s);

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/mark.h"
 #include "io/sockaddr.h"
 
 static int set_option(int fd, int level, int name, int value)
@@ -22,8 +23,7 @@ int mvpn_stun_socket_open(const mvpn_addr *bind_to, uint32_t mark)
         return -1;
     }
     if ((bind_to->family == 6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) ||
-        (mark != 0 && set_option(fd, SOL_SOCKET, SO_MARK, (int)mark) != 0) ||
-        bind(fd, (struct sockaddr *)&sa, n) != 0) {
+        mvpn_mark_socket(fd, mark) != 0 || bind(fd, (struct sockaddr *)&sa, n) != 0) {
         int err = errno;
         (void)close(fd);
         errno = err;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "io/mark.h"
 #include "io/sockaddr.h"
 
 struct target {
@@ -85,8 +86,7 @@ void mvpn_tcp_reach_add(mvpn_tcp_reach *r, const mvpn_addr *addr)
     }
     r->count++;
     r->waiting++;
-    int mark = (int)r->mark;
-    if (mark != 0 && setsockopt(t->fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) != 0) {
+    if (mvpn_mark_socket(t->fd, r->mark) != 0) {
         answered(t, errno);
         return;
     }
