@@ -1,0 +1,89 @@
+/*
+ * What a taken-over worker may send to the helper, and a taken-over helper to the worker. First
+ * byte: 0 a request, 1 a reply as they are; else whole conversations: requests with the state that
+ * they bring about, against what the helper may never do.
+ */
+#include "base/error.h"
+#include "fuzz/fuzz.h"
+#include "io/privileged.h"
+
+static void request(mvpn_bytes in)
+{
+    mvpn_privileged_request m;
+    if (mvpn_privileged_request_decode(in, &m) == 0) {
+        uint8_t again[MVPN_PRIVILEGED_REQUEST_LEN];
+        mvpn_privileged_request_encode(&m, again);
+        fuzz_same(again, sizeof(again), in);
+    }
+}
+
+static void reply(mvpn_bytes in)
+{
+    mvpn_privileged_reply m;
+    if (mvpn_privileged_reply_decode(in, &m) == 0) {
+        uint8_t again[MVPN_PRIVILEGED_REPLY_LEN];
+        FUZZ_CHECK(m.code <= 0 && strnlen(m.text, sizeof(m.text)) < sizeof(m.text));
+        mvpn_privileged_reply_encode(&m, again);
+        fuzz_same(again, sizeof(again), in);
+    }
+}
+
+/* Said here again in another way: a /16, a /64, never the own end. */
+static bool may_be_released(const mvpn_privileged_request *m)
+{
+    static const uint8_t net6[8] = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe};
+    static const uint8_t own6[8] = {[7] = 1};
+    bool ok4 = m->v4.family == 0 ||
+               (m->v4.ip[0] == 10 && m->v4.ip[1] == 64 && !(m->v4.ip[2] == 0 && m->v4.ip[3] == 1));
+    bool ok6 =
+        m->v6.family == 0 || (memcmp(m->v6.ip, net6, 8) == 0 && memcmp(m->v6.ip + 8, own6, 8) != 0);
+    return ok4 && ok6;
+}
+
+static void conversation(mvpn_reader *in)
+{
+    unsigned kind = mvpn_read8(in) % 3;
+    const mvpn_privileged_limits limits = {
+        .is_exit = kind == 0,
+        .is_client = kind == 1,
+        .pool_v4 = {{.family = kind == 0 ? 4 : 0, .ip = {10, 64}}, 16},
+        .pool_v6 = {{.family = kind == 0 ? 6 : 0, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe}}, 64},
+    };
+    enum mvpn_privileged_state state = MVPN_PRIVILEGED_NEW;
+    while (fuzz_more(in)) {
+        mvpn_privileged_request m;
+        unsigned descriptors = mvpn_read8(in) % 3;
+        mvpn_bytes message =
+            mvpn_read_bytes(in, MVPN_MIN(mvpn_reader_left(in), MVPN_PRIVILEGED_REQUEST_LEN));
+        if (mvpn_privileged_request_decode(message, &m) != 0 ||
+            mvpn_privileged_check(&limits, state, &m, descriptors) != 0) {
+            return; /* the helper hangs up */
+        }
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_SETUP || (kind != 2 && state == MVPN_PRIVILEGED_NEW));
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_RELEASE ||
+                   (kind == 0 && state == MVPN_PRIVILEGED_SEALED && may_be_released(&m)));
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_MARK || (kind == 1 && descriptors == 1));
+        FUZZ_CHECK(m.op == MVPN_PRIVILEGED_MARK || descriptors == 0);
+        if (m.op == MVPN_PRIVILEGED_FINISH) {
+            return;
+        }
+        state = m.op == MVPN_PRIVILEGED_SEAL ? MVPN_PRIVILEGED_SEALED : state;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    mvpn_reader in = mvpn_reader_init(mvpn_bytes_of(data, size));
+    switch (mvpn_read8(&in)) {
+    case 0:
+        request(mvpn_read_rest(&in));
+        break;
+    case 1:
+        reply(mvpn_read_rest(&in));
+        break;
+    default:
+        conversation(&in);
+        break;
+    }
+    return 0;
+}

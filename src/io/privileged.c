@@ -1,0 +1,201 @@
+#include "io/privileged.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/cursor.h"
+#include "base/error.h"
+
+#define REQUEST_MAGIC 0x4d565071u /* "MVPq" */
+#define REPLY_MAGIC 0x4d565072u   /* "MVPr" */
+#define HAS_V4 1u
+#define HAS_V6 2u
+#define HAS_TUN 1u
+#define HAS_ADDRESSES 2u
+
+static bool is_op(unsigned op)
+{
+    return op >= MVPN_PRIVILEGED_SETUP && op <= MVPN_PRIVILEGED_OP_LAST;
+}
+
+/* An address that is not there is zeros: one encoding. */
+static void write_ip(mvpn_writer *w, const mvpn_addr *addr, size_t len)
+{
+    if (addr->family != 0) {
+        mvpn_write_bytes(w, addr->ip, len);
+    } else {
+        mvpn_write_zero(w, len);
+    }
+}
+
+static bool read_ip(mvpn_reader *r, bool is_there, uint8_t family, mvpn_addr *ret)
+{
+    static const uint8_t zero[16];
+    mvpn_addr addr = {.family = family};
+    size_t len = mvpn_addr_ip_len(&addr);
+    mvpn_read_copy(r, addr.ip, len);
+    if (is_there) {
+        *ret = addr;
+    }
+    return is_there || memcmp(addr.ip, zero, len) == 0;
+}
+
+void mvpn_privileged_request_encode(const mvpn_privileged_request *request,
+                                    uint8_t out[static MVPN_PRIVILEGED_REQUEST_LEN])
+{
+    mvpn_writer w = mvpn_writer_init(out, MVPN_PRIVILEGED_REQUEST_LEN);
+    mvpn_write32(&w, REQUEST_MAGIC);
+    mvpn_write8(&w, (uint8_t)request->op);
+    mvpn_write8(&w, (uint8_t)((request->v4.family != 0 ? HAS_V4 : 0) |
+                              (request->v6.family != 0 ? HAS_V6 : 0)));
+    mvpn_write16(&w, 0);
+    mvpn_write32(&w, request->serial);
+    write_ip(&w, &request->v4, 4);
+    write_ip(&w, &request->v6, 16);
+    MVPN_ASSERT(!w.failed && mvpn_writer_len(&w) == MVPN_PRIVILEGED_REQUEST_LEN);
+}
+
+int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret)
+{
+    mvpn_reader r = mvpn_reader_init(in);
+    mvpn_privileged_request m = {.serial = 0};
+    bool ok = mvpn_read32(&r) == REQUEST_MAGIC;
+    unsigned op = mvpn_read8(&r), families = mvpn_read8(&r);
+    ok = ok && is_op(op) && (families & ~(HAS_V4 | HAS_V6)) == 0 && mvpn_read16(&r) == 0;
+    ok = ok && (families != 0) == (op == MVPN_PRIVILEGED_RELEASE);
+    if (!ok) {
+        return MVPN_E_FORMAT;
+    }
+    m.op = (enum mvpn_privileged_op)op;
+    m.serial = mvpn_read32(&r);
+    ok = read_ip(&r, (families & HAS_V4) != 0, 4, &m.v4) &&
+         read_ip(&r, (families & HAS_V6) != 0, 6, &m.v6) && mvpn_reader_done(&r);
+    if (!ok) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = m;
+    return 0;
+}
+
+static bool is_printable(char c)
+{
+    return c >= 0x20 && c < 0x7f;
+}
+
+static void write_text(mvpn_writer *w, const char *text)
+{
+    size_t n = strnlen(text, MVPN_PRIVILEGED_TEXT - 1);
+    for (size_t i = 0; i < n; i++) {
+        mvpn_write8(w, (uint8_t)(is_printable(text[i]) ? text[i] : '?'));
+    }
+    mvpn_write_zero(w, MVPN_PRIVILEGED_TEXT - n);
+}
+
+static bool read_text(mvpn_reader *r, char out[static MVPN_PRIVILEGED_TEXT])
+{
+    mvpn_read_copy(r, (uint8_t *)out, MVPN_PRIVILEGED_TEXT);
+    bool has_ended = false;
+    for (size_t i = 0; i < MVPN_PRIVILEGED_TEXT; i++) {
+        if (has_ended ? out[i] != '\0' : out[i] != '\0' && !is_printable(out[i])) {
+            return false;
+        }
+        has_ended |= out[i] == '\0';
+    }
+    return has_ended;
+}
+
+void mvpn_privileged_reply_encode(const mvpn_privileged_reply *reply,
+                                  uint8_t out[static MVPN_PRIVILEGED_REPLY_LEN])
+{
+    mvpn_writer w = mvpn_writer_init(out, MVPN_PRIVILEGED_REPLY_LEN);
+    bool has_addresses = reply->tun_v4.family != 0;
+    mvpn_write32(&w, REPLY_MAGIC);
+    mvpn_write8(&w, (uint8_t)reply->op);
+    mvpn_write8(&w,
+                (uint8_t)((reply->has_tun ? HAS_TUN : 0) | (has_addresses ? HAS_ADDRESSES : 0)));
+    mvpn_write16(&w, 0);
+    mvpn_write32(&w, reply->serial);
+    mvpn_write32(&w, (uint32_t)reply->code);
+    write_ip(&w, &reply->tun_v4, 4);
+    write_ip(&w, &reply->tun_v6, 16);
+    write_ip(&w, &reply->gateway_v4, 4);
+    write_text(&w, reply->text);
+    MVPN_ASSERT(!w.failed && mvpn_writer_len(&w) == MVPN_PRIVILEGED_REPLY_LEN);
+}
+
+int mvpn_privileged_reply_decode(mvpn_bytes in, mvpn_privileged_reply *ret)
+{
+    mvpn_reader r = mvpn_reader_init(in);
+    mvpn_privileged_reply m = {.serial = 0};
+    bool ok = mvpn_read32(&r) == REPLY_MAGIC;
+    unsigned op = mvpn_read8(&r), flags = mvpn_read8(&r);
+    ok = ok && is_op(op) && (flags & ~(HAS_TUN | HAS_ADDRESSES)) == 0 && mvpn_read16(&r) == 0;
+    if (!ok) {
+        return MVPN_E_FORMAT;
+    }
+    bool has_addresses = (flags & HAS_ADDRESSES) != 0;
+    m.op = (enum mvpn_privileged_op)op;
+    m.has_tun = (flags & HAS_TUN) != 0;
+    m.serial = mvpn_read32(&r);
+    m.code = (int)mvpn_read32(&r);
+    ok = read_ip(&r, has_addresses, 4, &m.tun_v4) && read_ip(&r, has_addresses, 6, &m.tun_v6) &&
+         read_ip(&r, has_addresses, 4, &m.gateway_v4) && read_text(&r, m.text) &&
+         mvpn_reader_done(&r);
+    if (!ok || m.code > 0) {
+        return MVPN_E_FORMAT;
+    }
+    *ret = m;
+    return 0;
+}
+
+/* The pool's first address is the exit's own end of the TUN: its connections are not a session's.
+ */
+static bool is_of_pool(const mvpn_addr *addr, const mvpn_prefix *pool)
+{
+    mvpn_addr own = pool->addr;
+    size_t len = mvpn_addr_ip_len(addr);
+    if (addr->family == 0) {
+        return true; /* none */
+    }
+    if (pool->addr.family != addr->family) {
+        return false;
+    }
+    own.ip[len - 1] |= 1;
+    return mvpn_ip_in_prefix(addr->ip, pool->addr.ip, len, pool->bits) &&
+           memcmp(addr->ip, own.ip, len) != 0;
+}
+
+int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privileged_state state,
+                          const mvpn_privileged_request *request, unsigned descriptors)
+{
+    bool is_new = state == MVPN_PRIVILEGED_NEW, is_right_time = false;
+    bool is_ours = true;
+    switch (request->op) {
+    case MVPN_PRIVILEGED_SETUP:
+        is_ours = limits->is_exit || limits->is_client;
+        is_right_time = is_new;
+        break;
+    case MVPN_PRIVILEGED_CONTROL:
+    case MVPN_PRIVILEGED_SEAL:
+        is_right_time = is_new;
+        break;
+    case MVPN_PRIVILEGED_RELEASE:
+        is_ours = limits->is_exit;
+        is_right_time = !is_new;
+        break;
+    case MVPN_PRIVILEGED_MARK:
+        is_ours = limits->is_client;
+        is_right_time = !is_new;
+        break;
+    case MVPN_PRIVILEGED_FINISH:
+        is_right_time = true; /* also a start that failed */
+        break;
+    }
+    if (!is_right_time || !is_ours ||
+        descriptors != (request->op == MVPN_PRIVILEGED_MARK ? 1u : 0u)) {
+        return MVPN_E_PROTOCOL;
+    }
+    return is_of_pool(&request->v4, &limits->pool_v4) && is_of_pool(&request->v6, &limits->pool_v6)
+               ? 0
+               : MVPN_E_REFUSED;
+}

@@ -1,0 +1,81 @@
+/*
+ * What the unprivileged worker says to its helper, and what the helper takes for an answer: fixed
+ * sizes, one encoding of each message, no text towards the helper. The helper believes nothing: it
+ * knows the configuration by itself, and a message that is not exactly one of these, or that comes
+ * at the wrong time, or that names an address outside the exit's pool ends the conversation, which
+ * means that everything is taken back. Pure; used by io/helper. (docs/architecture.md "Privileges")
+ *
+ *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK--> SEALED --FINISH--> the
+ * end
+ *
+ *   request  "MVPq" | op 1 | families 1 | 0 0 | serial 4 | IPv4 4 | IPv6 16                  32
+ * bytes reply    "MVPr" | op 1 | flags 1 | 0 0 | serial 4 | code 4 | IPv4 4 | IPv6 16 | IPv4 4 |
+ * text 216
+ */
+#ifndef MVPN_IO_PRIVILEGED_H
+#define MVPN_IO_PRIVILEGED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "io/netlink.h"
+
+#define MVPN_PRIVILEGED_REQUEST_LEN 32
+#define MVPN_PRIVILEGED_TEXT 216
+#define MVPN_PRIVILEGED_REPLY_LEN (40 + MVPN_PRIVILEGED_TEXT)
+
+enum mvpn_privileged_op {
+    MVPN_PRIVILEGED_SETUP = 1, /* set up this host as configured; the reply brings the TUN */
+    MVPN_PRIVILEGED_CONTROL,   /* the control socket is there: remove it at the end */
+    MVPN_PRIVILEGED_SEAL,      /* the start is over: give up what is not needed any more */
+    MVPN_PRIVILEGED_RELEASE,   /* exit: forget the connections of these pool addresses; no reply */
+    MVPN_PRIVILEGED_MARK,      /* client: set the configured mark on the socket that comes along */
+    MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
+};
+#define MVPN_PRIVILEGED_OP_LAST MVPN_PRIVILEGED_FINISH
+
+typedef struct mvpn_privileged_request {
+    enum mvpn_privileged_op op;
+    uint32_t serial;
+    mvpn_addr v4, v6; /* RELEASE: at least one; else family 0 */
+} mvpn_privileged_request;
+
+typedef struct mvpn_privileged_reply {
+    enum mvpn_privileged_op op;
+    uint32_t serial;
+    int code;                             /* 0, or MVPN_E_* and a text */
+    bool has_tun;                         /* a descriptor comes along */
+    mvpn_addr tun_v4, tun_v6, gateway_v4; /* client: as set up; else family 0 */
+    char text[MVPN_PRIVILEGED_TEXT];      /* printable ASCII, "" = none */
+} mvpn_privileged_reply;
+
+enum mvpn_privileged_state { MVPN_PRIVILEGED_NEW, MVPN_PRIVILEGED_SEALED };
+
+/* What the helper knows by itself. */
+typedef struct mvpn_privileged_limits {
+    bool is_exit, is_client;
+    mvpn_prefix pool_v4, pool_v6; /* exit */
+} mvpn_privileged_limits;
+
+void mvpn_privileged_request_encode(const mvpn_privileged_request *request,
+                                    uint8_t out[static MVPN_PRIVILEGED_REQUEST_LEN]);
+/** MVPN_E_FORMAT for anything that the encoder does not make; `*ret` is untouched then. */
+MVPN_WUR int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret);
+
+/** Characters that are not printable become '?'. */
+void mvpn_privileged_reply_encode(const mvpn_privileged_reply *reply,
+                                  uint8_t out[static MVPN_PRIVILEGED_REPLY_LEN]);
+/** As mvpn_privileged_request_decode. */
+MVPN_WUR int mvpn_privileged_reply_decode(mvpn_bytes in, mvpn_privileged_reply *ret);
+
+/**
+ * May this be done now? `descriptors` is how many came along. 0; MVPN_E_PROTOCOL (close) at the
+ * wrong time, with descriptors where none belong, or not for this program; MVPN_E_REFUSED (close)
+ * for an address that is not of the pool, or is the pool's own end of the TUN.
+ */
+MVPN_WUR int mvpn_privileged_check(const mvpn_privileged_limits *limits,
+                                   enum mvpn_privileged_state state,
+                                   const mvpn_privileged_request *request, unsigned descriptors);
+
+#endif

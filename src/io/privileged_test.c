@@ -1,0 +1,182 @@
+#include "io/privileged.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+
+static const mvpn_addr pool_address4 = {.family = 4, .ip = {10, 64, 1, 2}};
+static const mvpn_addr pool_address6 = {.family = 6,
+                                        .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe, [15] = 9}};
+static const mvpn_privileged_limits exit_limits = {
+    .is_exit = true,
+    .pool_v4 = {{.family = 4, .ip = {10, 64}}, 16},
+    .pool_v6 = {{.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe}}, 64},
+};
+static const mvpn_privileged_limits client_limits = {.is_client = true};
+static const mvpn_privileged_limits relay_limits = {.is_exit = false};
+
+static mvpn_privileged_request sample(enum mvpn_privileged_op op)
+{
+    mvpn_privileged_request m = {.op = op, .serial = 0x01020304};
+    if (op == MVPN_PRIVILEGED_RELEASE) {
+        m.v4 = pool_address4;
+        m.v6 = pool_address6;
+    }
+    return m;
+}
+
+static void test_request_round_trip(void **state)
+{
+    (void)state;
+    for (unsigned op = 1; op <= MVPN_PRIVILEGED_OP_LAST; op++) {
+        uint8_t bytes[MVPN_PRIVILEGED_REQUEST_LEN];
+        mvpn_privileged_request in = sample((enum mvpn_privileged_op)op), out;
+        mvpn_privileged_request_encode(&in, bytes);
+        assert_int_equal(mvpn_privileged_request_decode(MVPN_BYTES_ARRAY(bytes), &out), 0);
+        assert_int_equal(out.op, in.op);
+        assert_int_equal(out.serial, in.serial);
+        assert_true(mvpn_addr_eq(&out.v4, &in.v4) && mvpn_addr_eq(&out.v6, &in.v6));
+    }
+}
+
+/* Every other length and every bit flipped: refused, or another message that encodes to itself. */
+static void test_request_damaged(void **state)
+{
+    uint8_t bytes[MVPN_PRIVILEGED_REQUEST_LEN + 1], again[MVPN_PRIVILEGED_REQUEST_LEN];
+    mvpn_privileged_request in = sample(MVPN_PRIVILEGED_RELEASE), out;
+    (void)state;
+    mvpn_privileged_request_encode(&in, bytes);
+    bytes[MVPN_PRIVILEGED_REQUEST_LEN] = 0;
+    for (size_t n = 0; n <= sizeof(bytes); n++) {
+        int want = n == MVPN_PRIVILEGED_REQUEST_LEN ? 0 : MVPN_E_FORMAT;
+        assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out), want);
+    }
+    for (size_t bit = 0; bit < 8 * MVPN_PRIVILEGED_REQUEST_LEN; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        mvpn_bytes damaged = mvpn_bytes_of(bytes, MVPN_PRIVILEGED_REQUEST_LEN);
+        if (mvpn_privileged_request_decode(damaged, &out) == 0) {
+            mvpn_privileged_request_encode(&out, again);
+            assert_memory_equal(again, bytes, sizeof(again));
+        }
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+}
+
+static void test_reply_round_trip(void **state)
+{
+    uint8_t bytes[MVPN_PRIVILEGED_REPLY_LEN], again[MVPN_PRIVILEGED_REPLY_LEN];
+    mvpn_privileged_reply out, in = {
+                                   .op = MVPN_PRIVILEGED_SETUP,
+                                   .serial = 7,
+                                   .code = MVPN_E_CONFIG,
+                                   .has_tun = true,
+                                   .tun_v4 = {.family = 4, .ip = {10, 8, 0, 2}},
+                                   .tun_v6 = {.family = 6, .ip = {0xfd, [15] = 2}},
+                                   .gateway_v4 = {.family = 4, .ip = {10, 8, 0, 1}},
+                                   .text = "no /dev/net/tun",
+                               };
+    (void)state;
+    mvpn_privileged_reply_encode(&in, bytes);
+    assert_int_equal(mvpn_privileged_reply_decode(MVPN_BYTES_ARRAY(bytes), &out), 0);
+    assert_int_equal(out.op, in.op);
+    assert_int_equal(out.serial, in.serial);
+    assert_int_equal(out.code, in.code);
+    assert_true(out.has_tun && mvpn_addr_eq(&out.tun_v4, &in.tun_v4) &&
+                mvpn_addr_eq(&out.tun_v6, &in.tun_v6) &&
+                mvpn_addr_eq(&out.gateway_v4, &in.gateway_v4));
+    assert_string_equal(out.text, in.text);
+    for (size_t n = 0; n < sizeof(bytes); n++) {
+        assert_int_equal(mvpn_privileged_reply_decode(mvpn_bytes_of(bytes, n), &out),
+                         MVPN_E_FORMAT);
+    }
+    for (size_t bit = 0; bit < 8 * sizeof(bytes); bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        if (mvpn_privileged_reply_decode(MVPN_BYTES_ARRAY(bytes), &out) == 0) {
+            mvpn_privileged_reply_encode(&out, again);
+            assert_memory_equal(again, bytes, sizeof(again));
+        }
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    /* A text cannot smuggle control characters into the log, nor run over. */
+    memset(in.text, 'x', sizeof(in.text));
+    memcpy(in.text, "\x1b[2J\n", 5);
+    mvpn_privileged_reply_encode(&in, bytes);
+    assert_int_equal(mvpn_privileged_reply_decode(MVPN_BYTES_ARRAY(bytes), &out), 0);
+    assert_int_equal(strlen(out.text), MVPN_PRIVILEGED_TEXT - 1);
+    assert_memory_equal(out.text, "?[2J?xx", 7);
+}
+
+/* Who may ask for what, and when. */
+static void test_check(void **state)
+{
+    enum { E = 1, C = 2, R = 4 }; /* exit, client, relay */
+    static const struct {
+        enum mvpn_privileged_op op;
+        unsigned when_new, when_sealed, descriptors;
+    } rows[] = {
+        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},    {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
+        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0}, {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
+        {MVPN_PRIVILEGED_MARK, 0, C, 1},         {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
+    };
+    static const struct {
+        unsigned who;
+        const mvpn_privileged_limits *limits;
+    } programs[] = {{E, &exit_limits}, {C, &client_limits}, {R, &relay_limits}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        for (size_t k = 0; k < 3; k++) {
+            mvpn_privileged_request m = sample(rows[i].op);
+            for (unsigned n = 0; n < 3; n++) {
+                bool fits = n == rows[i].descriptors;
+                int new_rc = mvpn_privileged_check(programs[k].limits, MVPN_PRIVILEGED_NEW, &m, n);
+                int sealed_rc =
+                    mvpn_privileged_check(programs[k].limits, MVPN_PRIVILEGED_SEALED, &m, n);
+                assert_int_equal(new_rc == 0, fits && (rows[i].when_new & programs[k].who) != 0);
+                assert_int_equal(sealed_rc == 0,
+                                 fits && (rows[i].when_sealed & programs[k].who) != 0);
+            }
+        }
+    }
+}
+
+static void test_only_the_pool(void **state)
+{
+    static const struct {
+        mvpn_addr v4, v6;
+        int want;
+    } rows[] = {
+        {{.family = 4, .ip = {10, 64, 0, 2}}, {0}, 0},
+        {{.family = 4, .ip = {10, 64, 255, 255}}, {0}, 0},
+        {{.family = 4, .ip = {10, 64, 0, 1}}, {0}, MVPN_E_REFUSED}, /* the TUN's own */
+        {{.family = 4, .ip = {10, 65, 0, 2}}, {0}, MVPN_E_REFUSED},
+        {{.family = 4, .ip = {192, 168, 0, 2}}, {0}, MVPN_E_REFUSED},
+        {{.family = 4, .ip = {0}}, {0}, MVPN_E_REFUSED},
+        {{0}, {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe, [15] = 2}}, 0},
+        {{0}, {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe, [15] = 1}}, MVPN_E_REFUSED},
+        {{0}, {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xf, [15] = 2}}, MVPN_E_REFUSED},
+        {{.family = 4, .ip = {10, 64, 0, 2}}, {.family = 6, .ip = {0x20, 1}}, MVPN_E_REFUSED},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        mvpn_privileged_request m = {
+            .op = MVPN_PRIVILEGED_RELEASE, .v4 = rows[i].v4, .v6 = rows[i].v6};
+        assert_int_equal(mvpn_privileged_check(&exit_limits, MVPN_PRIVILEGED_SEALED, &m, 0),
+                         rows[i].want);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_request_round_trip), cmocka_unit_test(test_request_damaged),
+        cmocka_unit_test(test_reply_round_trip),   cmocka_unit_test(test_check),
+        cmocka_unit_test(test_only_the_pool),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
