@@ -107,6 +107,9 @@ static void write_all(FILE *out, const mesh_node *n)
                        "SystemCallErrorNumber=EPERM\n"
                        "SystemCallFilter=@system-service\n"
                        "SystemCallFilter=~@privileged @resources\n"
+                       /* The program's own sandbox, which is tighter. */
+                       "SystemCallFilter=capset landlock_add_rule "
+                       "landlock_create_ruleset landlock_restrict_self seccomp\n"
                        "\n"
                        "[Install]\n"
                        "WantedBy=multi-user.target\n");

@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "io/clock.h"
+#include "io/file.h"
 #include "io/logger.h"
+#include "io/mark.h"
 #include "io/notify.h"
 
 static void print_usage(const cli *c, const char *summary, bool is_exit)
@@ -112,6 +115,12 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind, const c
         return CLI_USAGE;
     }
     mvpn_logger_init(&c->log, c->config.log_level);
+    if (mvpn_sandbox_find_user(c->config.user, &c->user, &fault) != 0) {
+        (void)cli_fail(c, &fault);
+        return CLI_USAGE;
+    }
+    mvpn_file_trust_owner(c->user.uid);
+    mvpn_file_trust_owner(MVPN_SANDBOX_UNUSED_UID); /* of a time before there was that user */
     if (c->cleanup || c->check_policy != NULL) {
         return -1; /* needs no network */
     }
@@ -150,6 +159,115 @@ void cli_done(cli *c)
     mvpn_network_file_done(&c->network);
 }
 
+/* ---- privileges ---- */
+
+static void forget_network(void *ctx)
+{
+    mvpn_network_file_done(ctx);
+}
+
+int cli_start_helper(cli *c)
+{
+    mvpn_fault fault = {.text = ""};
+    if (c->check || c->cleanup) {
+        return -1;
+    }
+    return mvpn_helper_start(&c->config, forget_network, &c->network, &c->helper, &fault) == 0
+               ? -1
+               : cli_fail(c, &fault);
+}
+
+void cli_end_helper(cli *c)
+{
+    mvpn_mark_ask(NULL, NULL);
+    mvpn_helper_finish(c->helper);
+    c->helper = NULL;
+}
+
+void cli_lock(const cli *c, const void *secret, size_t size)
+{
+    if (!mvpn_sandbox_lock(secret, size) && c->config.sandbox) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN,
+                  "keys may be written to swap: raise the limit of locked memory "
+                  "(LimitMEMLOCK, ulimit -l)");
+    }
+}
+
+/* What is written later: lists and guards in one directory, the weekly onion key in another. */
+static void hand_over_dirs(const cli *c, mvpn_sandbox_options *options)
+{
+    mvpn_fault why = {.text = ""};
+    bool has_keys = c->config.kind != MVPN_CONFIG_CLIENT;
+    bool is_one = strcmp(c->config.state_dir, c->config.key_dir) == 0;
+    if (c->user.changes && access(c->config.state_dir, F_OK) == 0 &&
+        mvpn_sandbox_give_dir(c->config.state_dir, &c->user, &why) != 0) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN, "nothing will be remembered: %s", why.text);
+    }
+    if (c->user.changes && has_keys && !is_one &&
+        mvpn_sandbox_share_dir(c->config.key_dir, "onion.key", &c->user, &why) != 0) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN, "the onion key cannot be renewed: %s", why.text);
+    }
+    if (mvpn_file_pin_dir(c->config.state_dir) >= 0) {
+        options->write_dirs[0] = c->config.state_dir;
+    }
+    if (has_keys && mvpn_file_pin_dir(c->config.key_dir) >= 0) {
+        options->write_dirs[1] = c->config.key_dir;
+    }
+}
+
+static void tell_sandbox(const cli *c, const mvpn_sandbox_state *state)
+{
+    bool has_rights = c->config.kind == MVPN_CONFIG_EXIT || c->config.kind == MVPN_CONFIG_CLIENT;
+    mvpn_logf(
+        &c->log, MVPN_LOG_INFO,
+        "sandbox: uid %u%s%s%s, no capabilities, system calls filtered%s; its helper keeps %s",
+        (unsigned)geteuid(), c->user.name[0] != '\0' ? " (" : "", c->user.name,
+        c->user.name[0] != '\0' ? ")" : "", state->landlock_abi > 0 ? ", landlock" : "",
+        has_rights ? "CAP_NET_ADMIN" : "none");
+    if (geteuid() == 0) {
+        mvpn_logf(
+            &c->log, MVPN_LOG_WARN,
+            "this program stays root, though without capabilities: set user to one of its own");
+    } else if (c->user.changes && c->config.user[0] == '\0' &&
+               strcmp(c->user.name, MVPN_SANDBOX_USER) != 0) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN,
+                  "there is no user '%s': uid %u stands in for it. Make it with useradd --system "
+                  "--user-group --no-create-home %s",
+                  MVPN_SANDBOX_USER, (unsigned)c->user.uid, MVPN_SANDBOX_USER);
+    }
+    if (state->landlock_abi == 0) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN,
+                  "this kernel has no landlock: files are protected by their owners alone");
+    }
+}
+
+/* Everything is open: from here on this process needs no rights. */
+static int give_up_rights(cli *c, mvpn_fault *fault)
+{
+    mvpn_sandbox_options options = {.role = MVPN_SANDBOX_WORKER, .user = &c->user};
+    mvpn_sandbox_state state;
+    int r = mvpn_helper_control(c->helper, fault);
+    if (r == 0 && c->config.sandbox) {
+        hand_over_dirs(c, &options);
+    }
+    r = r != 0 ? r : mvpn_helper_seal(c->helper, fault);
+    if (r != 0) {
+        return r;
+    }
+    mvpn_mark_ask(c->config.kind == MVPN_CONFIG_CLIENT ? mvpn_helper_mark : NULL, c->helper);
+    if (!c->config.sandbox) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN, "sandbox = off: this program keeps all its rights");
+        return 0;
+    }
+    r = mvpn_sandbox_enter(&options, &state, fault);
+    if (r == 0) {
+        tell_sandbox(c, &state);
+    }
+    return r;
+}
+
+/* ---- running ---- */
+
 /* How long a relay may take to withdraw its descriptor before it ends. */
 #define GOODBYE_MS 2000
 
@@ -158,6 +276,7 @@ typedef struct stopper {
     mvpn_node *node;
     const cli *cli;
     bool is_ending;
+    bool has_failed;
 } stopper;
 
 static void on_goodbye_over(void *ctx)
@@ -181,6 +300,16 @@ static void on_signal(void *ctx, int signo)
     s->is_ending = true;
 }
 
+static void on_helper_lost(void *ctx)
+{
+    stopper *s = ctx;
+    mvpn_logf(&s->cli->log, MVPN_LOG_ERROR,
+              "ending: the helper process ended; what it had set up is mended by the next start%s",
+              s->cli->config.kind == MVPN_CONFIG_EXIT ? " or by --cleanup" : "");
+    s->has_failed = true;
+    mvpn_loop_stop(s->loop);
+}
+
 static void on_watchdog(void *ctx)
 {
     mvpn_notify_send(ctx, "WATCHDOG=1");
@@ -192,7 +321,7 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     mvpn_fault fault = {.text = ""};
     mvpn_control *control = NULL;
     mvpn_notify notify;
-    stopper s = {loop, node, c, false};
+    stopper s = {.loop = loop, .node = node, .cli = c};
     int r = 0;
     for (size_t i = 0; r == 0 && i < MVPN_ARRAY_LEN(signals); i++) {
         r = mvpn_loop_on_signal(loop, signals[i], on_signal, &s);
@@ -206,6 +335,16 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
         return cli_fail(c, &fault);
     }
     mvpn_notify_init(&notify);
+    r = mvpn_helper_watch(c->helper, loop, on_helper_lost, &s);
+    if (r != 0) {
+        (void)mvpn_fault_set(&fault, r, "cannot watch the helper: %s", mvpn_strerror(r));
+    }
+    r = r != 0 ? r : give_up_rights(c, &fault);
+    if (r != 0) {
+        mvpn_notify_done(&notify);
+        mvpn_control_close(control);
+        return cli_fail(c, &fault);
+    }
     if (mvpn_notify_watchdog_ms() > 0) {
         MVPN_IGNORE(mvpn_loop_every(loop, mvpn_notify_watchdog_ms(), on_watchdog, &notify));
     }
@@ -216,5 +355,5 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     mvpn_notify_send(&notify, "STOPPING=1");
     mvpn_notify_done(&notify);
     mvpn_control_close(control);
-    return r == 0 ? 0 : CLI_FAILED;
+    return r == 0 && !s.has_failed ? 0 : CLI_FAILED;
 }

@@ -7,8 +7,10 @@
 #include "base/log.h"
 #include "io/config.h"
 #include "io/control.h"
+#include "io/helper.h"
 #include "io/network_file.h"
 #include "io/node.h"
+#include "io/sandbox.h"
 
 /* Exit codes: 0 done, 1 failed while running, 2 wrong usage or configuration. */
 #define CLI_FAILED 1
@@ -23,6 +25,8 @@ typedef struct cli {
     mvpn_config config;
     mvpn_network_file network;
     mvpn_log log;
+    mvpn_sandbox_user user; /* whom the program becomes */
+    mvpn_helper *helper;    /* NULL: nothing is to be set up */
 } cli;
 
 /**
@@ -35,12 +39,24 @@ void cli_done(cli *cli);
 /** What the network file says, for the engine. Entries are borrowed from `cli`. */
 void cli_fill_network(const cli *cli, mvpn_engine_config *ret);
 
+/**
+ * Split off the helper, which holds the configuration and nothing else; before keys are read. With
+ * --check and --cleanup there is none. Returns -1 to go on, else the code to exit with.
+ */
+int cli_start_helper(cli *cli);
+/** Have the helper take back what it set up. Before mvpn_loop_free; the TUN is closed. */
+void cli_end_helper(cli *cli);
+
+/** Keep a secret out of swap and core files, or warn. */
+void cli_lock(const cli *cli, const void *secret, size_t size);
+
 /** Say `fault` on stderr; returns CLI_FAILED. */
 int cli_fail(const cli *cli, const mvpn_fault *fault);
 
 /**
- * Open the control socket, tell systemd, run until a signal, and close. `node` may be NULL; a relay
- * withdraws its descriptor before it ends. Returns the exit code.
+ * Open the control socket, give up privileges (docs/architecture.md), tell systemd, run until a
+ * signal, and close. `node` may be NULL; a relay withdraws its descriptor before it ends. Returns
+ * the exit code.
  */
 int cli_run(cli *cli, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, void *ctx);
 

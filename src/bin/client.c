@@ -12,7 +12,6 @@
 #include "io/clock.h"
 #include "io/connection_log.h"
 #include "io/geoip.h"
-#include "io/host_client.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
 #include "io/ping.h"
@@ -22,7 +21,7 @@ typedef struct client_program {
     cli cli;
     mvpn_loop *loop;
     mvpn_node *node;
-    mvpn_host_client host;
+    mvpn_helper_host host;
     client_state state;
     client_sources sources;
     mvpn_client_config client;
@@ -208,7 +207,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
     if (mvpn_loop_new(&p->loop) != 0) {
         return mvpn_fault_set(fault, MVPN_E_SYSTEM, "cannot make an event loop");
     }
-    r = mvpn_host_client_setup(&p->host, &p->cli.config.client, fault);
+    r = mvpn_helper_setup(p->cli.helper, &p->host, fault);
     if (r != 0) {
         return r;
     }
@@ -251,6 +250,8 @@ int main(int argc, char **argv)
     }
     int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT,
                          "carries this host's traffic through a MeshVPN network");
+    code = code == -1 ? cli_start_helper(&p->cli) : code;
+    cli_lock(&p->cli, &p->engine, sizeof(p->engine));
     if (code == -1) {
         if (client_start(p, &fault) != 0) {
             code = cli_fail(&p->cli, &fault);
@@ -265,7 +266,8 @@ int main(int argc, char **argv)
     client_state_done(&p->state);
     client_sources_close(&p->sources);
     mvpn_node_free(p->node);
-    mvpn_host_client_remove(&p->host);
+    mvpn_tun_close(p->host.tun);
+    cli_end_helper(&p->cli);
     mvpn_loop_free(p->loop);
     mvpn_geoip_free(p->geoip);
     mvpn_wipe(&p->engine, sizeof(p->engine));

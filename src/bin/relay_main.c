@@ -32,7 +32,7 @@ typedef struct relay_program {
     mvpn_node_keys keys;
     mvpn_loop *loop;
     mvpn_node *node;
-    mvpn_host_exit host;
+    mvpn_tun *tun;              /* exit */
     mvpn_addr *relay_addresses; /* of all relays known: an exit refuses them as destinations */
     size_t relay_address_count;
     mvpn_engine_config engine;
@@ -44,6 +44,7 @@ typedef struct relay_program {
     mvpn_portmapper *portmapper; /* NULL: none is wanted */
     mvpn_addr refused;           /* external address that the exit refuses as a destination */
     mvpn_stun_service *stun;
+    bool told_release;
     bool has_state;           /* the state directory can be written */
     const relay_extra *extra; /* NULL: none */
 } relay_program;
@@ -234,7 +235,14 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
 {
     relay_program *p = ctx;
     if (event->type == MVPN_ENGINE_EXIT_RELEASED) {
-        mvpn_host_exit_release(&p->host, &event->released);
+        if (mvpn_helper_release(p->cli.helper, &event->released.pool_v4,
+                                &event->released.pool_v6) != 0 &&
+            !p->told_release) {
+            mvpn_logf(&p->cli.log, MVPN_LOG_ERROR,
+                      "the helper process is too slow: connections of ended sessions stay in this "
+                      "host's connection tracking until they time out");
+            p->told_release = true;
+        }
     } else if (event->type == MVPN_ENGINE_CONNECTION) {
         mvpn_connection_log_event(&p->connections, mvpn_engine_view(mvpn_node_engine(p->node)),
                                   &event->connection);
@@ -443,7 +451,9 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
     }
     (void)mkdir(p->cli.config.run_dir, 0755); /* whoever uses it says if it is missing */
     if (is_exit) {
-        r = mvpn_host_exit_setup(&p->host, &p->cli.config.exit, p->cli.config.run_dir, fault);
+        mvpn_helper_host host;
+        r = mvpn_helper_setup(p->cli.helper, &host, fault);
+        p->tun = r == 0 ? host.tun : NULL;
     }
     mvpn_node_options options = {
         .loop = p->loop,
@@ -451,7 +461,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         .network = &p->cli.network,
         .listen = p->cli.config.listen,
         .listen_count = p->cli.config.listen_count,
-        .tun = p->host.tun,
+        .tun = p->tun,
         .has_dns = is_exit,
         .on_event = on_event,
         .ctx = p,
@@ -483,7 +493,8 @@ static void relay_stop(relay_program *p)
     mvpn_lan_server_free(p->lan);
     mvpn_stun_service_free(p->stun);
     mvpn_node_free(p->node);
-    mvpn_host_exit_remove(&p->host);
+    mvpn_tun_close(p->tun);
+    cli_end_helper(&p->cli);
     mvpn_loop_free(p->loop);
     mvpn_node_keys_done(&p->keys);
     free(p->relay_addresses);
@@ -509,6 +520,9 @@ int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *su
     if (code == -1 && extra != NULL && extra->instead != NULL) {
         code = extra->instead(extra->ctx, &p->cli);
     }
+    code = code == -1 ? cli_start_helper(&p->cli) : code;
+    cli_lock(&p->cli, &p->keys, sizeof(p->keys));
+    cli_lock(&p->cli, &p->engine, sizeof(p->engine));
     if (code == -1 && load_keys(p, &fault) != 0) {
         (void)cli_fail(&p->cli, &fault);
         code = CLI_USAGE;

@@ -157,6 +157,29 @@ static int set_log_level(void *target, const mvpn_setting_value *v, mvpn_fault *
     return rc;
 }
 
+static int set_user(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config *c = target;
+    size_t len = strlen(v->text);
+    if (len == 0 || len > MVPN_CONFIG_USER_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "a user's name of 1 to %d characters is expected",
+                              MVPN_CONFIG_USER_MAX);
+    }
+    memcpy(c->user, v->text, len + 1);
+    return 0;
+}
+
+static int set_sandbox(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const struct word words[] = {{"on", true}, {"off", false}, {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->sandbox = value != 0;
+    }
+    return rc;
+}
+
 static int set_number(uint32_t *out, const mvpn_setting_value *v, long min, long max,
                       mvpn_fault *why)
 {
@@ -741,6 +764,10 @@ static const mvpn_setting settings[] = {
     {"state_dir", TEXT, ALL, set_state_dir, MVPN_CONFIG_STATE_DIR,
      "Directory for what is learnt and kept: the list of relays, a client's guards."},
     {"log_level", TEXT, ALL, set_log_level, "info", "error, warn, info or debug."},
+    {"user", TEXT, ALL, set_user, "meshvpn, else a number that nobody has",
+     "Whom a program that root started becomes after its start (docs/operators.md)."},
+    {"sandbox", TEXT, ALL, set_sandbox, "on",
+     "on: after its start the program gives up its user, capabilities, most system calls and all files but its own. off: it keeps all, for a debugger."},
 
     {"name", TEXT, NODE, set_name, "none", "Name in the descriptor: 1 to 24 of a-z, 0-9 and -."},
     {"address", LIST, NODE, set_address, "{}",
@@ -833,7 +860,7 @@ static void copy_text(char *out, size_t size, const char *text)
 
 void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
 {
-    *ret = (mvpn_config){.kind = kind, .log_level = MVPN_LOG_INFO};
+    *ret = (mvpn_config){.kind = kind, .log_level = MVPN_LOG_INFO, .sandbox = true};
     copy_text(ret->network_file, sizeof(ret->network_file), MVPN_CONFIG_NETWORK_FILE);
     copy_text(ret->key_dir, sizeof(ret->key_dir), MVPN_CONFIG_KEY_DIR);
     copy_text(ret->run_dir, sizeof(ret->run_dir), MVPN_CONFIG_RUN_DIR);

@@ -36,6 +36,7 @@
 #define MVPN_CONFIG_SOCKET_PATH_MAX 107 /* sun_path of unix(7) */
 /* A relay's name, or its identity in base64. */
 #define MVPN_CONFIG_RELAY_REF_MAX 44
+#define MVPN_CONFIG_USER_MAX 32 /* as useradd(8) */
 #define MVPN_CONFIG_SIZE_MAX (256u << 10)
 
 #define MVPN_CONFIG_HTTP_NAMES_MAX 8
@@ -131,6 +132,8 @@ typedef struct mvpn_config {
     unsigned listen_count; /* 1..2, of different families */
     mvpn_addr listen[MVPN_CONFIG_LISTEN_MAX];
     enum mvpn_log_level log_level;
+    char user[MVPN_CONFIG_USER_MAX + 1]; /* whom the program becomes; "" = not said */
+    bool sandbox;
     mvpn_config_relay relay; /* all but clients */
     mvpn_config_exit exit;   /* exits */
     mvpn_config_client client;

@@ -96,7 +96,7 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     if (r == 0 && config->routes_all) {
         r = set_routes(nl, ret, index, fault);
     }
-    mvpn_netlink_close(nl);
+    ret->nl = nl;
     if (r != 0) {
         mvpn_host_client_remove(ret);
     }
@@ -105,11 +105,10 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
 
 void mvpn_host_client_remove(mvpn_host_client *host)
 {
-    mvpn_netlink *nl;
-    if (host->has_rules && mvpn_netlink_open(&nl, NULL) == 0) {
-        MVPN_IGNORE(set_rules(nl, host, false, NULL)); /* nothing more can be done about it */
-        mvpn_netlink_close(nl);
+    if (host->has_rules) {
+        MVPN_IGNORE(set_rules(host->nl, host, false, NULL)); /* nothing more can be done about it */
     }
+    mvpn_netlink_close(host->nl);
     if (host->tun != NULL) {
         mvpn_tun_close(host->tun); /* its addresses and routes vanish with it */
     }

@@ -15,6 +15,7 @@ typedef struct mvpn_host_client {
     mvpn_addr tun_v4, tun_v6, gateway_v4; /* as set up; the inner constants unless they clashed */
     bool has_rules;
     uint32_t mark, table;
+    mvpn_netlink *nl; /* open as long as there are rules to take back */
 } mvpn_host_client;
 
 /** Make the device and all routes, or leave nothing behind and say why in `fault`. */

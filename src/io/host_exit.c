@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "io/file.h"
-#include "io/nat.h"
 #include "io/netlink.h"
 
 #define INNER_MTU 1420
@@ -77,14 +76,22 @@ int mvpn_host_exit_setup(mvpn_host_exit *ret, const mvpn_config_exit *config, co
     return r;
 }
 
+int mvpn_host_exit_hold(mvpn_host_exit *host, mvpn_fault *fault)
+{
+    return mvpn_nat_undo_open(host->instance, host->run_dir, &host->undo, fault);
+}
+
 void mvpn_host_exit_remove(mvpn_host_exit *host)
 {
     if (host->conntrack != NULL) {
         mvpn_conntrack_close(host->conntrack);
     }
-    if (host->has_nat) {
-        MVPN_IGNORE(
-            mvpn_nat_remove(host->instance, host->run_dir, NULL)); /* the next start mends it */
+    /* What fails here is mended by the next start. */
+    if (host->undo != NULL) {
+        MVPN_IGNORE(mvpn_nat_undo_run(host->undo, NULL));
+        mvpn_nat_undo_free(host->undo);
+    } else if (host->has_nat) {
+        MVPN_IGNORE(mvpn_nat_remove(host->instance, host->run_dir, NULL));
     }
     if (host->tun != NULL) {
         mvpn_tun_close(host->tun);

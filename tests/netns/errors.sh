@@ -150,7 +150,10 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("127.0.0.1", 4433))
 time.sleep(120)' &
 pids="$pids $!"
-sleep 0.5
+for _ in $(seq 100); do # 4433
+    in_ns cat /proc/net/udp | grep -q ':1151 ' && break
+    sleep 0.1
+done
 refuses "relay: port in use" 1 'uses UDP port 4433' "$bin/meshvpn-relay" --config "$relay/relay.conf"
 refuses "exit: port in use, and its NAT is taken back" 1 'uses UDP port 4433' "$bin/meshvpn-exit-node" --config "$exit/exit.conf"
 

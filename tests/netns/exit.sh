@@ -231,19 +231,19 @@ NFT
     mesh_node_stop oak
     lab_check cleanup_after_term unchanged
     start_oak
-    mesh_node_stop oak KILL
+    mesh_node_crash oak
     lab_check cleanup_kill_leaves_rules differs
     lab_check cleanup_by_option cleans_up
     lab_check cleanup_after_kill unchanged
     start_oak
-    mesh_node_stop oak KILL
+    mesh_node_crash oak
     start_oak
     mesh_node_stop oak
     lab_check cleanup_after_kill_and_restart unchanged
     start_oak
-    mesh_node_stop oak KILL
+    mesh_node_crash oak
     start_oak
-    mesh_node_stop oak KILL
+    mesh_node_crash oak
     lab_check cleanup_after_two_kills_by_option cleans_up
     lab_check cleanup_after_two_kills unchanged
 }
@@ -316,7 +316,7 @@ case_quota() {
     lab_check quota_is_kept quota_between 1000000 1200000
     set_quota 500000000
     start_oak
-    mesh_node_stop oak KILL
+    mesh_node_crash oak
     lab_check quota_after_kill quota_between 500000000 505000000
     set_quota 999700000
     start_oak
@@ -430,7 +430,7 @@ case_canaries() {
     "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/oak" >"$LAB_DIR/status.oak"
     "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/alder" >"$LAB_DIR/status.alder"
     metrics >"$LAB_DIR/metrics"
-    mesh_node_stop oak KILL
+    mesh_node_crash oak
     start_oak
     # Datagrams of strangers and of nobody.
     lab_in client "$LAB_PYTHON" -c 'import os, socket, sys

@@ -95,9 +95,10 @@ mesh_set() {
 mesh_configure() {
     local conf
     conf=$(mesh_conf "$1")
-    mkdir -p "$LAB_DIR/run/$1"
+    # Apart, as an installation has them: what is to be mended in the host stays root's.
+    mkdir -p "$LAB_DIR/run/$1" "$LAB_DIR/host/$1"
     mesh_set "$conf" control_socket "\"$LAB_DIR/sock/$1\""
-    mesh_set "$conf" run_dir "\"$LAB_DIR/run/$1\""
+    mesh_set "$conf" run_dir "\"$LAB_DIR/host/$1\""
     mesh_set "$conf" state_dir "\"$LAB_DIR/run/$1\""
     mesh_set "$conf" log_level "$MESH_LOG_LEVEL"
     case $(mesh_role "$1") in
@@ -227,6 +228,13 @@ mesh_node_get() {
 mesh_node_stop() {
     lab_stop "${MESH_PIDS[$1]}" "${2:-TERM}"
     unset "MESH_PIDS[$1]"
+}
+
+# mesh_node_crash NODE: the program and the helper that would clean up after it, as when the host's power fails
+mesh_node_crash() {
+    # shellcheck disable=SC2046 # process ids are words
+    kill -KILL $(cat "/proc/${MESH_PIDS[$1]}/task/${MESH_PIDS[$1]}/children") "${MESH_PIDS[$1]}"
+    mesh_node_stop "$1" KILL
 }
 
 # mesh_path [LIST]: names on the path, guard first; or of the relays in another list of the status.

@@ -1,0 +1,582 @@
+#include "io/helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "io/clock.h"
+#include "io/host_client.h"
+#include "io/host_exit.h"
+#include "io/privileged.h"
+#include "io/sandbox.h"
+
+/* Sessions that end while the helper goes through a large table; an exit has as many at a time. */
+#define WAITING_MAX 4096u
+/* Setting up runs nft; everything else is a few system calls. */
+#define ANSWER_MS 20000
+#define FINISH_MS 10000
+/* One message brings one descriptor at most; room for more shows that somebody tries. */
+#define DESCRIPTORS_MAX 4
+#define LOCK_TRIES 150
+#define LOCK_PAUSE_MS 20
+
+struct mvpn_helper {
+    int fd;
+    pid_t pid;
+    uint32_t serial;
+    mvpn_loop_watch *watch;
+    mvpn_loop_fn *lost;
+    void *lost_ctx;
+    bool is_lost;
+    /* Requests that wait until the socket takes them, oldest first. */
+    uint32_t waiting_first, waiting_count;
+    uint8_t waiting[WAITING_MAX][MVPN_PRIVILEGED_REQUEST_LEN];
+};
+
+/* ---- messages ---- */
+
+/* A message with at most one descriptor. 0, or -1 with errno. */
+static int send_message(int fd, const uint8_t *bytes, size_t n, int descriptor, int flags)
+{
+    struct iovec iov = {(void *)(uintptr_t)bytes, n};
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = {0};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (descriptor >= 0) {
+        msg.msg_control = control;
+        msg.msg_controllen = sizeof(control);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &descriptor, sizeof(int));
+    }
+    ssize_t r;
+    do {
+        r = sendmsg(fd, &msg, flags | MSG_NOSIGNAL);
+    } while (r < 0 && errno == EINTR);
+    return r == (ssize_t)n ? 0 : -1;
+}
+
+typedef struct incoming {
+    ssize_t n; /* 0: the other side is gone; -1: errno */
+    int descriptors[DESCRIPTORS_MAX];
+    unsigned count;
+} incoming;
+
+static void take_descriptors(struct msghdr *msg, incoming *ret)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count && ret->count < DESCRIPTORS_MAX; i++) {
+            memcpy(&ret->descriptors[ret->count++], CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+        }
+    }
+}
+
+/* One byte more than fits a message shows that it is none. */
+static incoming receive_message(int fd, uint8_t *out, size_t size)
+{
+    struct iovec iov = {out, size};
+    char control[CMSG_SPACE(DESCRIPTORS_MAX * sizeof(int))] __attribute__((aligned(8)));
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    incoming in = {.count = 0};
+    do {
+        in.n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+    } while (in.n < 0 && errno == EINTR);
+    if (in.n >= 0) {
+        take_descriptors(&msg, &in);
+    }
+    return in;
+}
+
+static void close_descriptors(incoming *in)
+{
+    while (in->count > 0) {
+        (void)close(in->descriptors[--in->count]);
+    }
+}
+
+/* ---- the helper's side ---- */
+
+typedef struct server {
+    const mvpn_config *config;
+    int fd;
+    mvpn_privileged_limits limits;
+    enum mvpn_privileged_state state;
+    mvpn_host_exit exit;
+    mvpn_host_client client;
+    bool has_host;
+    /* The control socket, as it was when the worker said so. */
+    int control_dir;
+    char control_name[MVPN_CONFIG_SOCKET_PATH_MAX + 1];
+    dev_t control_dev;
+    ino_t control_inode;
+    bool has_control;
+} server;
+
+/*
+ * Two programs with one device must not mend and set up at once: the helper of a worker that was
+ * killed may still be taking back what the next start sets up. The name lives in the network
+ * namespace, as what it stands for does, and ends with us. Who keeps it longer than a moment is no
+ * helper of ours: then the device itself decides.
+ */
+static void lock_device(const char *tun_name)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    const struct timespec pause = {0, LOCK_PAUSE_MS * 1000000L};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int n = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "meshvpn-helper-%s", tun_name);
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    for (unsigned i = 0; fd >= 0 && i < LOCK_TRIES; i++) {
+        if (bind(fd, (const struct sockaddr *)&name, len) == 0 || errno != EADDRINUSE) {
+            return; /* open until this process ends */
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static int set_up_exit(server *s, mvpn_fault *fault)
+{
+    lock_device(s->config->exit.tun_name);
+    int r = mvpn_host_exit_setup(&s->exit, &s->config->exit, s->config->run_dir, fault);
+    s->has_host = r == 0;
+    return r != 0 ? r : mvpn_host_exit_hold(&s->exit, fault);
+}
+
+static int set_up_client(server *s, mvpn_privileged_reply *reply, mvpn_fault *fault)
+{
+    lock_device(s->config->client.tun_name);
+    int r = mvpn_host_client_setup(&s->client, &s->config->client, fault);
+    s->has_host = r == 0;
+    reply->tun_v4 = s->client.tun_v4;
+    reply->tun_v6 = s->client.tun_v6;
+    reply->gateway_v4 = s->client.gateway_v4;
+    return r;
+}
+
+static void take_back(server *s)
+{
+    struct stat st;
+    if (s->has_host && s->limits.is_exit) {
+        mvpn_host_exit_remove(&s->exit);
+    } else if (s->has_host) {
+        mvpn_host_client_remove(&s->client);
+    }
+    s->has_host = false;
+    /* Perhaps another daemon has made its own there. */
+    if (s->has_control && fstatat(s->control_dir, s->control_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISSOCK(st.st_mode) && st.st_dev == s->control_dev && st.st_ino == s->control_inode) {
+        (void)unlinkat(s->control_dir, s->control_name, 0);
+    }
+    s->has_control = false;
+}
+
+static int note_control(server *s, mvpn_fault *fault)
+{
+    char path[sizeof(s->config->control_socket)];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s", s->config->control_socket);
+    (void)snprintf(s->control_name, sizeof(s->control_name), "%s", basename(path));
+    (void)snprintf(path, sizeof(path), "%s", s->config->control_socket);
+    if (s->control_dir < 0) {
+        s->control_dir = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (s->control_dir < 0 ||
+        fstatat(s->control_dir, s->control_name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot find control socket %s",
+                                s->config->control_socket);
+    }
+    s->control_dev = st.st_dev;
+    s->control_inode = st.st_ino;
+    s->has_control = true;
+    return 0;
+}
+
+static int seal(server *s, mvpn_fault *fault)
+{
+    char path[sizeof(s->config->control_socket)];
+    mvpn_sandbox_state state;
+    mvpn_sandbox_options options = {
+        .role = MVPN_SANDBOX_HELPER,
+        .keep_net_admin = s->limits.is_exit || s->limits.is_client,
+    };
+    (void)snprintf(path, sizeof(path), "%s", s->config->control_socket);
+    options.remove_dirs[0] = s->has_control ? dirname(path) : NULL;
+    options.remove_dirs[1] = s->limits.is_exit ? s->config->run_dir : NULL;
+    s->state = MVPN_PRIVILEGED_SEALED;
+    return s->config->sandbox ? mvpn_sandbox_enter(&options, &state, fault) : 0;
+}
+
+static void release(server *s, const mvpn_privileged_request *m)
+{
+    const mvpn_exit_event event = {.pool_v4 = m->v4, .pool_v6 = m->v6};
+    if (s->has_host) {
+        mvpn_host_exit_release(&s->exit, &event);
+    }
+}
+
+/* Internet sockets alone: a mark means nothing to others. */
+static int set_mark(const server *s, int fd, mvpn_fault *fault)
+{
+    int domain = 0;
+    socklen_t len = sizeof(domain);
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+        (domain != AF_INET && domain != AF_INET6)) {
+        return mvpn_fault_set(fault, MVPN_E_REFUSED, "this is no socket of the internet");
+    }
+    uint32_t mark = s->config->client.mark;
+    return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0
+               ? 0
+               : mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot mark a socket");
+}
+
+static int tun_of(const server *s)
+{
+    const mvpn_tun *tun = s->limits.is_exit ? s->exit.tun : s->client.tun;
+    return tun != NULL ? mvpn_tun_fd(tun) : -1;
+}
+
+/* The worker has it: with it the device goes. */
+static void close_tun(server *s)
+{
+    mvpn_tun **tun = s->limits.is_exit ? &s->exit.tun : &s->client.tun;
+    mvpn_tun_close(*tun);
+    *tun = NULL;
+}
+
+static int answer(server *s, mvpn_privileged_reply *reply, int code, const mvpn_fault *fault)
+{
+    uint8_t out[MVPN_PRIVILEGED_REPLY_LEN];
+    int tun = -1;
+    reply->code = code;
+    if (code != 0) {
+        reply->tun_v4 = reply->tun_v6 = reply->gateway_v4 = (mvpn_addr){0};
+        (void)snprintf(reply->text, sizeof(reply->text), "%.*s", MVPN_PRIVILEGED_TEXT - 1,
+                       fault->text);
+    } else if (reply->op == MVPN_PRIVILEGED_SETUP) {
+        tun = tun_of(s);
+        reply->has_tun = tun >= 0;
+    }
+    mvpn_privileged_reply_encode(reply, out);
+    int r = send_message(s->fd, out, sizeof(out), tun, 0);
+    if (tun >= 0) {
+        close_tun(s);
+    }
+    return r;
+}
+
+/* False: the conversation is over. */
+static bool serve(server *s, const mvpn_privileged_request *m, const incoming *in)
+{
+    mvpn_fault fault = {.text = ""};
+    mvpn_privileged_reply reply = {.op = m->op, .serial = m->serial};
+    int code = 0;
+    switch (m->op) {
+    case MVPN_PRIVILEGED_SETUP:
+        code = s->has_host         ? MVPN_E_STATE
+               : s->limits.is_exit ? set_up_exit(s, &fault)
+                                   : set_up_client(s, &reply, &fault);
+        break;
+    case MVPN_PRIVILEGED_CONTROL:
+        code = note_control(s, &fault);
+        break;
+    case MVPN_PRIVILEGED_SEAL:
+        code = seal(s, &fault);
+        break;
+    case MVPN_PRIVILEGED_RELEASE:
+        release(s, m);
+        return true;
+    case MVPN_PRIVILEGED_MARK:
+        code = set_mark(s, in->descriptors[0], &fault);
+        break;
+    case MVPN_PRIVILEGED_FINISH:
+        take_back(s);
+        (void)answer(s, &reply, 0, &fault);
+        return false;
+    }
+    return answer(s, &reply, code, &fault) == 0 &&
+           (m->op != MVPN_PRIVILEGED_SEAL || code == 0); /* somewhere in between: end */
+}
+
+static void serve_all(server *s)
+{
+    bool goes_on = true;
+    while (goes_on) {
+        uint8_t bytes[MVPN_PRIVILEGED_REQUEST_LEN + 1];
+        mvpn_privileged_request m;
+        incoming in = receive_message(s->fd, bytes, sizeof(bytes));
+        if (in.n <= 0) {
+            close_descriptors(&in);
+            return; /* the worker is gone */
+        }
+        int r = mvpn_privileged_request_decode(mvpn_bytes_of(bytes, (size_t)in.n), &m);
+        r = r != 0 ? r : mvpn_privileged_check(&s->limits, s->state, &m, in.count);
+        if (r != 0) {
+            static const char text[] =
+                "error: helper: the worker asked for what it may not; ending\n";
+            (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+        }
+        goes_on = r == 0 && serve(s, &m, &in);
+        close_descriptors(&in);
+    }
+}
+
+_Noreturn static void run_server(const mvpn_config *config, int fd)
+{
+    /* Signals of the terminal and of systemd are for the worker; its end is ours. */
+    static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2};
+    bool is_exit = config->kind == MVPN_CONFIG_EXIT, is_client = config->kind == MVPN_CONFIG_CLIENT;
+    server *s = calloc(1, sizeof(*s));
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(ignored); i++) {
+        (void)signal(ignored[i], SIG_IGN);
+    }
+    (void)prctl(PR_SET_NAME, "mvpn-helper", 0, 0, 0);
+    if (s == NULL) {
+        _exit(1);
+    }
+    *s = (server){
+        .config = config,
+        .fd = fd,
+        .limits = {.is_exit = is_exit, .is_client = is_client},
+        .control_dir = -1,
+    };
+    if (is_exit) {
+        s->limits.pool_v4 = config->exit.pool_v4;
+        s->limits.pool_v6 = config->exit.pool_v6;
+    }
+    serve_all(s);
+    take_back(s);
+    _exit(0); /* not exit: buffers and handlers are the worker's */
+}
+
+/* ---- the worker's side ---- */
+
+int mvpn_helper_start(const mvpn_config *config, void (*forget)(void *ctx), void *ctx,
+                      mvpn_helper **ret, mvpn_fault *fault)
+{
+    int fds[2];
+    mvpn_helper *helper = calloc(1, sizeof(*helper));
+    if (helper == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for the helper process");
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
+        int err = errno;
+        free(helper);
+        return mvpn_fault_errno(fault, MVPN_E_SYSTEM, err, "cannot start the helper process");
+    }
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)close(fds[0]);
+        if (forget != NULL) {
+            forget(ctx);
+        }
+        run_server(config, fds[1]);
+    }
+    int err = errno;
+    (void)close(fds[1]);
+    if (pid < 0) {
+        (void)close(fds[0]);
+        free(helper);
+        return mvpn_fault_errno(fault, MVPN_E_SYSTEM, err, "cannot start the helper process");
+    }
+    helper->fd = fds[0];
+    helper->pid = pid;
+    *ret = helper;
+    return 0;
+}
+
+static int wait_readable(int fd, int ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    mvpn_time end = mvpn_clock_now() + MVPN_MS((unsigned)ms);
+    for (;;) {
+        mvpn_time now = mvpn_clock_now();
+        int r = poll(&p, 1, now < end ? (int)((end - now) / MVPN_US_PER_MS) + 1 : 0);
+        if (r > 0) {
+            return 0;
+        }
+        if (r == 0 || errno != EINTR) {
+            return -1;
+        }
+    }
+}
+
+static int gone(mvpn_helper *helper, mvpn_fault *fault)
+{
+    helper->is_lost = true;
+    return mvpn_fault_set(fault, MVPN_E_CLOSED, "the helper process is gone");
+}
+
+/* Ask, and wait for the answer to this very request. */
+static int ask(mvpn_helper *helper, enum mvpn_privileged_op op, int descriptor, int ms,
+               mvpn_privileged_reply *reply, int *ret_tun, mvpn_fault *fault)
+{
+    uint8_t out[MVPN_PRIVILEGED_REQUEST_LEN], bytes[MVPN_PRIVILEGED_REPLY_LEN + 1];
+    const mvpn_privileged_request m = {.op = op, .serial = ++helper->serial};
+    mvpn_privileged_request_encode(&m, out);
+    if (helper->is_lost || send_message(helper->fd, out, sizeof(out), descriptor, 0) != 0 ||
+        wait_readable(helper->fd, ms) != 0) {
+        return gone(helper, fault);
+    }
+    incoming in = receive_message(helper->fd, bytes, sizeof(bytes));
+    bool ok = in.n > 0 &&
+              mvpn_privileged_reply_decode(mvpn_bytes_of(bytes, (size_t)in.n), reply) == 0 &&
+              reply->op == op && reply->serial == m.serial &&
+              in.count == (reply->has_tun ? 1u : 0u) && (ret_tun != NULL || !reply->has_tun);
+    if (!ok) {
+        close_descriptors(&in);
+        return gone(helper, fault);
+    }
+    if (reply->has_tun) {
+        *ret_tun = in.descriptors[0];
+    }
+    return reply->code == 0 ? 0 : mvpn_fault_set(fault, reply->code, "%s", reply->text);
+}
+
+int mvpn_helper_setup(mvpn_helper *helper, mvpn_helper_host *ret, mvpn_fault *fault)
+{
+    mvpn_privileged_reply reply;
+    int fd = -1;
+    int r = ask(helper, MVPN_PRIVILEGED_SETUP, -1, ANSWER_MS, &reply, &fd, fault);
+    if (r != 0) {
+        return r;
+    }
+    const mvpn_tun_options options = {.use_fd = true, .fd = fd};
+    *ret = (mvpn_helper_host){
+        .tun_v4 = reply.tun_v4, .tun_v6 = reply.tun_v6, .gateway_v4 = reply.gateway_v4};
+    r = mvpn_tun_open(&ret->tun, &options, fault);
+    if (r != 0 && fd >= 0) {
+        (void)close(fd);
+    }
+    return r;
+}
+
+static int ask_simply(mvpn_helper *helper, enum mvpn_privileged_op op, mvpn_fault *fault)
+{
+    mvpn_privileged_reply reply;
+    return ask(helper, op, -1, ANSWER_MS, &reply, NULL, fault);
+}
+
+int mvpn_helper_control(mvpn_helper *helper, mvpn_fault *fault)
+{
+    return ask_simply(helper, MVPN_PRIVILEGED_CONTROL, fault);
+}
+
+int mvpn_helper_seal(mvpn_helper *helper, mvpn_fault *fault)
+{
+    return ask_simply(helper, MVPN_PRIVILEGED_SEAL, fault);
+}
+
+/* ---- requests without an answer ---- */
+
+static void flush(mvpn_helper *helper)
+{
+    while (helper->waiting_count > 0 &&
+           send_message(helper->fd, helper->waiting[helper->waiting_first],
+                        MVPN_PRIVILEGED_REQUEST_LEN, -1, MSG_DONTWAIT) == 0) {
+        helper->waiting_first = (helper->waiting_first + 1) % WAITING_MAX;
+        helper->waiting_count--;
+    }
+    if (helper->watch != NULL) {
+        mvpn_loop_watch_set(helper->watch,
+                            MVPN_LOOP_READABLE |
+                                (helper->waiting_count > 0 ? MVPN_LOOP_WRITABLE : 0u));
+    }
+}
+
+static void ready(void *ctx, unsigned events)
+{
+    mvpn_helper *helper = ctx;
+    uint8_t bytes[MVPN_PRIVILEGED_REPLY_LEN + 1];
+    if ((events & MVPN_LOOP_WRITABLE) != 0) {
+        flush(helper);
+    }
+    /* It says nothing unasked: readable means that it is gone. */
+    if ((events & MVPN_LOOP_READABLE) != 0 && !helper->is_lost &&
+        recv(helper->fd, bytes, sizeof(bytes), MSG_DONTWAIT) >= 0) {
+        helper->is_lost = true;
+    }
+    if (helper->is_lost) {
+        mvpn_loop_watch_set(helper->watch, 0);
+        helper->lost(helper->lost_ctx);
+    }
+}
+
+int mvpn_helper_watch(mvpn_helper *helper, mvpn_loop *loop, mvpn_loop_fn *lost, void *ctx)
+{
+    helper->lost = lost;
+    helper->lost_ctx = ctx;
+    return mvpn_loop_watch_fd(loop, helper->fd, MVPN_LOOP_READABLE, ready, helper, &helper->watch);
+}
+
+int mvpn_helper_release(mvpn_helper *helper, const mvpn_addr *v4, const mvpn_addr *v6)
+{
+    mvpn_privileged_request m = {
+        .op = MVPN_PRIVILEGED_RELEASE, .serial = ++helper->serial, .v4 = *v4, .v6 = *v6};
+    if (v4->family == 0 && v6->family == 0) {
+        return 0; /* the session had no address yet */
+    }
+    if (helper->waiting_count == WAITING_MAX) {
+        return MVPN_E_LIMIT;
+    }
+    uint32_t at = (helper->waiting_first + helper->waiting_count++) % WAITING_MAX;
+    mvpn_privileged_request_encode(&m, helper->waiting[at]);
+    flush(helper);
+    return 0;
+}
+
+int mvpn_helper_mark(void *ctx, int fd)
+{
+    mvpn_helper *helper = ctx;
+    mvpn_privileged_reply reply;
+    int r = ask(helper, MVPN_PRIVILEGED_MARK, fd, ANSWER_MS, &reply, NULL, NULL);
+    if (r != 0) {
+        errno = EPERM;
+        return -1;
+    }
+    return 0;
+}
+
+void mvpn_helper_finish(mvpn_helper *helper)
+{
+    mvpn_privileged_reply reply;
+    if (helper == NULL) {
+        return;
+    }
+    mvpn_loop_unwatch(helper->watch);
+    helper->watch = NULL;
+    while (helper->waiting_count > 0 && !helper->is_lost &&
+           send_message(helper->fd, helper->waiting[helper->waiting_first],
+                        MVPN_PRIVILEGED_REQUEST_LEN, -1, 0) == 0) {
+        helper->waiting_first = (helper->waiting_first + 1) % WAITING_MAX;
+        helper->waiting_count--;
+    }
+    if (!helper->is_lost) {
+        MVPN_IGNORE(ask(helper, MVPN_PRIVILEGED_FINISH, -1, FINISH_MS, &reply, NULL, NULL));
+        MVPN_IGNORE(wait_readable(helper->fd, FINISH_MS)); /* its end: nothing of it outlives us */
+    }
+    (void)close(helper->fd);
+    (void)waitpid(helper->pid, NULL, WNOHANG);
+    free(helper);
+}

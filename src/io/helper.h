@@ -1,0 +1,65 @@
+/*
+ * The helper: a process that keeps the few privileged operations, beside the worker that talks to
+ * the network. It is forked before the worker reads a key or opens a socket, sets up the host (TUN,
+ * addresses, routes, firewall) when the worker asks for it, and then gives up all but CAP_NET_ADMIN
+ * (a relay's helper: all). What it does for the worker is in io/privileged.h.
+ *
+ * However the worker ends, also by kill -9, the helper sees the end of their socket, takes back
+ * what was set up, removes the control socket and ends. If the helper ends first, the worker is
+ * told.
+ *
+ *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark ... -> finish
+ */
+#ifndef MVPN_IO_HELPER_H
+#define MVPN_IO_HELPER_H
+
+#include "io/config.h"
+#include "io/fault.h"
+#include "io/loop.h"
+#include "io/tun.h"
+
+typedef struct mvpn_helper mvpn_helper;
+
+/* What the helper set up. */
+typedef struct mvpn_helper_host {
+    mvpn_tun *tun;                        /* the caller's */
+    mvpn_addr tun_v4, tun_v6, gateway_v4; /* client */
+} mvpn_helper_host;
+
+/**
+ * Fork the helper; this process must have one thread. `forget`, which may be NULL, is called in it
+ * to wipe secrets that were read already. MVPN_E_SYSTEM, MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_helper_start(const mvpn_config *config, void (*forget)(void *ctx), void *ctx,
+                               mvpn_helper **ret, mvpn_fault *fault);
+
+/** Exit and client: set up the host. The codes of mvpn_host_exit_setup and mvpn_host_client_setup;
+ * MVPN_E_CLOSED: the helper is gone. */
+MVPN_WUR int mvpn_helper_setup(mvpn_helper *helper, mvpn_helper_host *ret, mvpn_fault *fault);
+/** The control socket was made: the helper removes that very socket at the end. */
+MVPN_WUR int mvpn_helper_control(mvpn_helper *helper, mvpn_fault *fault);
+/** The start is over: the helper gives up its rights (unless the configuration switches that off).
+ */
+MVPN_WUR int mvpn_helper_seal(mvpn_helper *helper, mvpn_fault *fault);
+
+/** Call `lost` if the helper ends: the worker cannot go on then. MVPN_E_NOMEM, MVPN_E_SYSTEM. */
+MVPN_WUR int mvpn_helper_watch(mvpn_helper *helper, mvpn_loop *loop, mvpn_loop_fn *lost, void *ctx);
+
+/**
+ * Exit: forget the connections of a session's addresses (family 0: none). Returns at once; what
+ * finds the helper busy waits here. MVPN_E_LIMIT if too much waits: its entries stay until they
+ * time out.
+ */
+MVPN_WUR int mvpn_helper_release(mvpn_helper *helper, const mvpn_addr *v4, const mvpn_addr *v6);
+
+/** Client: set the configured mark on socket `fd`; waits for the answer. 0, or -1 with errno. A
+ * mvpn_mark_fn. */
+int mvpn_helper_mark(void *helper, int fd);
+
+/**
+ * Have everything taken back, wait for that (10 s at most) and free. The TUN must be closed. NULL
+ * is allowed. Before mvpn_loop_free.
+ */
+void mvpn_helper_finish(mvpn_helper *helper);
+
+#endif
