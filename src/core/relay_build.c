@@ -235,34 +235,52 @@ void relay_extend_failed(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason r
     relay_answer(relay, c, &kind, p, now);
 }
 
-/* The descriptor of the relay named: ours, or the one sent if it verifies. */
+static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
+{
+    return a != NULL && memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+/* A descriptor that came with an Extend: is it that relay's, and good? */
+static int verify_sent(mvpn_relay *relay, const mvpn_ed25519_pub *identity,
+                       const mvpn_descriptor *sent, mvpn_time now)
+{
+    const mvpn_realm *realm = &relay->cfg.realm;
+    if (!same_identity(&sent->identity, identity)) {
+        return MVPN_E_AUTH;
+    }
+    int r =
+        mvpn_descriptor_verify(sent, &realm->network_id, realm->closed ? &realm->network_pub : NULL,
+                               relay_unix_now(relay, now));
+    if (r == 0 && relay->cfg.trust != NULL && sent->has_membership &&
+        mvpn_revocations_has(&relay->cfg.trust->revocations, mvpn_descriptor_serial(sent))) {
+        r = MVPN_E_POLICY;
+    }
+    return r;
+}
+
+/*
+ * The descriptor of the relay named: ours, or the one sent if it verifies and is the later one (a
+ * relay behind a NAT may have other NAT relays by now).
+ */
 static int find_target(mvpn_relay *relay, const mvpn_extend_body *body, mvpn_descriptor *scratch,
                        const mvpn_descriptor **ret, mvpn_time now)
 {
     const mvpn_descriptor *held = mvpn_view_find(relay->cfg.view, &body->identity);
     if (held != NULL &&
-        mvpn_validity_holds(held->published, held->expires, relay_unix_now(relay, now))) {
-        *ret = held;
+        !mvpn_validity_holds(held->published, held->expires, relay_unix_now(relay, now))) {
+        held = NULL;
+    }
+    int r = mvpn_descriptor_decode(scratch, body->descriptor);
+    bool is_later = r == 0 && (held == NULL || scratch->sequence > held->sequence);
+    if (is_later) {
+        r = verify_sent(relay, &body->identity, scratch, now);
+    }
+    if (is_later && r == 0) {
+        *ret = scratch;
         return 0;
     }
-    const mvpn_realm *realm = &relay->cfg.realm;
-    int r = mvpn_descriptor_decode(scratch, body->descriptor);
-    if (r == 0 && memcmp(scratch->identity.b, body->identity.b, sizeof(body->identity.b)) != 0) {
-        r = MVPN_E_AUTH;
-    }
-    if (r == 0) {
-        r = mvpn_descriptor_verify(scratch, &realm->network_id,
-                                   realm->closed ? &realm->network_pub : NULL,
-                                   relay_unix_now(relay, now));
-    }
-    if (r == 0 && relay->cfg.trust != NULL && scratch->has_membership &&
-        mvpn_revocations_has(&relay->cfg.trust->revocations, mvpn_descriptor_serial(scratch))) {
-        r = MVPN_E_POLICY;
-    }
-    if (r == 0) {
-        *ret = scratch;
-    }
-    return r;
+    *ret = held != NULL ? held : *ret;
+    return held != NULL ? 0 : r;
 }
 
 /* Identities, addresses and blocks share the table: their lengths tell them apart. */
@@ -301,11 +319,6 @@ static bool may_open(mvpn_relay *relay, mvpn_link_target *target, mvpn_time now)
     }
     target->via_count = kept;
     return kept > 0;
-}
-
-static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
-{
-    return a != NULL && memcmp(a->b, b->b, sizeof(a->b)) == 0;
 }
 
 /* We, or the hop before us, forward for it: one node would be two neighbours of a path. (§14.3) */

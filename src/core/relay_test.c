@@ -509,6 +509,35 @@ static void test_refused_extends(void **state)
     (void)extend(&c, 1, &create, &back); /* none of this harmed the circuit */
 }
 
+/* A relay that is reached otherwise than we know: what is signed later counts. */
+static void test_a_later_descriptor_counts(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t sequence; /* of what the relay holds, which leads nowhere; the client's is 0 */
+        bool is_forged;
+        bool is_reached;
+    } rows[] = {{-1, false, true}, {1, false, false}, {-1, true, false}};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        teardown(state);
+        setup(state);
+        lab_circuit c = open_circuit();
+        mvpn_descriptor held = l->peer[1].descriptor;
+        held.sequence = (uint64_t)((int64_t)held.sequence + rows[i].sequence);
+        held.addresses[0].addr.port++;
+        assert_int_equal(mvpn_descriptor_sign(&held, &l->peer[1].secret, &l->realm.network_id), 0);
+        assert_int_equal(mvpn_view_add(mvpn_engine_view(l->engine), &held), 0);
+        uint8_t body[MVPN_ASSEMBLY_MAX];
+        size_t n = lab_extend_body(l, &c, 1, true, body, sizeof(body));
+        body[n - 1] ^= rows[i].is_forged;
+        lab_send_extend(l, &c, mvpn_bytes_of(body, n));
+        lab_for(l, MVPN_MS(200));
+        lab_message m;
+        bool is_reached = lab_next(l, 1, &m) && m.header.command == MVPN_CMD_CREATE;
+        assert_int_equal(is_reached, rows[i].is_reached);
+    }
+}
+
 /* Extends that name a relay with a false descriptor take nothing from its share: who sends them
  * could keep others from it for nothing. */
 static void test_bad_descriptors_do_not_block_a_relay(void **state)
@@ -1165,6 +1194,7 @@ int main(void)
         TEST(test_a_repeated_extend_is_answered_again),
         TEST(test_extend_needs_an_early_cell),
         TEST(test_refused_extends),
+        TEST(test_a_later_descriptor_counts),
         TEST(test_bad_descriptors_do_not_block_a_relay),
         TEST(test_no_extend_to_the_predecessor),
         TEST(test_no_extend_to_whom_a_neighbour_forwards),

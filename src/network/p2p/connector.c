@@ -1132,6 +1132,7 @@ const char *mvpn_connection_reason_text(enum mvpn_connection_reason why)
         [MVPN_CONNECTION_NETWORK_CHANGED] = "our network has changed",
         [MVPN_CONNECTION_NO_RELAY] = "no NAT relay could help",
         [MVPN_CONNECTION_LINK_CLOSED] = "the link has ended",
+        [MVPN_CONNECTION_REACHABLE] = "the peer can be reached as it stands",
     };
     return texts[why];
 }
@@ -1162,9 +1163,9 @@ void mvpn_connector_info(const mvpn_connector *c, const mvpn_link *link, mvpn_co
     if (conn == NULL) {
         bool is_open = link->state == LINK_OPEN;
         *ret = (mvpn_connection_info){
-            .type = is_open ? MVPN_CONNECTION_DIRECT : MVPN_CONNECTION_FAILED,
+            .type = MVPN_CONNECTION_DIRECT,
             .state = is_open ? MVPN_CONNECTION_ESTABLISHED : MVPN_CONNECTION_INIT,
-            .reason = MVPN_CONNECTION_LINK_OPEN,
+            .reason = MVPN_CONNECTION_REACHABLE,
             .since = link->session != NULL ? link->session->opened : link->opening_since,
             .is_caller = mvpn_link_is_initiator(link)};
         return;

@@ -115,6 +115,7 @@ enum mvpn_connection_reason {
     MVPN_CONNECTION_NETWORK_CHANGED, /* our address has changed */
     MVPN_CONNECTION_NO_RELAY,        /* no NAT relay could be reached, or knows the peer */
     MVPN_CONNECTION_LINK_CLOSED,
+    MVPN_CONNECTION_REACHABLE, /* no NAT relay is needed */
 };
 
 const char *mvpn_connection_type_text(enum mvpn_connection_type type);    /* "direct" */
