@@ -1,5 +1,6 @@
 #include "bin/relay_main.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #define ONION_KEY_AGE_S (7 * 24 * 3600)
 #define ONION_KEY_CHECK_MS (3600 * 1000)
 #define VIEW_SAVE_MS (120 * 1000)
+#define FLOOD_LOOK_MS (60 * 1000)
 
 typedef struct relay_program {
     cli cli;
@@ -42,7 +44,8 @@ typedef struct relay_program {
     mvpn_connection_log connections;
     mvpn_lan_server *lan;
     mvpn_portmapper *portmapper; /* NULL: none is wanted */
-    mvpn_addr refused;           /* external address that the exit refuses as a destination */
+    mvpn_nat_relay_flood flood;
+    mvpn_addr refused; /* external address that the exit refuses as a destination */
     mvpn_stun_service *stun;
     bool told_release;
     bool has_state;           /* the state directory can be written */
@@ -215,6 +218,18 @@ static void save_view(void *ctx)
     relay_program *p = ctx;
     if (p->has_state && p->node != NULL) {
         view_state_save(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
+    }
+}
+
+static void look_for_flood(void *ctx)
+{
+    relay_program *p = ctx;
+    const mvpn_nat_relay *nat = mvpn_engine_nat_relay(mvpn_node_engine(p->node));
+    if (nat != NULL && mvpn_nat_relay_flood_look(&p->flood, nat, mvpn_clock_now())) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
+                  "as a NAT relay this node refused %" PRIu64 " requests and dropped %" PRIu64
+                  " datagrams: somebody asks for more than it gives (told once an hour)",
+                  p->flood.refused, p->flood.dropped);
     }
 }
 
@@ -476,6 +491,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         r = map_port(p, fault);
         r = r != 0 ? r : mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
         r = r != 0 ? r : mvpn_loop_every(p->loop, VIEW_SAVE_MS, save_view, p);
+        r = r != 0 ? r : mvpn_loop_every(p->loop, FLOOD_LOOK_MS, look_for_flood, p);
     }
     if (r == 0 && p->extra != NULL && p->extra->start != NULL) {
         r = p->extra->start(p->extra->ctx, p->loop, p->node, fault);

@@ -46,6 +46,11 @@
 #define IDS_KEPT 16
 /* The largest datagram of a link: message, transport header and tag. (§4.1, §4.7) */
 #define LINK_DATAGRAM_MAX (MVPN_MESSAGE_MAX + 13 + MVPN_AEAD_TAG)
+/* Worth a line in the log: honest nodes are refused a few times, and send a little too long to a
+ * session that has ended. */
+#define FLOOD_REFUSED 1000
+#define FLOOD_DROPPED 100000
+#define FLOOD_TOLD_EVERY MVPN_S(3600)
 #define LIFETIME_MIN_S 60
 #define LIFETIME_MAX_S 3600
 
@@ -847,6 +852,24 @@ mvpn_time mvpn_nat_relay_deadline(const mvpn_nat_relay *relay)
 const mvpn_nat_relay_counters *mvpn_nat_relay_get_counters(const mvpn_nat_relay *relay)
 {
     return &relay->counters;
+}
+
+bool mvpn_nat_relay_flood_look(mvpn_nat_relay_flood *flood, const mvpn_nat_relay *relay,
+                               mvpn_time now)
+{
+    const mvpn_nat_relay_counters *c = &relay->counters;
+    uint64_t dropped = c->dropped_source + c->dropped_limit;
+    flood->refused = c->refused - flood->refused_then;
+    flood->dropped = dropped - flood->dropped_then;
+    if ((flood->refused < FLOOD_REFUSED && flood->dropped < FLOOD_DROPPED) ||
+        (flood->was_told && now - flood->told_at < FLOOD_TOLD_EVERY)) {
+        return false;
+    }
+    flood->refused_then = c->refused;
+    flood->dropped_then = dropped;
+    flood->was_told = true;
+    flood->told_at = now;
+    return true;
 }
 
 size_t mvpn_nat_relay_session_count(const mvpn_nat_relay *relay)

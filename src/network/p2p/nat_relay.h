@@ -71,6 +71,16 @@ typedef struct mvpn_nat_relay_counters {
     uint64_t dropped_limit;  /* more, or larger, than §14.2 allows */
 } mvpn_nat_relay_counters;
 const mvpn_nat_relay_counters *mvpn_nat_relay_get_counters(const mvpn_nat_relay *relay);
+/* What was refused and dropped, for a log that a flood must not fill; zeros at first. */
+typedef struct mvpn_nat_relay_flood {
+    uint64_t refused, dropped; /* since it was told last */
+    uint64_t refused_then, dropped_then;
+    bool was_told;
+    mvpn_time told_at;
+} mvpn_nat_relay_flood;
+/** Is it worth a line? True at most once an hour, with `refused` and `dropped` to tell. */
+bool mvpn_nat_relay_flood_look(mvpn_nat_relay_flood *flood, const mvpn_nat_relay *relay,
+                               mvpn_time now);
 size_t mvpn_nat_relay_session_count(const mvpn_nat_relay *relay);
 
 #endif

@@ -1044,6 +1044,42 @@ static void test_flood(void **state)
     assert_int_equal(late.close_count + w->home.close_count, 0);
 }
 
+/* A flood is a line an hour, whatever it floods with; a few refusals are none. */
+static void test_flood_is_told_once(void **state)
+{
+    (void)state;
+    mvpn_nat_relay_flood flood = {0};
+    bool is_ours;
+    unsigned told = 0;
+    join();
+    for (unsigned i = 0; i < 999; i++) {
+        (void)ask_address(&w->stranger, &w->ids.session);
+        assert_false(mvpn_nat_relay_flood_look(&flood, w->relay, w->now));
+    }
+    for (unsigned i = 0; i < 6 * 3600; i++) {
+        w->now += MVPN_MS(500);
+        (void)ask_address(&w->stranger, &w->ids.session);
+        if (mvpn_nat_relay_flood_look(&flood, w->relay, w->now)) {
+            assert_int_equal(flood.refused, told == 0 ? 1000 : 7200);
+            assert_int_equal(flood.dropped, 0);
+            told++;
+        }
+    }
+    assert_int_equal(told, 3);
+    assert_true(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
+    for (unsigned i = 0; i < 100000; i++) {
+        assert_false(mvpn_nat_relay_flood_look(&flood, w->relay, w->now));
+        (void)send_from(i % 2 == 0 ? &w->stranger.addr : &w->caller.addr, &w->ids.peer[0],
+                        i % 2 == 0 ? 100 : 1473, false, &is_ours);
+    }
+    assert_false(mvpn_nat_relay_flood_look(&flood, w->relay, w->now));
+    w->now += MVPN_S(3600);
+    assert_true(mvpn_nat_relay_flood_look(&flood, w->relay, w->now));
+    assert_int_equal(flood.dropped, 100000);
+    w->now += MVPN_S(3600);
+    assert_false(mvpn_nat_relay_flood_look(&flood, w->relay, w->now));
+}
+
 int main(void)
 {
 #define UNIT(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -1076,6 +1112,7 @@ int main(void)
         cmocka_unit_test(test_bytes_are_bounded),
         UNIT(test_memory),
         UNIT(test_flood),
+        UNIT(test_flood_is_told_once),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
