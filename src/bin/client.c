@@ -156,6 +156,8 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.env.size_policy = c->size_policy;
     p->client.env.family = mvpn_host_has_ipv6() ? 0 : 4;
     p->client.exit_countries = c->exit_countries;
+    p->client.exit_port_count = c->exit_port_count;
+    memcpy(p->client.exit_ports, c->exit_ports, sizeof(p->client.exit_ports));
     cli_fill_network(&p->cli, &p->engine);
     p->engine.client = &p->client;
     bool has_source = n->entry_count > 0 || n->discovery_count > 0 || n->dns[0] != '\0' ||

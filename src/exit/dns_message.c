@@ -132,6 +132,7 @@ static bool read_record(mvpn_reader *r, const uint8_t *message, record *ret)
     (void)mvpn_read16(r); /* class: an address is an address in each */
     ret->ttl_at = (size_t)(r->p - message);
     ret->ttl = mvpn_read32(r);
+    ret->ttl = ret->ttl > INT32_MAX ? 0 : ret->ttl; /* RFC 2181 §8 */
     uint16_t n = mvpn_read16(r);
     const uint8_t *data = mvpn_read_raw(r, n);
     if (r->failed) {
@@ -203,8 +204,7 @@ static void take_lifetime(lifetime *life, const record *rr)
     if (rr->type == TYPE_OPT) {
         return;
     }
-    uint32_t ttl = rr->ttl > INT32_MAX ? 0 : rr->ttl; /* RFC 2181 §8 */
-    life->ttl = MVPN_MIN(life->ttl, ttl);
+    life->ttl = MVPN_MIN(life->ttl, rr->ttl);
     if (rr->type == TYPE_SOA && rr->data.n >= SOA_MIN) {
         life->has_soa = true;
         life->ttl = MVPN_MIN(life->ttl, mvpn_load32(rr->data.p + rr->data.n - 4));

@@ -23,6 +23,7 @@
 #define DEFAULT_MARK 0x4d56
 #define DNS_PORT 53
 #define HTTP_PORT 8080
+#define HTTPS_PORT 443
 /* A browser has some hundred; tracking tables hold 65,536 or more of all sessions. */
 #define DEFAULT_FLOWS 2048
 #define STUN_PORT 3478 /* RFC 8489 §18.6 */
@@ -410,6 +411,32 @@ static int set_exit_country(void *target, const mvpn_setting_value *v, mvpn_faul
             "'%.60s' names no countries. Write two upper-case letters each: CH, or "
             "CH,SE, or !US,GB for any but these",
             v->text);
+    }
+    return 0;
+}
+
+static int set_exit_port(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_client *c = &((mvpn_config *)target)->client;
+    char *end = NULL;
+    unsigned long port = strtoul(v->text, &end, 10);
+    bool is_any = strcmp(v->text, "any") == 0;
+    bool is_number = v->text[0] >= '0' && v->text[0] <= '9' && *end == '\0';
+    if (!is_any && (!is_number || port < 1 || port > UINT16_MAX)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.40s' is not a port. Write a number from 1 to 65535, or any",
+                              v->text);
+    }
+    if (c->any_exit_port || (is_any && c->exit_port_count > 0)) {
+        return bad(why, "'any' stands alone. Remove it, or the ports");
+    }
+    if (c->exit_port_count == MVPN_PATH_PORTS_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d ports are possible",
+                              MVPN_PATH_PORTS_MAX);
+    }
+    c->any_exit_port = is_any;
+    if (!is_any) {
+        c->exit_ports[c->exit_port_count++] = (uint16_t)port;
     }
     return 0;
 }
@@ -837,6 +864,8 @@ static const mvpn_setting settings[] = {
     {"path", LIST, CLIENT, set_path_hop, "{} (drawn at random)",
      "A fixed path, guard first: names or identities. For tests: it takes away what random paths protect."},
     {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters; or several (CH,SE), or any but some (!US,GB)."},
+    {"exit_ports", LIST, CLIENT, set_exit_port, "{443}",
+     "TCP ports that the exit must let out, at most 8; `any`: take exits whatever they let out."},
     {"geoip_dir", TEXT, CLIENT, set_geoip_dir, "/usr/share/tor",
      "Where the tables of the recommended package tor-geoipdb are: an exit whose address lies elsewhere is in no wanted country. Empty: not checked."},
     {"size_policy", TEXT, CLIENT, set_size_policy, "classes",
@@ -1063,6 +1092,9 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
     if (ret->listen_count == 0) {
         memcpy(ret->listen, defaults.listen, sizeof(ret->listen));
         ret->listen_count = defaults.listen_count;
+    }
+    if (ret->client.exit_port_count == 0 && !ret->client.any_exit_port) {
+        ret->client.exit_ports[ret->client.exit_port_count++] = HTTPS_PORT;
     }
     if (ret->client.hops == 0) {
         ret->client.hops =

@@ -114,7 +114,10 @@ typedef struct mvpn_config_client {
     unsigned path_count; /* 0 = drawn; else equals hops */
     char path[MVPN_HOPS_MAX][MVPN_CONFIG_RELAY_REF_MAX + 1];
     mvpn_path_countries exit_countries;
-    char geoip_dir[PATH_MAX]; /* "" = countries of addresses are not looked up */
+    unsigned exit_port_count;
+    bool any_exit_port;                       /* exit_ports = {any} */
+    uint16_t exit_ports[MVPN_PATH_PORTS_MAX]; /* that the exit must let out */
+    char geoip_dir[PATH_MAX];                 /* "" = countries of addresses are not looked up */
     enum mvpn_size_policy size_policy;
     bool routes_all; /* all traffic goes into the tunnel; false: no routes are set */
     uint32_t mark;   /* firewall mark of what goes to the guard */

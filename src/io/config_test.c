@@ -411,6 +411,30 @@ static void test_exit_keys(void **state)
     }
 }
 
+static void test_exit_ports(void **state)
+{
+    (void)state;
+    const mvpn_config_client *c = &config.client;
+    expect(MVPN_CONFIG_CLIENT, "");
+    assert_int_equal(c->exit_port_count, 1);
+    assert_int_equal(c->exit_ports[0], 443);
+    expect(MVPN_CONFIG_CLIENT, "exit_ports = {22, 80}\n");
+    assert_int_equal(c->exit_port_count, 2);
+    assert_int_equal(c->exit_ports[0], 22);
+    assert_int_equal(c->exit_ports[1], 80);
+    expect(MVPN_CONFIG_CLIENT, "exit_ports = {any}\n");
+    assert_int_equal(c->exit_port_count, 0);
+    static const char *const bad[] = {
+        "{0}", "{65536}", "{http}", "{any, 80}", "{80, any}", "{-1}", "{1,2,3,4,5,6,7,8,9}"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char text[64];
+        (void)snprintf(text, sizeof(text), "exit_ports = %s\n", bad[i]);
+        if (parse(MVPN_CONFIG_CLIENT, text) != MVPN_E_CONFIG) {
+            fail_msg("%s", text);
+        }
+    }
+}
+
 static void test_policy_file(void **state)
 {
     (void)state;
@@ -501,11 +525,11 @@ static void test_examples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_all_keys),
-        cmocka_unit_test(test_faults),    cmocka_unit_test(test_again_after_fault),
-        cmocka_unit_test(test_exit_keys), cmocka_unit_test(test_policy_file),
-        cmocka_unit_test(test_files),     cmocka_unit_test(test_docs),
-        cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_defaults),    cmocka_unit_test(test_all_keys),
+        cmocka_unit_test(test_faults),      cmocka_unit_test(test_again_after_fault),
+        cmocka_unit_test(test_exit_keys),   cmocka_unit_test(test_exit_ports),
+        cmocka_unit_test(test_policy_file), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_docs),        cmocka_unit_test(test_examples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 # what is told. One "ok NAME" or "FAIL NAME" line per check for ./run test. Topology: lab.sh, with one
 # exit and circuits of one hop.
 #
-#     exit.sh [CASE...]        policy, dns, limits, quota, operation, cleanup, canaries
+#     exit.sh [CASE...]        policy, summary, dns, limits, quota, operation, cleanup, canaries
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
@@ -98,7 +98,47 @@ case_policy() {
     lab_check check_policy_blocked says "$(lab_addr4 dns):80" 1 'blocked_ips, line [0-9]+'
     lab_check check_policy_own says "$(lab_addr4 oak):80" 1 'this exit itself'
     lab_check check_policy_relay says "$(lab_addr4 alder):$LAB_PORT" 1 'relay'
+    # An address that the exit was not told of, where something listens.
+    lab_in oak ip addr add 11.65.141.7/32 dev lo
+    lab_spawn oak other "$LAB_PYTHON" -m http.server --bind 11.65.141.7 80
+    lab_wait_port oak tcp 80
+    lab_check policy_unknown_own_address_exists lab_in web curl -sS -o /dev/null --max-time 3 http://11.65.141.7/
+    lab_check policy_unknown_own_address fails lab_in client curl -sS -o /dev/null --max-time 2 http://11.65.141.7/
     lab_check policy_programs_alive mesh_alive
+}
+
+blocked_by() { # blocked_by PATTERN: the client finds relays, but no path, and says why
+    local tries=100
+    # Status ends with an error of its own while there is no connection.
+    until {
+        mesh_status >"$LAB_DIR/status.json"
+        mesh_get blocked_by <"$LAB_DIR/status.json" | grep "$1"
+    }; do
+        tries=$((tries - 1))
+        if [ "$tries" -le 0 ]; then
+            cat "$LAB_DIR/status.json"
+            return 1
+        fi
+        sleep 0.2
+    done
+}
+
+# Exits that do not let a wanted port out are not taken.
+case_summary() {
+    lab_internet
+    lab_services 1
+    mesh_create found
+    mesh_set "$(mesh_conf oak)" allowed_ports '{80}'
+    mesh_relays_start
+    MESH_CLIENT_MORE='exit_ports = {80}' mesh_client_start 1
+    lab_check summary_of_wanted_port mesh_client_wait 40
+    lab_check summary_port_is_open connects "$(lab_addr4 web)" 80 open
+    mesh_client_stop
+    mesh_client_start 1 # 443
+    lab_check summary_is_heeded blocked_by 'accepts the wanted ports'
+    mesh_client_stop
+    MESH_CLIENT_MORE='exit_ports = {any}' mesh_client_start 1
+    lab_check summary_of_any_port mesh_client_wait
 }
 
 # ---- name service ----
@@ -465,7 +505,7 @@ if [ "${1:-}" = --case ]; then
     exit $((LAB_FAILED > 0))
 fi
 
-[ $# -gt 0 ] || set -- policy dns limits quota operation cleanup canaries
+[ $# -gt 0 ] || set -- policy summary dns limits quota operation cleanup canaries
 mesh_need_programs
 status=0
 child=

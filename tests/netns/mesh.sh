@@ -155,7 +155,8 @@ mesh_identity() {
         awk -v node="$1" 'NF && /^  [^ ]/ { name = $1 } $1 == "identity" && name == node { print $2 }'
 }
 
-# mesh_client_start HOPS [NODE...]: nodes, or identities, fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...
+# mesh_client_start HOPS [NODE...]: nodes, or identities, fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...;
+# MESH_CLIENT_MORE: a line of configuration.
 mesh_client_start() {
     local hops=$1 list node
     shift
@@ -168,6 +169,7 @@ mesh_client_start() {
         echo "tun_name = \"$MESH_TUN\""
         echo "log_level = \"$MESH_LOG_LEVEL\""
         echo "hops = $hops"
+        [ -z "${MESH_CLIENT_MORE:-}" ] || echo "$MESH_CLIENT_MORE"
         if [ $# -gt 0 ]; then
             list=
             for node in "$@"; do
