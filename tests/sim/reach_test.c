@@ -33,11 +33,13 @@ static mvpn_connector *connector_of(const sim_node *n)
     return mvpn_engine_connector(n->engine);
 }
 
-static void target_of(const sim_node *n, mvpn_link_target *ret)
+/* As a node of this family sees it. */
+static void target_of(const sim_node *n, uint8_t family, mvpn_link_target *ret)
 {
+    bool is_second = n->addr_count > 1 && n->addr[0].family != family;
     *ret = (mvpn_link_target){.identity = n->config.identity,
                               .link_key = n->config.link_key.pub,
-                              .addr = n->addr[0],
+                              .addr = n->addr[is_second ? 1 : 0],
                               .serial = mvpn_descriptor_serial(&n->descriptor)};
 }
 
@@ -54,8 +56,8 @@ static void make_home(lab *l, home *h, const char *type)
 static void register_home(lab *l, home *h)
 {
     mvpn_link_target relays[2];
-    target_of(l->relay[0], &relays[0]);
-    target_of(l->relay[1], &relays[1]);
+    target_of(l->relay[0], h->node->addr[0].family, &relays[0]);
+    target_of(l->relay[1], h->node->addr[0].family, &relays[1]);
     mvpn_connector_register(connector_of(h->node), relays, 2, l->w->now);
     sim_touch(h->node);
 }
@@ -90,7 +92,8 @@ static bool call(lab *l, const char *type)
 {
     mvpn_connector_binding binding[MVPN_CONNECTOR_BINDINGS];
     mvpn_link_target target;
-    target_of(l->b.node, &target);
+    uint8_t family = l->a.node->addr[0].family;
+    target_of(l->b.node, family, &target);
     if (strcmp(type, "public") != 0) {
         size_t n = mvpn_connector_bindings(connector_of(l->b.node), binding);
         target.addr = (mvpn_addr){0};
@@ -99,7 +102,7 @@ static bool call(lab *l, const char *type)
             if (!binding[i].is_registered) {
                 continue;
             }
-            target_of(l->relay[i], &relay);
+            target_of(l->relay[i], family, &relay);
             target.via[target.via_count++] = (mvpn_link_via){.identity = relay.identity,
                                                              .link_key = relay.link_key,
                                                              .addr = relay.addr,
@@ -220,6 +223,25 @@ static void matrix_with_loss(uint64_t seed)
     matrix(seed);
     path_delay = HOPS_DELAY;
     path_loss = 0;
+}
+
+/* IPv6 at home: no NAT, but a filter that lets in what was asked for. Both ask. */
+static void firewalls(uint64_t seed)
+{
+    lab *l = lab_new(seed, "v6only", "v6only");
+    mvpn_connection_info i;
+    CHECK(call(l, "v6only") && sim_run_until(l->w, is_open, l, MVPN_S(3)));
+    CHECK(sim_run_until(l->w, is_direct, l, MVPN_S(1)));
+    info(l, &i);
+    CHECK(i.rounds == 1);
+    sim_free(l->w);
+
+    /* Of two families no direct path is possible, but the NAT relay has both. */
+    l = lab_new(seed, "port", "v6only");
+    CHECK(call(l, "v6only") && sim_run_until(l->w, is_open, l, MVPN_S(3)));
+    CHECK(!sim_run_until(l->w, is_direct, l, MVPN_S(10)));
+    CHECK(mvpn_link_is_open(l->link) && other_end(l) != NULL);
+    sim_free(l->w);
 }
 
 /* At least 95 of 100. */
@@ -564,9 +586,13 @@ static void changes(uint64_t seed)
 int main(int argc, char **argv)
 {
     static const scenario all[] = {
-        {"matrix", matrix},       {"matrix_with_loss", matrix_with_loss},
-        {"birthdays", birthdays}, {"again", again},
-        {"relays_go", relays_go}, {"long_relayed", long_relayed},
+        {"matrix", matrix},
+        {"matrix_with_loss", matrix_with_loss},
+        {"firewalls", firewalls},
+        {"birthdays", birthdays},
+        {"again", again},
+        {"relays_go", relays_go},
+        {"long_relayed", long_relayed},
         {"changes", changes},
     };
     return scenario_main(argc, argv, all, MVPN_ARRAY_LEN(all));
