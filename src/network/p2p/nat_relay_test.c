@@ -1066,6 +1066,7 @@ static void test_flood_is_told_once(void **state)
         }
     }
     assert_int_equal(told, 3);
+    flood.refused_then = mvpn_nat_relay_get_counters(w->relay)->refused;
     assert_true(goes(&w->caller.addr, &w->ids.peer[0], &w->home.addr));
     for (unsigned i = 0; i < 100000; i++) {
         assert_false(mvpn_nat_relay_flood_look(&flood, w->relay, w->now));
