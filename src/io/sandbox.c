@@ -378,13 +378,21 @@ static const char *const worker_calls[] = {
 static const char *const helper_calls[] = {"ftruncate", "getsockname", "recvmmsg"};
 
 static const char *const sanitizer_calls[] = {
-    "arch_prctl",  "clone",           "clone3",     "fcntl",
-    "getrlimit",   "ioctl",           "kill",       "openat",
-    "getdents64",  "prctl",           "prlimit64",  "process_vm_readv",
-    "ptrace",      "readlink",        "readlinkat", "sched_getaffinity",
-    "sched_yield", "tgkill",          "wait4",      "mmap",
-    "mprotect",    "set_robust_list", "stat",       "rseq",
-    "getppid",     "uname",           "dup",
+    "arch_prctl",  "clone",
+    "clone3",      "getdents",
+    "open",        "fcntl",
+    "getrlimit",   "ioctl",
+    "kill",        "openat",
+    "getdents64",  "prctl",
+    "prlimit64",   "process_vm_readv",
+    "ptrace",      "readlink",
+    "readlinkat",  "sched_getaffinity",
+    "sched_yield", "tgkill",
+    "wait4",       "mmap",
+    "mprotect",    "set_robust_list",
+    "stat",        "rseq",
+    "getppid",     "uname",
+    "dup",
 };
 
 /* What has no name of its own below. */
