@@ -24,7 +24,7 @@ typedef struct lab {
 
 /* ---- what is watched, and what the hostile do ---- */
 
-enum { WATCHED = 8, SPOKE = 64 };
+enum { WATCHED = 8, SPOKE = 64, TAPE = 512 };
 
 static struct {
     sim_node *hostile; /* its candidates are `candidates` */
@@ -52,6 +52,10 @@ static struct {
     bool is_lost;
     unsigned copies;
     sim_datagram copy;
+    /* All that is sent while it runs, to be played again. */
+    bool is_taping;
+    size_t tape_count;
+    sim_datagram tape[TAPE];
 } foe;
 
 size_t __real_mvpn_link_candidates_encode(uint8_t *out, const mvpn_link_candidates *in);
@@ -130,6 +134,9 @@ static bool tap(sim *w, sim_node *from, sim_node *to, sim_datagram *d)
     if (foe.watched_from != NULL && to == foe.watched_from && is_watched(&d->from) &&
         !has_spoken(&d->from) && foe.spoke_count < SPOKE) {
         foe.spoke[foe.spoke_count++] = d->from;
+    }
+    if (foe.is_taping && foe.tape_count < TAPE) {
+        foe.tape[foe.tape_count++] = *d;
     }
     if (foe.copies > 0 && from == foe.from && to == foe.to && d->bytes[0] >> 6 == 1) {
         foe.copy = *d;
@@ -587,6 +594,54 @@ static void third_party(uint64_t seed)
     third_party_of(seed, "sym", false);
 }
 
+/* Everything from the first word of a session on, again and again, as it was: candidates, the NAT
+ * relays' answers, punches. Nothing begins anew, nothing moves, and the replies are no more than a
+ * path check's. */
+static void replayed(uint64_t seed)
+{
+    static const char *const kinds[] = {"port", "sym"};
+    for (size_t k = 0; k < MVPN_ARRAY_LEN(kinds); k++) {
+        lab *l = lab_new(seed, kinds[k], kinds[k]);
+        mvpn_connection_info before[2], after[2];
+        state_of was, is;
+        check_context("%s", kinds[k]);
+        foe.is_taping = true;
+        REQUIRE(joined(l), sim_free(l->w); return );
+        sim_for(l->w, MVPN_S(4));
+        foe.is_taping = false;
+        CHECK(foe.tape_count > 40 && foe.tape_count < TAPE);
+        sim_for(l->w, MVPN_S(80)); /* a second round has failed, if they do: the next is far */
+        uint64_t sent = l->a->sent + l->b->sent;
+        sim_for(l->w, MVPN_S(30));
+        uint64_t usual = l->a->sent + l->b->sent - sent;
+        look(l, l->relay[0], &was);
+        mvpn_connector_info(connector_of(l->a), l->link, &before[0]);
+        mvpn_connector_info(connector_of(l->b), other_end(l), &before[1]);
+        sent = l->a->sent + l->b->sent;
+        for (unsigned turn = 0; turn < 5; turn++) {
+            for (size_t i = 0; i < foe.tape_count; i++) {
+                sim_inject(l->w, &foe.tape[i], MVPN_MS(1 + i));
+            }
+            sim_for(l->w, MVPN_S(6));
+        }
+        sent = l->a->sent + l->b->sent - sent;
+        say("%s: %zu packets five times, %llu sent by a and b meanwhile, %llu before", kinds[k],
+            foe.tape_count, (unsigned long long)sent, (unsigned long long)usual);
+        CHECK(sent <= usual + 25);
+        CHECK(works(l));
+        look(l, l->relay[0], &is);
+        mvpn_connector_info(connector_of(l->a), l->link, &after[0]);
+        mvpn_connector_info(connector_of(l->b), other_end(l), &after[1]);
+        CHECK(memcmp(&was, &is, sizeof(was)) == 0);
+        for (size_t i = 0; i < 2; i++) {
+            CHECK(before[i].rounds == after[i].rounds && before[i].since == after[i].since);
+            CHECK(before[i].upgrades == after[i].upgrades);
+            CHECK(before[i].fallbacks == after[i].fallbacks);
+        }
+        sim_free(l->w);
+    }
+}
+
 /* What is said in other links than the session's, or too late, is nothing to it. */
 static void forged_words(uint64_t seed)
 {
@@ -756,6 +811,7 @@ static const scenario scenarios[] = {
     {"lying_relay_birthday", lying_relay_birthday},
     {"lying_relay_inside", lying_relay_inside},
     {"third_party", third_party},
+    {"replayed", replayed},
     {"forged_words", forged_words},
     {"flooded_relay", flooded_relay},
     {"probes_for_a_victim", probes_for_a_victim},
