@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "core/client_ip.h"
+#include "core/target.h"
 
 /* One in use, one spare, and one of each being built in their place. */
 #define SLOTS 4
@@ -341,6 +342,13 @@ static void start_build(mvpn_client *client, mvpn_time now)
     }
     if (client->cfg.fixed_path.count > 0) {
         path = client->cfg.fixed_path;
+        const mvpn_descriptor *d = mvpn_view_find(client->cfg.env.view, &path.hop[0]);
+        if (path.count == 1 && d != NULL && mvpn_target_is_behind_nat(d)) {
+            /* A NAT relay never stands between a client and its exit. (§14.3) */
+            note_block(client, MVPN_PATH_NO_GUARD, now);
+            client->next_build = now + BLOCKED_RETRY;
+            return;
+        }
     } else {
         bool is_spare = client->active != NULL;
         enum mvpn_path_block block = select_path(client, false, &path, now);

@@ -536,6 +536,21 @@ static void tour_show(const tour *t)
     }
 }
 
+/* A NAT relay never stands between a client and its exit. */
+static void no_single_hop(uint64_t seed)
+{
+    static tour one;
+    tour *t = &one;
+    REQUIRE(tour_new(t, seed, "port", "port"), tour_free(t); return );
+    sim_node *client = sim_add(t->w, SIM_CLIENT);
+    sim_node *const path[] = {t->exit};
+    sim_fix_path(client, path, 1);
+    sim_start(client);
+    CHECK(!sim_connect(client, MVPN_S(20)));
+    CHECK(client->blocked > 0 && sim_links(client) == 0);
+    tour_free(t);
+}
+
 static void changes(uint64_t seed)
 {
     static tour one;
@@ -593,6 +608,7 @@ int main(int argc, char **argv)
         {"again", again},
         {"relays_go", relays_go},
         {"long_relayed", long_relayed},
+        {"no_single_hop", no_single_hop},
         {"changes", changes},
     };
     return scenario_main(argc, argv, all, MVPN_ARRAY_LEN(all));
