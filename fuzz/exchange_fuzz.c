@@ -313,7 +313,7 @@ static void step(mvpn_reader *in, const mvpn_dht_noise_keys *keys)
         ask(in);
         break;
     case 8:
-        mvpn_dht_exchange_set_self(n->x, &n->self, now);
+        mvpn_dht_exchange_set_self(n->x, &n->self, NULL, 0, now);
         break;
     default:
         now += MVPN_MS(100) << (op & 7);

@@ -168,6 +168,8 @@ static int finder_create(mvpn_engine *e, const mvpn_engine_config *config, mvpn_
         .trust = &e->trust,
         .is_server = config->is_dht_server && config->own_address_count > 0,
         .address = config->own_addresses[0],
+        .own_addresses = config->own_addresses,
+        .own_address_count = config->own_address_count,
         .allow_private = config->allow_private,
         .relax_blocks = config->closed && (config->relax & MVPN_RELAX_BLOCK) != 0,
         .has_ipv4 = config->has_ipv4,

@@ -20,8 +20,10 @@ struct mvpn_finder {
     mvpn_dht_exchange *exchange;
     mvpn_publisher publisher;
     bool has_publisher;
-    mvpn_dht_id own_key;      /* of our descriptor */
-    mvpn_addr server_address; /* as configured */
+    mvpn_dht_id own_key;             /* of our descriptor */
+    mvpn_addr server_address;        /* as configured */
+    mvpn_addr own[MVPN_DHT_OWN_MAX]; /* of the server, as configured */
+    size_t own_count;
     mvpn_addr configured[MVPN_DESCRIPTOR_ADDRESSES_MAX];
     size_t configured_count;
     mvpn_dht_id fetching[FETCHES_MAX];
@@ -51,13 +53,32 @@ static int verify_record(void *ctx, unsigned type, mvpn_bytes record, uint64_t a
     return mvpn_record_verify(ctx, type, record, at, ret, NULL);
 }
 
-static void self_contact(const mvpn_finder *f, mvpn_dht_contact *ret)
+static void self_contact(const mvpn_finder *f, const mvpn_addr *addr, mvpn_dht_contact *ret)
 {
     *ret = (mvpn_dht_contact){
         .link_key = f->cfg.exchange.link_key.pub,
-        .addr = f->cfg.address,
+        .addr = *addr,
     };
-    mvpn_dht_node_id(&ret->id, &f->cfg.exchange.identity, &f->cfg.address);
+    mvpn_dht_node_id(&ret->id, &f->cfg.exchange.identity, addr);
+}
+
+/* What a server is: first where it stands, then its further addresses; of the family of `mapped`
+ * (NULL: nothing is mapped) that one alone. Returns how many. */
+static size_t own_contacts(const mvpn_finder *f, const mvpn_addr *mapped,
+                           mvpn_dht_contact ret[static MVPN_DHT_OWN_MAX])
+{
+    size_t count = 1;
+    self_contact(f, &f->cfg.address, &ret[0]);
+    if (mapped != NULL && !mvpn_addr_eq(mapped, &f->cfg.address)) {
+        self_contact(f, mapped, &ret[count++]);
+    }
+    for (size_t i = 0; i < f->own_count && count < MVPN_DHT_OWN_MAX; i++) {
+        if (!mvpn_addr_eq(&f->own[i], &f->cfg.address) &&
+            (mapped == NULL || f->own[i].family != mapped->family)) {
+            self_contact(f, &f->own[i], &ret[count++]);
+        }
+    }
+    return count;
 }
 
 /* Relays that the view knows already are as good a beginning as any entry. */
@@ -103,8 +124,15 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
                   : config->has_ipv4                   ? 4
                                                        : 6,
     };
+    mvpn_dht_contact own[MVPN_DHT_OWN_MAX] = {{.addr.family = 0}};
+    size_t own_count = 1;
     if (config->is_server) {
-        self_contact(f, &dc.self);
+        f->own_count = MVPN_MIN(config->own_address_count, MVPN_ARRAY_LEN(f->own));
+        for (size_t i = 0; i < f->own_count; i++) {
+            f->own[i] = config->own_addresses[i];
+        }
+        own_count = own_contacts(f, NULL, own);
+        dc.self = own[0];
     }
     int r = mvpn_dht_new(&dc, now, &f->dht);
     if (r == 0) {
@@ -113,6 +141,8 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
         xc.trust = config->trust;
         xc.is_server = config->is_server;
         xc.self = dc.self;
+        xc.others = &own[1];
+        xc.other_count = own_count - 1;
         xc.unix_offset_us = config->unix_offset_us;
         r = mvpn_dht_exchange_new(&xc, now, &f->exchange);
         mvpn_wipe(&xc, sizeof(xc));
@@ -132,6 +162,7 @@ int mvpn_finder_new(const mvpn_finder_config *config, mvpn_time now, mvpn_finder
         mvpn_record_key(f->own_key.b, &config->trust->network_id, &config->exchange.identity);
     }
     f->cfg.publish = NULL; /* what was borrowed for this call alone */
+    f->cfg.own_addresses = NULL;
     f->cfg.identity_secret = NULL;
     for (size_t i = 0; i < config->entry_count; i++) {
         mvpn_dht_add_contact(f->dht, &config->entries[i], now);
@@ -306,17 +337,22 @@ bool mvpn_finder_is_withdrawn(const mvpn_finder *f)
     return f->is_withdrawn;
 }
 
-/* Contacts know a server by its first address. */
-static void set_self(mvpn_finder *f, const mvpn_addr *address, mvpn_time now)
+/* A server stands in the DHT where its first address is. */
+static void set_own(mvpn_finder *f, const mvpn_addr *mapped, mvpn_time now)
 {
-    mvpn_dht_contact self;
-    if (!f->cfg.is_server || mvpn_addr_eq(&f->cfg.address, address)) {
+    mvpn_dht_contact own[MVPN_DHT_OWN_MAX];
+    bool is_of_server = mapped != NULL && mapped->family == f->server_address.family;
+    const mvpn_addr *address = is_of_server ? mapped : &f->server_address;
+    if (!f->cfg.is_server) {
         return;
     }
+    bool has_moved = !mvpn_addr_eq(&f->cfg.address, address);
     f->cfg.address = *address;
-    self_contact(f, &self);
-    MVPN_IGNORE(mvpn_dht_set_self(f->dht, &self, now)); /* no memory: the old id stays */
-    mvpn_dht_exchange_set_self(f->exchange, &self, now);
+    size_t count = own_contacts(f, mapped, own);
+    if (has_moved) {
+        MVPN_IGNORE(mvpn_dht_set_self(f->dht, &own[0], now)); /* no memory: the old id stays */
+    }
+    mvpn_dht_exchange_set_self(f->exchange, &own[0], &own[1], count - 1, now);
 }
 
 void mvpn_finder_set_mapped(mvpn_finder *f, const mvpn_addr *mapped, mvpn_time now)
@@ -331,8 +367,7 @@ void mvpn_finder_set_mapped(mvpn_finder *f, const mvpn_addr *mapped, mvpn_time n
             all[count++] = f->configured[i];
         }
     }
-    bool is_of_server = mapped != NULL && mapped->family == f->server_address.family;
-    set_self(f, is_of_server ? mapped : &f->server_address, now);
+    set_own(f, mapped, now);
     if (f->has_publisher) {
         mvpn_publisher_set_addresses(&f->publisher, all, count);
     }

@@ -19,7 +19,11 @@ typedef struct mvpn_finder_config {
     mvpn_trust *trust;                 /* its revocations are brought up to date here */
     mvpn_dht_exchange_config exchange; /* dht and self are filled in */
     bool is_server;
-    mvpn_addr address; /* of a server */
+    mvpn_addr address; /* of a server: where it stands in the DHT */
+    /* All of a server's, `address` among them or not: it answers by the node ids of each. Copied.
+     */
+    const mvpn_addr *own_addresses;
+    size_t own_address_count;
     bool allow_private;
     bool relax_blocks; /* the network file permits relays in one block */
     bool has_ipv4, has_ipv6;

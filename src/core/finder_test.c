@@ -37,7 +37,8 @@ static struct world {
     size_t record_len;
     unsigned record_type;
     mvpn_packet_queue out;
-    mvpn_dht_contact self;
+    mvpn_dht_contact self, others[MVPN_DHT_OWN_MAX]; /* the core's, and the exchange's further */
+    size_t other_count;
     unsigned selves;
 } w;
 
@@ -153,8 +154,9 @@ mvpn_time mvpn_dht_deadline(const mvpn_dht *dht)
 int mvpn_dht_exchange_new(const mvpn_dht_exchange_config *config, mvpn_time now,
                           mvpn_dht_exchange **ret)
 {
-    (void)config;
     (void)now;
+    memcpy(w.others, config->others, config->other_count * sizeof(w.others[0]));
+    w.other_count = config->other_count;
     *ret = NULL;
     return 0;
 }
@@ -170,11 +172,14 @@ void mvpn_dht_exchange_set_unix_offset(mvpn_dht_exchange *x, int64_t unix_offset
     (void)unix_offset_us;
 }
 
-void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self, mvpn_time now)
+void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self,
+                                const mvpn_dht_contact *others, size_t other_count, mvpn_time now)
 {
     (void)x;
-    (void)self;
     (void)now;
+    assert_true(mvpn_addr_eq(&self->addr, &w.self.addr));
+    memcpy(w.others, others, other_count * sizeof(*others));
+    w.other_count = other_count;
 }
 
 int mvpn_dht_exchange_recv(mvpn_dht_exchange *x, mvpn_packet *packet, mvpn_time now)
@@ -222,7 +227,11 @@ static void start_with(const mvpn_descriptor *template)
 {
     mvpn_ed25519_secret secret;
     mvpn_ed25519_pub identity;
+    mvpn_addr own[MVPN_DESCRIPTOR_ADDRESSES_MAX];
     bool is_behind_nat = template != NULL && template->address_count == 0;
+    for (size_t i = 0; template != NULL && i < template->address_count; i++) {
+        own[i] = template->addresses[i].addr;
+    }
     test_key_pair(SELF, &identity, &secret);
     mvpn_finder_config c = {
         .rng = &w.rng,
@@ -231,6 +240,8 @@ static void start_with(const mvpn_descriptor *template)
         .exchange = {.identity = identity},
         .is_server = !is_behind_nat,
         .address = template == NULL || is_behind_nat ? (mvpn_addr){0} : template->addresses[0].addr,
+        .own_addresses = own,
+        .own_address_count = template == NULL ? 0 : template->address_count,
         .has_ipv4 = true,
         .unix_offset_us = (int64_t)(TEST_NOW * MVPN_US_PER_S) - (int64_t)w.now,
         .publish = template,
@@ -424,6 +435,17 @@ static void published(mvpn_descriptor *ret)
     assert_int_equal(mvpn_descriptor_decode(ret, mvpn_bytes_of(w.record, w.record_len)), 0);
 }
 
+/* What the exchange answers by beside the first address: the node id of this one alone. */
+static void also_answers_by(const mvpn_addr *addr)
+{
+    mvpn_ed25519_secret secret;
+    mvpn_ed25519_pub identity;
+    test_key_pair(SELF, &identity, &secret);
+    assert_int_equal(w.other_count, 1);
+    assert_true(mvpn_addr_eq(&w.others[0].addr, addr));
+    assert_true(mvpn_dht_id_is_of(&w.others[0].id, &identity, addr));
+}
+
 /* A router's address takes the place of the configured one of its family, as long as it is there.
  */
 static void test_mapped(void **state)
@@ -437,10 +459,12 @@ static void test_mapped(void **state)
     template.address_count = 2;
     mvpn_finder_free(w.f);
     start_with(&template);
+    also_answers_by(&six);
     pass(0);
     published(&d);
     assert_int_equal(d.address_count, 2);
     mvpn_finder_set_mapped(w.f, &mapped, w.now);
+    also_answers_by(&six);
     pass(MVPN_S(20));
     published(&d);
     assert_int_equal(d.address_count, 2);
@@ -456,17 +480,22 @@ static void test_mapped(void **state)
     assert_true(mvpn_addr_eq(&w.self.addr, &four));
     mvpn_finder_set_mapped(w.f, NULL, w.now);
     assert_int_equal(w.selves, 2); /* a new id costs a server its place */
+    also_answers_by(&six);
 
     template.addresses[0].addr = six; /* who knows it by that goes on */
     template.addresses[1].addr = four;
     mvpn_finder_free(w.f);
     start_with(&template);
+    also_answers_by(&four);
     mvpn_finder_set_mapped(w.f, &mapped, w.now);
+    also_answers_by(&mapped);
     pass(MVPN_S(20));
     published(&d);
     assert_true(mvpn_addr_eq(&d.addresses[0].addr, &mapped));
     assert_true(mvpn_addr_eq(&d.addresses[1].addr, &six));
     assert_int_equal(w.selves, 2);
+    mvpn_finder_set_mapped(w.f, NULL, w.now);
+    also_answers_by(&four);
 }
 
 /* It has no other address: when the mapping has been lost for two minutes, nobody should try. */

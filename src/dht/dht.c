@@ -280,8 +280,7 @@ void mvpn_dht_add_contact(mvpn_dht *dht, const mvpn_dht_contact *contact, mvpn_t
 {
     size_t at = 0;
     if (!mvpn_dht_contact_is_usable(contact, dht->config.family, dht->config.allow_private) ||
-        !mvpn_dht_id_fits(&contact->id, &contact->addr) ||
-        mvpn_dht_id_eq(&contact->id, &dht->routing.self)) {
+        !mvpn_dht_id_fits(&contact->id, &contact->addr) || mvpn_dht_is_self(dht, contact)) {
         return;
     }
     if (dht->seeds == NULL) {

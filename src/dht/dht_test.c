@@ -163,7 +163,7 @@ static void requests_are_answered(void **state)
 {
     (void)state;
     uint8_t good[RECORD_LEN], forged[RECORD_LEN], late[RECORD_LEN], newer[RECORD_LEN];
-    mvpn_dht_contact self = server_at(0x0a0b0c0d, 0);
+    mvpn_dht_contact self = server_at(0x0a0b0c0d, 999);
     mvpn_dht *dht = new_node(&self, false);
     make_record(good, 1, 5, UNIX + 9999);
     make_record(newer, 1, 6, UNIX + 9999);
@@ -238,7 +238,7 @@ static void requests_are_answered(void **state)
 static void askers_are_limited(void **state)
 {
     (void)state;
-    mvpn_dht_contact self = server_at(0x0a0b0c0d, 0);
+    mvpn_dht_contact self = server_at(0x0a0b0c0d, 999);
     mvpn_dht *dht = new_node(&self, false);
     mvpn_dht_request r = {.command = MVPN_CMD_DHT_PING};
     unsigned answered = 0;
@@ -314,7 +314,7 @@ static void proofs_are_asked_once_a_minute_and_block(void **state)
 static void silence_is_judged_with_care(void **state)
 {
     (void)state;
-    mvpn_dht_contact self = server_at(0x0a0b0c0d, 0), friends[2];
+    mvpn_dht_contact self = server_at(0x0a0b0c0d, 999), friends[2];
     mvpn_dht *dht = new_node(&self, false);
     mvpn_dht_outgoing first, second;
     assert_int_equal(befriend(dht, friends, 2), 2);
@@ -377,7 +377,7 @@ static void silence_is_judged_with_care(void **state)
 static void bad_values_lose(void **state)
 {
     (void)state;
-    mvpn_dht_contact self = server_at(0x0a0b0c0d, 0), friends[12];
+    mvpn_dht_contact self = server_at(0x0a0b0c0d, 999), friends[12];
     mvpn_dht *dht = new_node(&self, false);
     mvpn_dht_id key = key_of(1);
     mvpn_dht_outgoing out;
@@ -442,7 +442,7 @@ static mvpn_dht_contact server_near(const mvpn_dht_id *place, uint32_t n, unsign
 static void claims_get_half_of_a_bucket(void **state)
 {
     (void)state;
-    mvpn_dht_contact self = server_at(0x0a0b0c0d, 0);
+    mvpn_dht_contact self = server_at(0x0a0b0c0d, 999);
     mvpn_dht *dht = new_node(&self, false);
     mvpn_dht_request r = {.command = MVPN_CMD_DHT_PING};
     mvpn_dht_outgoing out;
@@ -473,7 +473,7 @@ static void claims_get_half_of_a_bucket(void **state)
 static void lookups_begin_elsewhere_too(void **state)
 {
     (void)state;
-    mvpn_dht_contact self = server_at(0x0a0b0c0d, 0), friends[80];
+    mvpn_dht_contact self = server_at(0x0a0b0c0d, 999), friends[80];
     mvpn_dht *dht = new_node(&self, false);
     mvpn_dht_outgoing out;
     mvpn_dht_id target = self.id;
@@ -795,6 +795,30 @@ static void nodes_are_found(void **state)
     assert_true(mvpn_dht_contact_eq(&nodes[9].event.contacts[0], &moved));
 }
 
+/* Whoever names us at another address of ours, or says that he is us, names nobody new. */
+static void we_are_no_contact(void **state)
+{
+    (void)state;
+    mvpn_dht_outgoing out;
+    now = MVPN_S(1);
+    const mvpn_dht_contact self = server_at(0x63000001, 7), other = server_at(0x63010001, 8);
+    const mvpn_dht_contact elsewhere = server_at(0x63020001, 7);
+    mvpn_dht *dht = new_node(&self, false);
+    mvpn_dht_add_contact(dht, &elsewhere, now);
+    mvpn_dht_tick(dht, now);
+    assert_false(mvpn_dht_pull_request(dht, &out));
+    mvpn_dht_asker asker = {
+        .addr = elsewhere.addr, .is_proven = true, .has_claim = true, .claim = elsewhere};
+    const mvpn_dht_request ping = {.command = MVPN_CMD_DHT_PING};
+    assert_int_equal(mvpn_dht_request_in(dht, &asker, &ping, now, &reply), 0);
+    assert_false(mvpn_dht_pull_request(dht, &out));
+    asker.addr = other.addr;
+    asker.claim = other;
+    assert_int_equal(mvpn_dht_request_in(dht, &asker, &ping, now, &reply), 0);
+    assert_true(mvpn_dht_pull_request(dht, &out));
+    mvpn_dht_free(dht);
+}
+
 /* Records outlive their holders: those that join near are given them, and holders store again. */
 static void records_survive(void **state)
 {
@@ -916,6 +940,7 @@ int main(void)
         cmocka_unit_test(operations_and_events_are_bounded),
         cmocka_unit_test_teardown(everything_is_found, close_network),
         cmocka_unit_test_teardown(nodes_are_found, close_network),
+        cmocka_unit_test(we_are_no_contact),
         cmocka_unit_test_teardown(records_survive, close_network),
         cmocka_unit_test_teardown(holders_store_again, close_network),
         cmocka_unit_test_teardown(the_useless_lose_their_places, close_network),

@@ -59,8 +59,9 @@ struct ask {
 struct mvpn_dht_exchange {
     mvpn_dht_exchange_config config;
     mvpn_dht_noise_keys keys;
-    mvpn_dht_responder *responder; /* NULL: no server */
-    mvpn_dht_contact self;
+    mvpn_dht_responder *responder;          /* NULL: no server */
+    mvpn_dht_contact own[MVPN_DHT_OWN_MAX]; /* the first is where the core stands */
+    size_t own_count;
     mvpn_dht_token_cache *tokens;
     mvpn_hash by_transaction;
     mvpn_list sent, free;
@@ -78,7 +79,7 @@ int mvpn_dht_exchange_new(const mvpn_dht_exchange_config *config, mvpn_time now,
         return MVPN_E_NOMEM;
     }
     x->config = *config;
-    x->self = config->self;
+    x->config.others = NULL;
     mvpn_list_init(&x->sent);
     mvpn_list_init(&x->free);
     mvpn_packet_queue_init(&x->out);
@@ -105,6 +106,7 @@ int mvpn_dht_exchange_new(const mvpn_dht_exchange_config *config, mvpn_time now,
         mvpn_dht_exchange_free(x);
         return rc;
     }
+    mvpn_dht_exchange_set_self(x, &config->self, config->others, config->other_count, now);
     *ret = x;
     return 0;
 }
@@ -138,11 +140,16 @@ void mvpn_dht_exchange_set_clock_unsure(mvpn_dht_exchange *x, bool is_unsure)
     x->config.clock_is_unsure = is_unsure;
 }
 
-void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self, mvpn_time now)
+void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self,
+                                const mvpn_dht_contact *others, size_t other_count, mvpn_time now)
 {
-    x->self = *self;
+    x->own[0] = *self;
+    x->own_count = 1;
+    for (size_t i = 0; i < other_count && x->own_count < MVPN_DHT_OWN_MAX; i++) {
+        x->own[x->own_count++] = others[i];
+    }
     if (x->responder != NULL) {
-        mvpn_dht_responder_set_self(x->responder, self, now);
+        mvpn_dht_responder_set_own(x->responder, x->own, x->own_count, now);
     }
 }
 
@@ -184,18 +191,32 @@ static size_t padded_len(const struct pending *p, size_t reply_room)
     return MVPN_MIN(len, mvpn_dht_datagram_max(&p->to.addr));
 }
 
-/* Payload of message 1. Returns its length, 0 if it does not fit. */
-static size_t make_payload(const mvpn_dht_exchange *x, uint8_t *out, size_t size,
-                           const mvpn_dht_request *request, bool wants_certificate, bool has_claim)
+/* What we say that we are to somebody of this family: a claim of an id that does not fit the
+ * address that it comes from counts for nothing. NULL: we have no address of it. */
+static const mvpn_dht_contact *claim_for(const mvpn_dht_exchange *x, uint8_t family)
+{
+    for (size_t i = 0; i < x->own_count; i++) {
+        if (x->own[i].addr.family == family) {
+            return &x->own[i];
+        }
+    }
+    return NULL;
+}
+
+/* Payload of message 1. `claim` may be NULL. Returns its length, 0 if it does not fit. */
+static size_t make_payload(uint8_t *out, size_t size, const mvpn_dht_request *request,
+                           bool wants_certificate, const mvpn_dht_contact *claim)
 {
     uint8_t body[MVPN_DHT_DATAGRAM4_MAX];
     size_t len = mvpn_dht_request_encode(body, sizeof(body), request);
-    const mvpn_dht_ask ask = {.command = request->command,
-                              .wants_certificate = wants_certificate,
-                              .has_claim = has_claim,
-                              .claim_id = x->self.id,
-                              .claim_link_key = x->self.link_key,
-                              .body = {body, len}};
+    mvpn_dht_ask ask = {.command = request->command,
+                        .wants_certificate = wants_certificate,
+                        .has_claim = claim != NULL,
+                        .body = {body, len}};
+    if (claim != NULL) {
+        ask.claim_id = claim->id;
+        ask.claim_link_key = claim->link_key;
+    }
     return mvpn_dht_ask_encode(out, size, &ask);
 }
 
@@ -208,7 +229,8 @@ static int make_datagram(mvpn_dht_exchange *x, struct pending *p, const mvpn_dht
     mvpn_rng *rng = x->config.rng;
     size_t max = mvpn_dht_datagram_max(&p->to.addr);
     size_t room = max - MVPN_DHT_REQUEST_HEADER_LEN - NOISE_LEN - MVPN_DHT_MAC_LEN;
-    size_t len = make_payload(x, payload, room, request, p->wants_certificate, has_claim);
+    const mvpn_dht_contact *claim = has_claim ? claim_for(x, p->to.addr.family) : NULL;
+    size_t len = make_payload(payload, room, request, p->wants_certificate, claim);
     if (len == 0) {
         return MVPN_E_TOO_BIG;
     }

@@ -17,6 +17,8 @@ typedef struct mvpn_dht_exchange mvpn_dht_exchange;
 #define MVPN_DHT_PENDING_MAX 512
 /* Asks at once (mvpn_dht_exchange_ask): every entry that a client knows, and some to spare. */
 #define MVPN_DHT_ASKS_MAX 32
+/* Addresses of one server: those of its descriptor, and as many again from its network file. */
+#define MVPN_DHT_OWN_MAX 8
 
 typedef struct mvpn_dht_exchange_config {
     mvpn_aead *aead; /* borrowed, as all pointers here */
@@ -32,6 +34,8 @@ typedef struct mvpn_dht_exchange_config {
     /* A server's own. */
     bool is_server;
     mvpn_dht_contact self;
+    const mvpn_dht_contact *others; /* ourselves at our further addresses; copied */
+    size_t other_count;
     mvpn_ed25519_pub identity;
     mvpn_x25519_pair link_key;
     mvpn_bytes link_certificate;       /* full form, borrowed for the lifetime */
@@ -44,9 +48,13 @@ MVPN_WUR int mvpn_dht_exchange_new(const mvpn_dht_exchange_config *config, mvpn_
 void mvpn_dht_exchange_free(mvpn_dht_exchange *x);
 void mvpn_dht_exchange_set_clock_unsure(mvpn_dht_exchange *x, bool is_unsure);
 void mvpn_dht_exchange_set_unix_offset(mvpn_dht_exchange *x, int64_t unix_offset_us);
-/** Our address changed (and with it the node id that others ask us by; the old one is still
- * answered for 10 min). */
-void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self, mvpn_time now);
+/**
+ * Our addresses changed, and with them the node ids that others ask us by: `self` is where the core
+ * stands, `others` are we at our further addresses (§11.1; more than MVPN_DHT_OWN_MAX in all are
+ * left out). Those that went are still answered for 10 min.
+ */
+void mvpn_dht_exchange_set_self(mvpn_dht_exchange *x, const mvpn_dht_contact *self,
+                                const mvpn_dht_contact *others, size_t other_count, mvpn_time now);
 
 /**
  * Take a datagram for which mvpn_dht_is_datagram holds, and the packet with it. 0; else the drop

@@ -196,6 +196,8 @@ void mvpn_dht_ops_resume(mvpn_dht *dht, mvpn_time now);
 /* ---- maintain.c ---- */
 
 void mvpn_dht_maintain(mvpn_dht *dht, mvpn_time now);
+/** Ourselves, at any of our addresses? */
+bool mvpn_dht_is_self(const mvpn_dht *dht, const mvpn_dht_contact *c);
 /** Somebody was named, or claims to be a server: ask for its proof if there is a place for it.
  * Returns true if it is asked. */
 bool mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, mvpn_time now);

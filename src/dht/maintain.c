@@ -116,11 +116,17 @@ static bool is_claims_share_taken(const mvpn_dht *dht, const mvpn_dht_id *id)
     return claimed >= CLAIMED_MAX;
 }
 
+bool mvpn_dht_is_self(const mvpn_dht *dht, const mvpn_dht_contact *c)
+{
+    return mvpn_dht_id_eq(&c->id, &dht->routing.self) ||
+           (dht->config.is_server && mvpn_key_eq(&c->link_key, &dht->config.self.link_key));
+}
+
 bool mvpn_dht_consider(mvpn_dht *dht, const mvpn_dht_contact *c, bool is_claim, mvpn_time now)
 {
     enum mvpn_dht_room room = mvpn_dht_routing_room(&dht->routing, c);
     if ((room != MVPN_DHT_ROOM_FREE && !(room == MVPN_DHT_ROOM_FULL && is_claim)) ||
-        is_shunned(dht, &c->id, now)) {
+        is_shunned(dht, &c->id, now) || mvpn_dht_is_self(dht, c)) {
         return false;
     }
     if (is_claim && (!mvpn_dht_id_fits(&c->id, &c->addr) || is_claims_share_taken(dht, &c->id))) {

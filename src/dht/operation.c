@@ -271,7 +271,7 @@ static void step_lookup(mvpn_dht *dht, mvpn_dht_op *op, mvpn_time now)
 /* Is this one, once proven, to be listened to? Ourselves and places out of reach are not. */
 static bool is_candidate(const mvpn_dht *dht, const mvpn_dht_contact *c)
 {
-    return !mvpn_dht_id_eq(&c->id, &dht->routing.self) &&
+    return !mvpn_dht_is_self(dht, c) &&
            mvpn_dht_contact_is_usable(c, dht->config.family, dht->config.allow_private);
 }
 

@@ -38,8 +38,10 @@ struct mvpn_dht_responder {
     mvpn_siphash_key sip;
     uint64_t unsure_seen[UNSURE_REMEMBERED]; /* hashes of ephemeral keys, a ring; 0 = empty */
     size_t unsure_next;
-    mvpn_dht_contact self, old_self;
-    mvpn_time old_until;
+    struct name {
+        mvpn_dht_contact contact;
+        mvpn_time until; /* NEVER: ours now; past: a free place */
+    } names[MVPN_DHT_NAMES_MAX];
 };
 
 void mvpn_dht_noise_keys_init(mvpn_dht_noise_keys *ret, const mvpn_dht_exchange_config *config)
@@ -92,7 +94,6 @@ int mvpn_dht_responder_new(const mvpn_dht_exchange_config *config, const mvpn_dh
     }
     r->config = *config;
     r->keys = *keys;
-    r->self = config->self;
     mvpn_rng_bytes(config->rng, r->secret.b, sizeof(r->secret.b));
     mvpn_rng_bytes(config->rng, r->sip.b, sizeof(r->sip.b));
     mvpn_mac1_key(&r->unsure_key, &config->link_key.pub, &keys->token, MVPN_PATTERN_DHT,
@@ -112,11 +113,30 @@ void mvpn_dht_responder_free(mvpn_dht_responder *r)
     }
 }
 
-void mvpn_dht_responder_set_self(mvpn_dht_responder *r, const mvpn_dht_contact *self, mvpn_time now)
+/* The place of an id; else the one that is free for longest, or soonest. */
+static struct name *place_of(mvpn_dht_responder *r, const mvpn_dht_id *id)
 {
-    r->old_self = r->self;
-    r->old_until = now + MVPN_DHT_OLD_SELF_LIFE;
-    r->self = *self;
+    struct name *place = &r->names[0];
+    for (size_t i = 0; i < MVPN_DHT_NAMES_MAX; i++) {
+        struct name *n = &r->names[i];
+        if (n->until != 0 && memcmp(&n->contact.id, id, sizeof(*id)) == 0) {
+            return n;
+        }
+        place = n->until < place->until ? n : place;
+    }
+    return place;
+}
+
+void mvpn_dht_responder_set_own(mvpn_dht_responder *r, const mvpn_dht_contact *own, size_t count,
+                                mvpn_time now)
+{
+    for (size_t i = 0; i < MVPN_DHT_NAMES_MAX; i++) {
+        struct name *n = &r->names[i];
+        n->until = n->until == MVPN_TIME_NEVER ? now + MVPN_DHT_OLD_SELF_LIFE : n->until;
+    }
+    for (size_t i = 0; i < count && i < MVPN_DHT_OWN_MAX; i++) {
+        *place_of(r, &own[i].id) = (struct name){own[i], MVPN_TIME_NEVER};
+    }
 }
 
 /* --- checks --- */
@@ -175,16 +195,21 @@ static bool take_unsure(mvpn_dht_responder *r, const mvpn_dht_request_packet *p,
     return true;
 }
 
-/* Open message 1, for the id that we have or the one that we had a moment ago. */
-static int open_request(mvpn_dht_responder *r, mvpn_noise *hs, uint8_t *out, size_t size,
-                        size_t *ret_len, mvpn_bytes message, mvpn_time now)
+/* Open message 1, by the id of any address that we have, or had a moment ago, of the family that it
+ * came by: who asks for an id asks at its address. (§11.2) */
+static int open_request(mvpn_dht_responder *r, mvpn_noise *hs, uint8_t family, uint8_t *out,
+                        size_t size, size_t *ret_len, mvpn_bytes message, mvpn_time now)
 {
-    mvpn_dht_noise_start(hs, &r->keys, &r->self, &r->config.link_key);
-    int rc = mvpn_noise_read(hs, out, size, ret_len, message);
-    if (rc != 0 && now < r->old_until) {
-        mvpn_noise_done(hs);
-        mvpn_dht_noise_start(hs, &r->keys, &r->old_self, &r->config.link_key);
-        rc = mvpn_noise_read(hs, out, size, ret_len, message);
+    int rc = MVPN_E_AUTH;
+    for (size_t i = 0; rc != 0 && i < MVPN_DHT_NAMES_MAX; i++) {
+        const struct name *n = &r->names[i];
+        if (n->until > now && n->contact.addr.family == family) {
+            mvpn_dht_noise_start(hs, &r->keys, &n->contact, &r->config.link_key);
+            rc = mvpn_noise_read(hs, out, size, ret_len, message);
+            if (rc != 0) {
+                mvpn_noise_done(hs);
+            }
+        }
     }
     return rc;
 }
@@ -317,10 +342,10 @@ int mvpn_dht_responder_answer(mvpn_dht_responder *r, mvpn_packet *packet, int64_
         counters->dropped_limit++;
         return MVPN_E_LIMIT;
     }
-    rc = open_request(r, &hs, plain, sizeof(plain), &len, p.noise, now);
+    rc = open_request(r, &hs, packet->remote.family, plain, sizeof(plain), &len, p.noise, now);
     if (rc != 0) {
         counters->dropped_auth++;
-        goto out;
+        return rc;
     }
     rc = mvpn_dht_ask_decode(&ask, mvpn_bytes_of(plain, len));
     if (rc == 0 && is_unsure && ask.command != MVPN_CMD_DHT_PING) {

@@ -15,8 +15,10 @@
  * 0.15 ms), and what anybody may cost us who showed no address. */
 #define MVPN_DHT_PROVEN_PER_S 3000
 #define MVPN_DHT_UNPROVEN_PER_S 500
-/* How long we answer by our old node id after our address changed. */
+/* How long we answer by a node id after its address is no longer ours. */
 #define MVPN_DHT_OLD_SELF_LIFE MVPN_S(600)
+/* Node ids that we answer by: of our addresses, and of the last that we had. */
+#define MVPN_DHT_NAMES_MAX (MVPN_DHT_OWN_MAX + 4)
 
 /** What every handshake of a network needs. Borrows the cipher. */
 typedef struct mvpn_dht_noise_keys {
@@ -43,8 +45,9 @@ MVPN_WUR int mvpn_dht_responder_new(const mvpn_dht_exchange_config *config,
                                     const mvpn_dht_noise_keys *keys, mvpn_time now,
                                     mvpn_dht_responder **ret);
 void mvpn_dht_responder_free(mvpn_dht_responder *r);
-void mvpn_dht_responder_set_self(mvpn_dht_responder *r, const mvpn_dht_contact *self,
-                                 mvpn_time now);
+/** All that we are now; those that we were before are answered a while longer. */
+void mvpn_dht_responder_set_own(mvpn_dht_responder *r, const mvpn_dht_contact *own, size_t count,
+                                mvpn_time now);
 
 /**
  * Turn a request into its reply, in place; drops are counted. 0: send the packet. MVPN_E_FORMAT,

@@ -119,7 +119,7 @@ static void take_nodes(mvpn_dht *dht, const mvpn_dht_reply *reply, mvpn_time now
 {
     for (size_t i = 0; i < reply->contact_count && i < MVPN_DHT_K; i++) {
         const mvpn_dht_contact *c = &reply->contacts[i];
-        if (!mvpn_dht_id_eq(&c->id, &dht->routing.self) &&
+        if (!mvpn_dht_is_self(dht, c) &&
             mvpn_dht_contact_is_usable(c, dht->config.family, dht->config.allow_private)) {
             mvpn_dht_walk_learn(&dht->walk, c);
         }

@@ -158,7 +158,70 @@ static void time_of_strangers(uint64_t seed)
     }
 }
 
+static void add_entry_v6(sim *w, const sim_node *n)
+{
+    mvpn_dht_contact c = {.link_key = n->config.link_key.pub, .addr = n->addr[1]};
+    mvpn_dht_node_id(&c.id, &n->config.identity, &c.addr);
+    w->entries[w->entry_count++] = c;
+}
+
+/* A relay or client without IPv4. */
+static sim_node *add_v6_only(sim *w, enum sim_kind kind)
+{
+    sim_node *n = sim_add(w, kind);
+    mvpn_engine_config *c = &n->config;
+    n->addr[0] = kind == SIM_CLIENT
+                     ? (mvpn_addr){.family = 6, .port = 443, .ip = {0x2a, 0x20, 1, [15] = 9}}
+                     : n->addr[1];
+    n->addr_count = 1;
+    n->client.env.family = 6;
+    c->has_ipv4 = false;
+    c->own_addresses[0] = n->addr[0];
+    c->own_address_count = kind == SIM_CLIENT ? 0 : 1;
+    n->descriptor.addresses[0].addr = n->addr[0];
+    n->descriptor.address_count = 1;
+    return n;
+}
+
+static size_t dht_contacts(sim_node *n)
+{
+    mvpn_dht_status status;
+    mvpn_dht_get_status(mvpn_finder_dht(mvpn_engine_finder(n->engine)), &status);
+    return status.contacts;
+}
+
+/*
+ * Nodes with both kinds of address stand first under IPv4 ids. Who has IPv6 alone begins by an
+ * entry of that family, and a relay of this kind finds all others and is found. (§11.1)
+ */
+static void v6_only(uint64_t seed)
+{
+    sim *w = network(seed, 8, 3, true);
+    sim_node *bootstrap = w->node[0];
+    sim_for(w, MVPN_S(60));
+    w->entry_count = 0;
+    add_entry_v6(w, bootstrap);
+    sim_node *client = add_v6_only(w, SIM_CLIENT);
+    sim_start(client);
+    CHECK(sim_connect(client, MVPN_S(5)));
+    CHECK(known(client) == 12);
+    sim_node *relay = add_v6_only(w, SIM_RELAY);
+    sim_start(relay);
+    sim_for(w, MVPN_S(120));
+    CHECK(known(relay) == 13);
+    for (size_t i = 0; i < 12; i++) {
+        CHECK(known(w->node[i]) == 13);
+    }
+    sim_for(w, MVPN_S(1200)); /* the others look around every 15 min, and say then who they are */
+    say("without IPv4: %zu contacts; with both: %zu", dht_contacts(relay),
+        dht_contacts(w->node[3]));
+    CHECK(dht_contacts(relay) >= 8);
+    CHECK(dht_contacts(w->node[3]) > 12 && dht_contacts(w->node[3]) <= 24);
+    sim_free(w);
+}
+
 static const scenario scenarios[] = {
+    {"v6-only", v6_only},
     {"time-of-strangers", time_of_strangers},
     {"wrong-clock", wrong_clock},
     {"first-start", first_start},
