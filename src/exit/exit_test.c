@@ -782,6 +782,33 @@ static void icmp_is_rate_limited(void **state)
     assert_in_range(answers, MVPN_EXIT_ICMP_BURST, MVPN_EXIT_ICMP_BURST + MVPN_EXIT_ICMP_RATE);
 }
 
+/* Refused all the same, but never answered: answers to these would breed answers, or reach many. */
+static void never_answered(void **state)
+{
+    (void)state;
+    static const uint8_t private4[4] = {192, 168, 1, 1}, multicast[4] = {224, 0, 0, 9},
+                         ula[16] = {0xfd, [15] = 1};
+    uint32_t id = open_session(1289, true);
+    for (unsigned v = 4; v <= 6; v += 2) {
+        const uint8_t *in = v == 4 ? in4 : in6, *dst = v == 4 ? private4 : ula;
+        uint8_t quote[100];
+        size_t n = build_udp(quote, v, dst, 9, in, 5, 8);
+        mvpn_packet *p = new_packet();
+        p->len = (uint32_t)build_icmp_error(p->data, v, in, dst, v == 4 ? 3 : 1, 3, quote, n);
+        assert_int_equal(mvpn_exit_from_session(ex, id, p, 0), MVPN_E_POLICY);
+        assert_true(silent());
+    }
+    assert_int_equal(mvpn_exit_from_session(ex, id, fragment(private4, 1, false, 0), 0),
+                     MVPN_E_POLICY);
+    assert_int_equal(mvpn_exit_from_session(ex, id, udp(4, in4, 1, multicast, 2, 9), 0),
+                     MVPN_E_POLICY);
+    assert_true(silent());
+    mvpn_packet out;
+    assert_int_equal(mvpn_exit_from_session(ex, id, udp(4, in4, 1, private4, 2, 9), 0),
+                     MVPN_E_POLICY);
+    assert_true(pull(id, &out)); /* while this one is */
+}
+
 static void rates(void **state)
 {
     (void)state;
@@ -1088,6 +1115,7 @@ int main(void)
         TEST(without_v6),
         TEST(addresses_rest),
         TEST(icmp_is_rate_limited),
+        TEST(never_answered),
         TEST(rates),
         TEST(limits_are_exact),
         TEST(total_limit_leaves_sessions_theirs),

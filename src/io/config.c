@@ -851,7 +851,7 @@ static const mvpn_setting settings[] = {
     {"monthly_quota", NUMBER, EXIT, set_monthly_quota, "0 (none)",
      "GB (10^9 bytes) in a calendar month (UTC), both directions. Then nothing leaves until the next month. The count is kept in `state_dir`."},
     {"flows_max", NUMBER, EXIT, set_flows_max, "2048",
-     "Connections of one session that the host keeps track of at once; further ones are refused. 0: no limit."},
+     "Connections of one session that are open at once, as the host's connection tracking counts them; further ones are refused. 0: no limit."},
     {"metrics_listen", TEXT, EXIT, set_metrics_listen, "none",
      "A local address and port that gives counters as OpenMetrics at /metrics: rounded, and of no user."},
     {"exit_notice", TEXT, EXIT, set_exit_notice, "none",

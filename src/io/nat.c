@@ -16,6 +16,9 @@
 /* Two switches, and accept_ra of each interface that is configured by router advertisements. */
 #define SWITCHES_MAX 64
 #define SWITCH_PATH 96
+/* Connections to the name service of one session, half-open ones too: io serves four of them, the
+ * rest is room for those that end. */
+#define NAMES_MAX 256u
 #define STATE_HEAD "meshvpn-nat 1\n"
 #define STATE_MAX (SWITCHES_MAX * (SWITCH_PATH + 32) + 64)
 
@@ -209,21 +212,24 @@ static void pool_text(const mvpn_prefix *pool, char *out, size_t size)
     (void)snprintf(out, size, "%s/%u", mvpn_addr_format(&bare, host), (unsigned)pool->bits);
 }
 
-/* One connection more than a session may have is refused before it is tracked: a reset for TCP. */
-static size_t write_flow_rules(const mvpn_nat_options *options, unsigned i, char *out, size_t size)
+/* One connection more than a session may have is refused before it is tracked: a reset for TCP.
+ * (The kernel no longer counts those of TCP that have ended and wait for their time-out.) */
+static size_t write_flow_rules(const mvpn_nat_options *options, unsigned i, const char *set,
+                               uint32_t max, char *out, size_t size)
 {
     char pool[MVPN_ADDR_STRLEN + 4];
     pool_text(i == 0 ? &options->pool_v4 : &options->pool_v6, pool, sizeof(pool));
     const char *family = i == 0 ? "ip" : "ip6";
     return (size_t)snprintf(out, size,
-                            "    iifname \"%s\" %s saddr %s ct state new add @flows%u "
+                            "    iifname \"%s\" %s saddr %s ct state new add @%s%u "
                             "{ %s saddr ct count over %u } jump full\n",
-                            options->tun_name, family, pool, i == 0 ? 4u : 6u, family,
-                            options->flows_max);
+                            options->tun_name, family, pool, set, i == 0 ? 4u : 6u, family, max);
 }
 
 static const char flow_sets[] = "  set flows4 { type ipv4_addr; size 65535; flags dynamic; }\n"
                                 "  set flows6 { type ipv6_addr; size 65535; flags dynamic; }\n"
+                                "  set names4 { type ipv4_addr; size 65535; flags dynamic; }\n"
+                                "  set names6 { type ipv6_addr; size 65535; flags dynamic; }\n"
                                 "  chain full {\n"
                                 "    meta l4proto tcp reject with tcp reset\n"
                                 "    drop\n"
@@ -256,7 +262,8 @@ static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
         if (pools[i]->addr.family != 0) {
             pool_text(pools[i], pool, sizeof(pool));
             if (options->flows_max > 0) {
-                used += write_flow_rules(options, i, out + used, size - used);
+                used += write_flow_rules(options, i, "flows", options->flows_max, out + used,
+                                         size - used);
             }
             used +=
                 (size_t)snprintf(out + used, size - used, "    iifname \"%s\" %s saddr %s accept\n",
@@ -267,13 +274,20 @@ static void write_rules(const mvpn_nat_options *options, char *out, size_t size)
                              "    iifname \"%s\" drop\n"
                              "  }\n"
                              "  chain input {\n"
-                             "    type filter hook input priority filter; policy accept;\n"
+                             "    type filter hook input priority filter; policy accept;\n",
+                             tun);
+    for (unsigned i = 0; i < 2; i++) {
+        if (pools[i]->addr.family != 0 && options->flows_max > 0) {
+            used += write_flow_rules(options, i, "names", NAMES_MAX, out + used, size - used);
+        }
+    }
+    used += (size_t)snprintf(out + used, size - used,
                              "    iifname \"%s\" tcp dport 53 accept\n"
                              "    iifname \"%s\" drop\n"
                              "  }\n"
                              "  chain postrouting {\n"
                              "    type nat hook postrouting priority srcnat; policy accept;\n",
-                             tun, tun, tun);
+                             tun, tun);
     for (unsigned i = 0; i < 2; i++) {
         char pool[MVPN_ADDR_STRLEN + 4];
         if (pools[i]->addr.family != 0) {

@@ -16,7 +16,7 @@ typedef struct mvpn_nat_options {
     const char *tun_name;
     mvpn_prefix pool_v4; /* inner addresses to masquerade; family 0 = none */
     mvpn_prefix pool_v6;
-    uint32_t flows_max; /* connections tracked of one address at once; 0: no limit */
+    uint32_t flows_max; /* open connections of one address; 0: no limit */
 } mvpn_nat_options;
 
 /**

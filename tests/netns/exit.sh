@@ -310,6 +310,7 @@ case_limits() {
     lab_check limits_flows_above flows_are 200 15 40
     lab_check limits_tracked is "$(tracked_flows)" 100
     lab_check limits_tcp_is_reset_at_once connects "$(lab_addr4 web)" 80 ECONNREFUSED
+    lab_check limits_connections_to_the_name_service is "$(tool connects "$MESH_GATEWAY4" 53 265)" 256
     lab_check limits_of_one_session_only again_with_new_session
     lab_check limits_programs_alive mesh_alive
 }

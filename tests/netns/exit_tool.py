@@ -3,6 +3,7 @@
 
     exit_tool.py dns SERVER NAME TYPE udp|tcp      "RCODE [RECORD...]", or "none"
     exit_tool.py connect ADDRESS PORT              "open", or the error's name, and the milliseconds
+    exit_tool.py connects ADDRESS PORT COUNT       how many of COUNT TCP connections were opened
     exit_tool.py flows ADDRESS PORT COUNT          how many of COUNT UDP flows were echoed
     exit_tool.py echo PORT                         UDP echo server until SIGTERM
 """
@@ -69,6 +70,16 @@ def connect(address, port):
     return f"{what} {(time.monotonic() - since) * 1000:.0f}"
 
 
+def connects(address, port, count):
+    opened = []
+    for _ in range(int(count)):
+        try:
+            opened.append(socket.create_connection((address, int(port)), 0.3))
+        except OSError:
+            pass
+    return str(len(opened))
+
+
 def flows(address, port, count):
     sockets = []
     for _ in range(int(count)):
@@ -101,4 +112,4 @@ def echo(port):
 
 
 if __name__ == "__main__":
-    print({"dns": dns, "connect": connect, "flows": flows, "echo": echo}[sys.argv[1]](*sys.argv[2:]))
+    print({"dns": dns, "connect": connect, "connects": connects, "flows": flows, "echo": echo}[sys.argv[1]](*sys.argv[2:]))
