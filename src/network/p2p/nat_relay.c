@@ -41,9 +41,9 @@
 #define BLOCKS 4096
 /* An honest link is answered within a round trip: after so long without, a session gives way. */
 #define ANSWERED_WITHIN MVPN_S(5)
-/* Ids of a side that are good at once: a link uses one and holds four spares, the rest is overlap.
- */
-#define IDS_KEPT 16
+/* Ids of a side that are good at once. A link uses one and holds four spares; both sides may want
+ * eight more in the same moment, and what is in use then must stay good until the new ones are. */
+#define IDS_KEPT 32
 /* The largest datagram of a link: message, transport header and tag. (§4.1, §4.7) */
 #define LINK_DATAGRAM_MAX (MVPN_MESSAGE_MAX + 13 + MVPN_AEAD_TAG)
 /* Worth a line in the log: honest nodes are refused a few times, and send a little too long to a

@@ -538,7 +538,12 @@ static void test_more_ids(void **state)
     mvpn_nat_ids more = w->caller.opened.ids;
     assert_true(goes(&w->caller.addr, &before.peer[0], &w->home.addr));
     assert_true(goes(&w->caller.addr, &more.peer[7], &w->home.addr));
-    assert_int_equal(do_more(&w->home, &before.session, 3), 0); /* by the other side: 19 */
+    /* Both at once, twice: what was in use before is good yet. */
+    assert_int_equal(do_more(&w->home, &before.session, 8), 0);
+    assert_int_equal(do_more(&w->caller, &before.session, 8), 0);
+    assert_true(goes(&w->caller.addr, &before.peer[0], &w->home.addr));
+    assert_true(goes(&w->home.addr, &before.own[0], &w->caller.addr));
+    assert_int_equal(do_more(&w->home, &before.session, 3), 0); /* by the other side: 35 */
     assert_int_equal(w->caller.incoming.count, 3);
     assert_true(goes(&w->caller.addr, &w->caller.incoming.peer[2], &w->home.addr));
     for (unsigned i = 0; i < 8; i++) { /* the three oldest have ended */
@@ -553,7 +558,7 @@ static void test_more_ids(void **state)
     assert_memory_equal(w->stranger.opened.ids.session.b, before.session.b, 8);
     assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->refused, 1);
     assert_int_equal(w->home.incoming_count, told);
-    for (unsigned i = 0; i < 18; i++) { /* 20 with the open and the first */
+    for (unsigned i = 0; i < 17; i++) { /* 20 with the open and those above */
         assert_int_equal(do_more(&w->caller, &before.session, 1), 0);
     }
     assert_int_equal(do_more(&w->caller, &before.session, 1), MVPN_REASON_BUSY);
@@ -942,13 +947,14 @@ static void test_bytes_are_bounded(void **state)
     (void)teardown(NULL);
 }
 
-/* 10,000 sessions with 8 + 8 ids in 64 MB, each of them usable. */
+/* 10,000 sessions with 32 + 32 ids in 64 MB, each of them usable. */
 static void test_memory(void **state)
 {
     (void)state;
-    enum { HOMES = 50, LINKS = 200, EACH = 50 };
+    enum { HOMES = 50, LINKS = 200, EACH = 50, ROUNDS = 4 };
     static struct fake homes[HOMES], links[LINKS];
     static mvpn_connection_id to[LINKS * EACH];
+    static mvpn_nat_id sessions[LINKS * EACH];
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
     for (unsigned i = 0; i < HOMES; i++) {
         homes[i] = relay_at(1000 + i, i);
@@ -962,8 +968,15 @@ static void test_memory(void **state)
         for (unsigned i = 0; i < LINKS; i++) {
             assert_int_equal(do_open(&links[i], &homes[i % HOMES], 8), 0);
             to[k * LINKS + i] = links[i].opened.ids.peer[7];
+            sessions[k * LINKS + i] = links[i].opened.ids.session;
         }
         mvpn_nat_relay_tick(w->relay, w->now);
+    }
+    for (unsigned k = 0; k < EACH * (ROUNDS - 1); k++) {
+        w->now += MVPN_MS(450);
+        for (unsigned i = 0; i < LINKS; i++) {
+            assert_int_equal(do_more(&links[i], &sessions[k % EACH * LINKS + i], 8), 0);
+        }
     }
     assert_int_equal(mvpn_nat_relay_session_count(w->relay), 10000);
     size_t used = mallinfo2().uordblks + mallinfo2().hblkhd - before;
