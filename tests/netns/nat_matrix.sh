@@ -5,10 +5,12 @@
 #     nat_matrix.sh [--types a,b,...] [--runs N] [--delay MS] [--loss P] [--json]
 #
 # For each type two homes, a-TYPE and b-TYPE, each a relay (type public: one in the open); every a calls
-# every b by "meshvpn ping". Held to: the link is open within two round trips through the NAT relay; it
-# is direct within 1 s (p95) where a plain puncher finds that possible (nat_punch.sh), within 10 s in 95 %
-# of 60 runs and more where many sockets have to be tried, and relayed, but there, where nothing helps.
-# With --delay (one way, of each home's wire) or --loss times are longer, outcomes the same.
+# every b by "meshvpn ping". Held to: the link is open within two round trips through the NAT relay (one
+# when its session is there still); it is direct within 1 s (p95) where a plain puncher finds that possible
+# (nat_punch.sh), within 10 s in 95 % of 60 runs and more where many sockets have to be tried, and relayed,
+# but there, where nothing helps. With --delay (one way, of each home's wire) or --loss times are longer,
+# outcomes the same. For --runs there are several homes of each type if these are few, and all relays
+# start anew between two runs: what is sent to one address is bounded by the hour.
 #
 # Prints seconds to direct (median/p95; 57:3 = that often direct and relayed) as a table, "ok" or "FAIL"
 # for each pair, with --json one object instead.
@@ -43,75 +45,94 @@ read -ra LIST <<<"$TYPES"
 for type in "${LIST[@]}"; do
     case " $NAT_TYPES " in *" $type "*) ;; *) lab_die "no type $type; there are: $NAT_TYPES" ;; esac
 done
-count=${#LIST[@]}
-
-# callers_ready NODE...: these know all who are called, and what NAT they have
-callers_ready() {
-    local type name homes=()
-    for name; do
-        [ "${NAT_TYPE[$name]}" = public ] || homes+=("$name")
-    done
-    natmesh_ready 60 "${homes[@]}" >"$LAB_DIR/ready" || {
-        lab_say "not ready: $(cat "$LAB_DIR/ready")"
-        mesh_fail "the homes do not get to know their NATs" "${homes[0]}"
-    }
+# So many homes of each type at once that a relay learns of all who are called in one pass over the network
+# (it fetches 8 records of one server at once): the next pass is half a minute later.
+copies=$((7 / ${#LIST[@]}))
+[ "$copies" -ge 1 ] || copies=1
+[ "$copies" -le "$RUNS" ] || copies=$RUNS
+homes=()
+for ((copy = 1; copy <= copies; copy++)); do
     for type in "${LIST[@]}"; do
-        natmesh_knows 60 "b-$type" "$@" || mesh_fail "b-$type is not known to all" "b-$type" "$1"
+        homes+=("$type$([ "$copy" = 1 ] || echo "$copy")")
+    done
+done
+types=${#LIST[@]}
+
+# start_all: relays look for others when they start, then every half a minute: callers start when all whom
+# they will call are there to find.
+start_all() {
+    local home behind=()
+    for home in "${homes[@]}"; do
+        mesh_relay_start "b-$home"
+        [ "${NAT_TYPE[b-$home]}" = public ] || behind+=("b-$home")
+    done
+    ready "${behind[@]}"
+    sleep 2.5 # until they have said by whom they are reached
+    for home in "${homes[@]}"; do
+        # shellcheck disable=SC2086 # names are words
+        natmesh_knows 30 "b-$home" $LAB_ENTRIES $LAB_RELAYS || mesh_fail "b-$home is not known" "b-$home" boot
+    done
+    for home in "${homes[@]}"; do
+        mesh_relay_start "a-$home"
+    done
+    ready "${behind[@]/#b-/a-}"
+    for home in "${homes[@]}"; do
+        natmesh_knows 60 "b-$home" "${homes[@]/#/a-}" || mesh_fail "b-$home is not known to all" "b-$home"
     done
 }
 
-# In each round every home takes part in one pair.
+# ready NODE...: these are registered at NAT relays, and know what NAT they have
+ready() {
+    [ $# -gt 0 ] || return 0
+    natmesh_ready 60 "$@" >"$LAB_DIR/ready" && return
+    lab_say "not ready: $(cat "$LAB_DIR/ready")"
+    mesh_fail "the homes do not get to know their NATs" "$1"
+}
+
+# With nothing kept: neither what was sent to whom, nor who was where.
+start_all_anew() {
+    local home side
+    for home in "${homes[@]}"; do
+        for side in a b; do
+            mesh_node_stop "$side-$home" KILL
+            rm -rf "$LAB_DIR/run/$side-$home"
+            mkdir "$LAB_DIR/run/$side-$home"
+        done
+    done
+    start_all
+}
+
+# In each round every home takes part in one pair, within its copy of the lab.
 round() {
-    local i pairs=()
-    for ((i = 0; i < count; i++)); do
-        pairs+=("a-${LIST[i]}:b-${LIST[(i + $2) % count]}")
+    local i copy pairs=()
+    for ((i = 0; i < ${#homes[@]}; i++)); do
+        copy=$((i / types * types))
+        pairs+=("a-${homes[i]}:b-${homes[copy + (i + $2) % types]}")
     done
     "$LAB_PYTHON" "$NATMESH_PAIRS" call "$MESH_PROGRAMS/meshvpn" "$LAB_DIR/sock" "$LAB_DIR/calls" "$1" "${pairs[@]}"
 }
 
-# Whoever failed at a birthday must not try again for an hour; started anew it knows nothing of that.
-refresh() {
-    local name names
-    names=$("$LAB_PYTHON" "$NATMESH_PAIRS" stuck "$LAB_DIR/calls" "$1")
-    [ -n "$names" ] || return 0
-    for name in $names; do
-        mesh_node_stop "$name"
-        rm -rf "$LAB_DIR/run/$name/nat"*
-        mesh_relay_start "$name"
-    done
-    # shellcheck disable=SC2086 # names are words
-    callers_ready $names
-}
-
 lab_begin
 LAB_RELAYS="alder birch cedar"
+NATMESH_MODE=both
 LAB_EXITS=
 began=$SECONDS
 natmesh_internet
-for type in "${LIST[@]}"; do
-    natmesh_home "b-$type" "$type"
-    natmesh_home "a-$type" "$type"
+for home in "${homes[@]}"; do
+    natmesh_home "b-$home" "${home%%[0-9]*}"
+    natmesh_home "a-$home" "${home%%[0-9]*}"
 done
-# Relays look for others when they start, then every half a minute: callers start when all is there to find.
 # shellcheck disable=SC2086 # names are words
 mesh_relays_start $LAB_ENTRIES $LAB_RELAYS
-for type in "${LIST[@]}"; do
-    mesh_relay_start "b-$type"
-done
-for type in "${LIST[@]}"; do
-    natmesh_knows 30 "b-$type" boot || mesh_fail "b-$type cannot be reached" "b-$type"
-done
-for type in "${LIST[@]}"; do
-    mesh_relay_start "a-$type"
-done
-callers_ready "${LIST[@]/#/a-}"
+start_all
 lab_say "   all homes are found and know their NATs after $((SECONDS - began)) s"
 : >"$LAB_DIR/calls"
-for ((run = 1; run <= RUNS; run++)); do
-    for ((turn = 0; turn < count; turn++)); do
+for ((run = 0; run * copies < RUNS; run++)); do
+    [ "$run" = 0 ] || start_all_anew
+    for ((turn = 0; turn < types; turn++)); do
         round "$run" "$turn"
     done
-    [ "$run" = "$RUNS" ] || refresh "$run"
+    [ "$RUNS" = 1 ] || lab_say "   run $(((run + 1) * copies)) of $RUNS, $((SECONDS - began)) s"
 done
 "$LAB_PYTHON" "$NATMESH_PAIRS" judge "$LAB_DIR/calls" "$DELAY" "$LOSS" "$LAB_DIR/figures" "${LIST[@]}" >"$LAB_DIR/judged"
 status=$?

@@ -9,14 +9,14 @@
 #     mesh_relays_start boot alder birch; mesh_relay_start one; natmesh_knows 20 one boot
 
 NATMESH_GUARD=
+NATMESH_MODE=found # both: those in the open are in the network file (mesh_create)
 NATMESH_PAIRS=$LAB_HERE/nat_pairs.py
 
 # natmesh_internet: the router, client, web, entry and NAT relays, and a network of theirs.
 natmesh_internet() {
     local node
     lab_internet
-    # shellcheck disable=SC2034 # read by mesh.sh
-    MESH_MODE=found
+    MESH_MODE=$NATMESH_MODE
     mesh_need_programs
     mkdir -p "$LAB_DIR/sock"
     mesh_bootstrap init "$LAB_DIR/net" --name lab
@@ -46,7 +46,10 @@ natmesh_home() {
 natmesh_member() {
     local name=$1 type=$2 where=(--home)
     shift 2
-    [ "$type" = public ] && where=(--address "${NAT_WAN[$name]}:$LAB_PORT")
+    if [ "$type" = public ]; then
+        where=(--address "${NAT_WAN[$name]}:$LAB_PORT")
+        [ "$NATMESH_MODE" = found ] || where+=(--listed)
+    fi
     mesh_bootstrap add-node "$LAB_DIR/net" "$name" "${where[@]}" --country IT --provider "$name-isp" \
         --bandwidth-mbit 1000 "$@"
     mesh_configure "$name"

@@ -10,12 +10,11 @@ which way. Asks the control sockets, runs "meshvpn ping". Standard library only.
     nat_pairs.py call PROGRAM SOCKETS FILE RUN CALLER:CALLED...
                                                          one call each, all at once; adds a line of JSON
                                                          for each to FILE
-    nat_pairs.py stuck FILE RUN                          nodes whose birthday failed in that run
     nat_pairs.py judge FILE DELAY_MS LOSS FIGURES TYPE...
                                                          table (standard error), "ok" or "FAIL" lines,
                                                          figures as JSON into a file
 
-Homes are called SIDE-TYPE (a-port): what is to be expected of a pair follows from the types.
+Homes are called SIDE-TYPE (a-port, a-port2): what is to be expected of a pair follows from the types.
 """
 
 import json
@@ -202,7 +201,7 @@ def calls(program, sockets, file, run, pairs):
 # ---- what is to be expected ----
 
 def type_of(home):
-    return home.split("-", 1)[1]
+    return home.split("-", 1)[1].rstrip("0123456789")
 
 
 def hardness(kind):
@@ -246,10 +245,11 @@ class Cell:
         if not is_bad:  # a lost packet is sent again after a time that has nothing to do with round trips
             self.judge_opening("opened_ms", ROUND_TRIPS, delay)
             self.judge_opening("again_ms", 1, delay)
-        if any(r["answered"] < r["sent"] * (0.8 if is_bad else 0.95) - 1 for r in results):
+        if any(r["answered"] < r["sent"] * (0.5 if is_bad else 0.95) - 1 for r in results):
             self.wrong.append("pings were not answered: " + ", ".join(
                 f"{r['answered']} of {r['sent']}" for r in results))
-        self.judge_way(is_bad)
+        # Longer wires, longer times: a round trip for the candidates, one for the punch, one for its proof.
+        self.judge_way((DIRECT_S * 1000 + 3 * 4 * delay) * (4 if is_bad else 1))
 
     def judge_opening(self, key, trips, delay):
         late = [r for r in self.results if r[key] is not None and r[key] > allowed_opened_ms(r, trips, delay)]
@@ -258,8 +258,8 @@ class Cell:
             self.wrong.append(f"{key}: " + ", ".join(
                 f"{r[key]:.0f} (at most {allowed_opened_ms(r, trips, delay):.0f})" for r in late))
 
-    def judge_way(self, is_bad):
-        count, limit = len(self.results), DIRECT_S * 1000 * (5 if is_bad else 1)
+    def judge_way(self, limit):
+        count = len(self.results)
         if self.expected == "yes":
             if len(self.direct) < count:
                 self.wrong.append(f"{count - len(self.direct)} of {count} were never direct")
@@ -293,8 +293,8 @@ def judge_birthdays(cells):
     """Luck has a part in one run, hardly in many; so all of these cells are judged together too."""
     runs = sum(len(c.results) for c in cells)
     direct = sum(sum(ms <= BIRTHDAY_S * 1000 for ms in c.direct) for c in cells)
-    share = BIRTHDAY_SHARE if runs >= 60 else 0.7
-    wrong = [] if direct >= runs * share else [f"{direct} of {runs} were direct within {BIRTHDAY_S} s"]
+    failures = max(1, runs * 0.3) if runs < 60 else runs * (1 - BIRTHDAY_SHARE)
+    wrong = [] if runs - direct <= failures else [f"{direct} of {runs} were direct within {BIRTHDAY_S} s"]
     return {"runs": runs, "direct": direct, "wrong": wrong}
 
 
@@ -352,16 +352,6 @@ def totals(cells):
     return {"line": line}
 
 
-def stuck(file, run):
-    """Whoever failed at a birthday waits for an hour: started again it does not."""
-    names = set()
-    for r in read(file):
-        if r["run"] == run and r["direct_ms"] is None and expected(type_of(r["caller"]), type_of(r["called"])) == "birthday":
-            names.update((r["caller"], r["called"]))
-    print("\n".join(sorted(names)))
-    return 0
-
-
 def main():
     verb, words = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
     if verb == "wait":
@@ -376,8 +366,6 @@ def main():
         return nat(*words)
     if verb == "call":
         return calls(*words[:3], int(words[3]), words[4:])
-    if verb == "stuck":
-        return stuck(words[0], int(words[1]))
     if verb == "judge":
         return judge(words[0], float(words[1]), float(words[2]), words[3], words[4:])
     sys.exit(__doc__)
