@@ -154,7 +154,7 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.hops = c->hops;
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;
-    p->client.env.family = mvpn_host_has_ipv6() ? 0 : 4;
+    p->client.env.family = !mvpn_host_has_ipv6() ? 4 : mvpn_host_lacks_ipv4() ? 6 : 0;
     p->client.exit_countries = c->exit_countries;
     p->client.exit_port_count = c->exit_port_count;
     memcpy(p->client.exit_ports, c->exit_ports, sizeof(p->client.exit_ports));

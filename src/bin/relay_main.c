@@ -360,6 +360,7 @@ static void fill_engine(relay_program *p)
     }
     /* At home a socket for IPv6 does not mean that anybody is reached by it. */
     e->has_ipv6 = e->has_ipv6 && (!c->relay.behind_nat || mvpn_host_has_ipv6());
+    e->has_ipv4 = e->has_ipv4 && !(e->has_ipv6 && c->relay.behind_nat && mvpn_host_lacks_ipv4());
     collect_own(p);
 }
 

@@ -4,7 +4,7 @@
 # is killed while it writes; each source of entries alone. One "ok NAME" or "FAIL NAME" line per check
 # for ./run test, figures on stderr. Topology: lab.sh.
 #
-#     find.sh [CASE...]        ready, live, dead, revoke, clock, crash, sources
+#     find.sh [CASE...]        ready, live, dead, revoke, clock, crash, sources, v6
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
@@ -450,6 +450,30 @@ case_sources() {
     lab_check sources_programs_alive mesh_alive
 }
 
+# ---- v6: a client without IPv4, and all that it knows are entries with both addresses ----
+
+page_v6() {
+    mesh_curl --max-time 20 "http://$(lab_addr4 web)/ip" && mesh_status >"$LAB_DIR/status.json"
+}
+
+no_v4_here() {
+    ! lab_in client ip -4 -o addr show dev eth0 | grep . && ! lab_in client ip -4 route show default dev eth0 | grep .
+}
+
+case_v6() {
+    lab_internet
+    lab_services
+    mesh_create found
+    mesh_relays_start
+    sleep 1
+    lab_in client ip -4 addr flush dev eth0
+    lab_check v6_client_has_no_ipv4 no_v4_here
+    mesh_client_start 3
+    figure "a client without IPv4: connected after $(mesh_client_ready 20) s"
+    lab_check v6_page page_v6
+    lab_check v6_programs_alive mesh_alive
+}
+
 # ---- one process per case, so that each cleans up its own lab ----
 
 if [ "${1:-}" = --case ]; then
@@ -460,7 +484,7 @@ if [ "${1:-}" = --case ]; then
 fi
 
 # The figures of a start are those of a machine that does nothing else; the other cases mostly wait.
-[ $# -gt 0 ] || set -- ready live dead revoke clock crash sources
+[ $# -gt 0 ] || set -- ready live dead revoke clock crash sources v6
 mesh_need_programs
 status=0
 out=$(mktemp -d "${TMPDIR:-/tmp}/meshvpn-find.XXXXXX") || exit 1
