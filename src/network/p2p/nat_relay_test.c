@@ -895,7 +895,9 @@ static void test_all_sessions_are_bounded(void **state)
     }
     assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_BUSY);
     assert_int_equal(mvpn_nat_relay_session_count(w->relay), 8);
-    w->now += MVPN_S(6); /* two were never answered */
+    w->now += MVPN_S(4);
+    assert_int_equal(do_open(&w->caller, &w->home, 2), MVPN_REASON_BUSY);
+    w->now += MVPN_S(2); /* two were never answered */
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(do_open(&b[3], &w->home, 2), i < 2 ? 0 : MVPN_REASON_BUSY);
         if (i < 2) {
@@ -945,6 +947,26 @@ static void test_bytes_are_bounded(void **state)
     assert_int_equal(mvpn_nat_relay_get_counters(w->relay)->dropped_limit, before + 1);
     assert_int_equal(send_from(&w->caller.addr, &first.peer[0], 1472, false, &is_ours).family, 4);
     (void)teardown(NULL);
+}
+
+/* Unless configured otherwise: 4 MB of a session at once, a tenth of 1 Gbit of all. (§14.2) */
+static void test_bytes_by_default(void **state)
+{
+    (void)state;
+    size_t through = 0;
+    do_register(&w->home, 3600);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(do_open(&w->caller, &w->home, 2), 0);
+        size_t before = through;
+        bool is_ours;
+        for (unsigned k = 0; k < 3000; k++) {
+            through +=
+                send_from(&w->caller.addr, &w->caller.opened.ids.peer[0], 1472, false, &is_ours)
+                    .family != 0;
+        }
+        assert_true(i == 3 || through - before == 4000000 / 1472);
+    }
+    assert_int_equal(through, 12500000 / 1472);
 }
 
 /* 10,000 sessions with 32 + 32 ids in 64 MB, each of them usable. */
@@ -1124,6 +1146,7 @@ int main(void)
         UNIT(test_the_unanswered_give_way),
         cmocka_unit_test(test_all_sessions_are_bounded),
         cmocka_unit_test(test_bytes_are_bounded),
+        UNIT(test_bytes_by_default),
         UNIT(test_memory),
         UNIT(test_flood),
         UNIT(test_flood_is_told_once),

@@ -315,6 +315,26 @@ static const char *const refused[] = {"192.168.2.1:4242", "10.0.0.1:4242", "100.
                                       "0.0.0.0:4242",     "127.0.0.1:1",   "192.168.1.2:4242",
                                       "224.0.0.1:4242",   "11.22.33.44"};
 
+static void test_refusals(void **state)
+{
+    (void)state;
+    static const mvpn_addr none, six = {.family = 6, .ip = {0x2a, 1, [15] = 1}};
+    mvpn_addr a = addr("0.0.0.0:4242");
+    const char *no_address = "the gateway names no external address";
+    assert_string_equal(mvpn_portmap_refusal(&a, &client), no_address);
+    assert_string_equal(mvpn_portmap_refusal(&none, &client), no_address);
+    assert_string_equal(mvpn_portmap_refusal(&six, &client), no_address);
+    a = addr("192.168.1.2:1");
+    assert_string_equal(mvpn_portmap_refusal(&a, &client),
+                        "the gateway names our own address as the external one");
+    a = addr("192.168.2.2:1");
+    assert_string_equal(mvpn_portmap_refusal(&a, &client),
+                        "the gateway's external address is not public: there is another NAT before "
+                        "it");
+    a = addr("11.22.33.44:1");
+    assert_null(mvpn_portmap_refusal(&a, &client));
+}
+
 static void test_refused_addresses(void **state)
 {
     for (size_t i = 0; i < MVPN_ARRAY_LEN(refused); i++) {
@@ -881,6 +901,7 @@ int main(void)
         cmocka_unit_test_setup(test_silence, set_up),
         cmocka_unit_test_setup(test_forged, set_up),
         cmocka_unit_test_setup(test_forged_natpmp, set_up),
+        cmocka_unit_test_setup(test_refusals, set_up),
         cmocka_unit_test_setup(test_refused_addresses, set_up),
         cmocka_unit_test_setup(test_lifetimes, set_up),
         cmocka_unit_test_setup(test_epoch_of_pcp, set_up),
