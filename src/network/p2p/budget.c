@@ -56,8 +56,8 @@ void budget_give_back(mvpn_connector *c, const mvpn_addr *to, unsigned punches)
     }
 }
 
-bool budget_has_probes(mvpn_connector *c, const mvpn_addr *to, unsigned count, mvpn_time now)
+bool budget_has_probes(mvpn_connector *c, const mvpn_addr *to, mvpn_time now)
 {
     const struct budget *b = find(c, to, now);
-    return b != NULL && b->probes + count <= BUDGET_PROBES;
+    return b != NULL && b->probes == 0;
 }

@@ -1,7 +1,8 @@
 /*
- * What the files of the connector share: connector.c (NAT relays, sessions, states), punch.c
- * (rounds of punching), budget.c (how much is sent to addresses that nobody has proven). Private to
- * src/network/p2p and its tests. (docs/protocol.md §14)
+ * What the files of the connector share: connector.c (states), nat_call.c (sessions at NAT relays),
+ * binding.c (registration there), punch.c (rounds of punching), budget.c (how much is sent to
+ * addresses that nobody has proven). Private to src/network/p2p and its tests. (docs/protocol.md
+ * §14)
  */
 #ifndef MVPN_NETWORK_P2P_CONNECTION_H
 #define MVPN_NETWORK_P2P_CONNECTION_H
@@ -139,22 +140,67 @@ struct mvpn_connector {
     uint64_t history_told;
 };
 
+enum timer_kind {
+    TIMER_CONNECTION,
+    TIMER_CALL,
+    TIMER_BINDING,
+};
+
+static inline bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
+{
+    return a != NULL && memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
 /* connector.c */
+enum mvpn_connection_type connection_type_of(enum mvpn_connection_state state);
 void connection_enter(struct connection *conn, enum mvpn_connection_state state,
                       enum mvpn_connection_reason reason, mvpn_time now);
 /** See to it again at `at`, or earlier. */
 void connection_wake(struct connection *conn, mvpn_time at);
+/** Send a message to a NAT relay; what does not get out is as if lost. */
+void connector_send(mvpn_connector *c, mvpn_link *link, unsigned command, const uint8_t *body,
+                    size_t n, mvpn_time now);
+
+/* nat_call.c */
 /** Send a message of the session to the NAT relay. */
 void call_send(struct nat_call *call, unsigned command, const uint8_t *body, size_t n,
                mvpn_time now);
+/** A session that this NAT relay told us of; NULL: none. */
+struct nat_call *call_find(const mvpn_connector *c, const mvpn_link *relay, const mvpn_nat_id *id);
+/** NULL: no room, or no memory. Holds the link with the NAT relay. */
+struct nat_call *call_new(mvpn_connector *c, mvpn_link *relay, const mvpn_nat_ids *ids,
+                          mvpn_time now);
+void call_free(mvpn_connector *c, struct nat_call *call, mvpn_time now);
+/** Tell the NAT relay, and free it. */
+void call_end(mvpn_connector *c, struct nat_call *call, mvpn_time now);
+/** A session of ours with this peer, at this NAT relay, that a link can use once more; or NULL. */
+struct nat_call *call_kept(mvpn_connector *c, const mvpn_ed25519_pub *peer,
+                           const mvpn_ed25519_pub *relay);
+/** The session in which a first packet to this id comes from there; NULL: none. */
+const struct nat_call *call_expected(const mvpn_connector *c,
+                                     const uint8_t id[static MVPN_CONNECTION_ID_LEN],
+                                     const mvpn_addr *from);
+
+/* binding.c */
+/** Ask to be registered; the link is open. */
+void binding_register(mvpn_connector *c, struct binding *b, mvpn_time now);
+/** It is not registered, or no longer: tried again after a pause. */
+void binding_lost(mvpn_connector *c, struct binding *b, mvpn_time now);
+/** Are we registered with the peer of this link? */
+bool binding_is_at(const mvpn_connector *c, const mvpn_link *link);
+/** NatRegistered came. */
+void binding_registered(mvpn_connector *c, const mvpn_link *link, const mvpn_nat_registered *m,
+                        mvpn_time now);
+/** Its timer. */
+void binding_tick(mvpn_connector *c, struct binding *b, mvpn_time now);
 
 /* budget.c */
 /** May one more punch (or birthday probe) go to this address? If so it is counted. */
 bool budget_take(mvpn_connector *c, const mvpn_addr *to, bool is_probe, mvpn_time now);
 /** Those to an address that has answered do not count. */
 void budget_give_back(mvpn_connector *c, const mvpn_addr *to, unsigned punches);
-/** Are so many probes left? */
-bool budget_has_probes(mvpn_connector *c, const mvpn_addr *to, unsigned count, mvpn_time now);
+/** May a birthday begin? One an hour: the other side has no probes left for a second. */
+bool budget_has_probes(mvpn_connector *c, const mvpn_addr *to, mvpn_time now);
 
 /* punch.c */
 /** The caller begins a round. */

@@ -23,22 +23,12 @@
 #define CALL_AWAITED MVPN_S(150)
 #define STANDBY_PING MVPN_S(50)
 #define MORE_PAUSE MVPN_S(30)
-#define REGISTER_S 3600
-#define REGISTER_PATIENCE MVPN_S(5)
-#define RETRY_FIRST MVPN_S(1)
-#define RETRY_MAX MVPN_S(60)
 /* Both sides' word that an address has changed, and the NAT relay's new proof, take a moment. */
 #define CHANGED_PAUSE MVPN_S(1)
 /* After a fall-back: whatever broke the path may still be there. */
 #define FALLBACK_PAUSE MVPN_S(3)
 #define ROUNDS_PER_S 1
 #define ROUNDS_BURST 4
-
-enum timer_kind {
-    TIMER_CONNECTION,
-    TIMER_CALL,
-    TIMER_BINDING,
-};
 
 /* ---- the whole ---- */
 
@@ -63,7 +53,6 @@ int mvpn_connector_new(const mvpn_connector_config *config, mvpn_time now, mvpn_
     return 0;
 }
 
-static void call_free(mvpn_connector *c, struct nat_call *call, mvpn_time now);
 static void connection_free(struct connection *conn, mvpn_time now);
 
 void mvpn_connector_free(mvpn_connector *c)
@@ -90,14 +79,9 @@ void mvpn_connector_free(mvpn_connector *c)
     free(c);
 }
 
-static bool same_identity(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
-{
-    return a != NULL && memcmp(a->b, b->b, sizeof(a->b)) == 0;
-}
-
 /* ---- states ---- */
 
-static enum mvpn_connection_type type_of(enum mvpn_connection_state state)
+enum mvpn_connection_type connection_type_of(enum mvpn_connection_state state)
 {
     switch (state) {
     case MVPN_CONNECTION_ESTABLISHED:
@@ -125,7 +109,7 @@ void connection_enter(struct connection *conn, enum mvpn_connection_state state,
     conn->since = now;
     mvpn_connection_event *e = &c->history[c->history_count % MVPN_CONNECTOR_HISTORY];
     *e = (mvpn_connection_event){
-        .at = now, .type = type_of(state), .state = state, .reason = reason};
+        .at = now, .type = connection_type_of(state), .state = state, .reason = reason};
     if (identity != NULL) {
         e->has_identity = true;
         e->identity = *identity;
@@ -205,10 +189,10 @@ static void connection_fail(struct connection *conn, int error, mvpn_time now)
     link_fail(link, error);
 }
 
-/* ---- sessions at NAT relays ---- */
+/* ---- messages to NAT relays ---- */
 
-static void send(mvpn_connector *c, mvpn_link *link, unsigned command, const uint8_t *body,
-                 size_t n, mvpn_time now)
+void connector_send(mvpn_connector *c, mvpn_link *link, unsigned command, const uint8_t *body,
+                    size_t n, mvpn_time now)
 {
     mvpn_packet *packet = mvpn_packet_new(c->config.pool);
     if (packet == NULL) {
@@ -217,96 +201,6 @@ static void send(mvpn_connector *c, mvpn_link *link, unsigned command, const uin
     memcpy(mvpn_packet_append(packet, (uint32_t)n), body, n);
     const mvpn_header header = {.command = (uint16_t)command, .length = (uint16_t)n};
     MVPN_IGNORE(mvpn_link_send(link, packet, &header, true, now));
-}
-
-void call_send(struct nat_call *call, unsigned command, const uint8_t *body, size_t n,
-               mvpn_time now)
-{
-    send(call->relay->links->connector, call->relay, command, body, n, now);
-}
-
-static struct nat_call *call_find(const mvpn_connector *c, const mvpn_link *relay,
-                                  const mvpn_nat_id *id)
-{
-    MVPN_LIST_FOREACH(it, &c->calls)
-    {
-        struct nat_call *call = MVPN_CONTAINER_OF(it, struct nat_call, in_calls);
-        if (call->relay == relay && memcmp(call->id.b, id->b, sizeof(id->b)) == 0) {
-            return call;
-        }
-    }
-    return NULL;
-}
-
-static void call_free(mvpn_connector *c, struct nat_call *call, mvpn_time now)
-{
-    if (call->connection != NULL) {
-        call->connection->call = NULL;
-    }
-    mvpn_link_release(call->relay, now);
-    mvpn_timer_clear(&c->timers, &call->timer);
-    mvpn_list_remove(&call->in_calls);
-    c->call_count--;
-    mvpn_wipe(call, sizeof(*call));
-    free(call);
-}
-
-/* The oldest without a link gives way: sessions that nobody came for cost a guest nothing more. */
-static bool make_room(mvpn_connector *c, mvpn_time now)
-{
-    if (c->call_count < CALLS_MAX) {
-        return true;
-    }
-    MVPN_LIST_FOREACH(it, &c->calls)
-    {
-        struct nat_call *call = MVPN_CONTAINER_OF(it, struct nat_call, in_calls);
-        if (call->connection == NULL) {
-            call_free(c, call, now);
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct nat_call *call_new(mvpn_connector *c, mvpn_link *relay, const mvpn_nat_ids *ids,
-                                 mvpn_time now)
-{
-    struct nat_call *call = make_room(c, now) ? calloc(1, sizeof(*call)) : NULL;
-    if (call == NULL) {
-        return NULL;
-    }
-    call->id = ids->session;
-    call->relay = relay;
-    call->own_count = call->peer_count = ids->count;
-    memcpy(call->own, ids->own, sizeof(call->own));
-    memcpy(call->peer, ids->peer, sizeof(call->peer));
-    call->timer.kind = TIMER_CALL;
-    mvpn_link_hold(relay);
-    mvpn_list_append(&c->calls, &call->in_calls);
-    c->call_count++;
-    return call;
-}
-
-static void call_end(mvpn_connector *c, struct nat_call *call, mvpn_time now)
-{
-    call_send(call, MVPN_CMD_NAT_CLOSE, call->id.b, sizeof(call->id.b), now);
-    call_free(c, call, now);
-}
-
-/* What its session still has for us: either an unused one, or one whose link has ended. */
-static struct nat_call *call_kept(mvpn_connector *c, const mvpn_ed25519_pub *peer,
-                                  const mvpn_ed25519_pub *relay)
-{
-    MVPN_LIST_FOREACH(it, &c->calls)
-    {
-        struct nat_call *call = MVPN_CONTAINER_OF(it, struct nat_call, in_calls);
-        if (call->is_caller && call->connection == NULL && !call->is_worn &&
-            same_identity(&call->called, peer) && mvpn_link_is_open(call->relay) &&
-            same_identity(mvpn_link_peer_identity(call->relay), relay)) {
-            return call;
-        }
-    }
-    return NULL;
 }
 
 /* ---- calling ---- */
@@ -343,7 +237,7 @@ static void ask_for_session(struct connection *conn, mvpn_time now)
                              .count = MVPN_NAT_IDS_MAX};
     mvpn_nat_open_encode(body, &m);
     connection_enter(conn, MVPN_CONNECTION_STUN, MVPN_CONNECTION_RELAY_READY, now);
-    send(c, conn->relay, MVPN_CMD_NAT_OPEN, body, sizeof(body), now);
+    connector_send(c, conn->relay, MVPN_CMD_NAT_OPEN, body, sizeof(body), now);
 }
 
 /* Begin with the NAT relay at `conn->via`, or the first after it that can be tried. */
@@ -352,6 +246,9 @@ static void call_via(struct connection *conn, mvpn_time now)
     mvpn_connector *c = conn->connector;
     const mvpn_link_target *t = &conn->link->target;
     leave_relay(conn, now);
+    if (conn->link->state == LINK_CLOSED) {
+        return; /* given up meanwhile: its event follows */
+    }
     for (; conn->via < t->via_count; conn->via++) {
         const mvpn_link_via *via = &t->via[conn->via];
         struct nat_call *kept = call_kept(c, &t->identity, &via->identity);
@@ -422,36 +319,6 @@ void connector_calling(struct session *s)
 }
 
 /* ---- called ---- */
-
-/* The session in which a first packet to this id comes from there; NULL: none. */
-static const struct nat_call *call_expected(const mvpn_connector *c,
-                                            const uint8_t id[static MVPN_CONNECTION_ID_LEN],
-                                            const mvpn_addr *from)
-{
-    MVPN_LIST_FOREACH(it, &c->calls)
-    {
-        const struct nat_call *k = MVPN_CONTAINER_OF(it, struct nat_call, in_calls);
-        if (!k->is_caller && memcmp(k->own[0].b, id, MVPN_CONNECTION_ID_LEN) == 0 &&
-            mvpn_addr_eq(mvpn_link_peer_addr(k->relay), from)) {
-            return k;
-        }
-    }
-    return NULL;
-}
-
-bool connector_admits(const mvpn_links *links,
-                      const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
-                      const mvpn_addr *from)
-{
-    const mvpn_connector *c = links->connector;
-    for (size_t i = 0; c != NULL && i < c->binding_count; i++) {
-        const struct binding *b = &c->binding[i];
-        if (b->is_registered && mvpn_addr_eq(mvpn_link_peer_addr(b->link), from)) {
-            return call_expected(c, destination, from) != NULL;
-        }
-    }
-    return true;
-}
 
 void connector_called(struct session *s, const uint8_t destination[static MVPN_CONNECTION_ID_LEN],
                       const mvpn_addr *from)
@@ -540,14 +407,6 @@ void connector_opened(mvpn_link *link, mvpn_time now)
     opened(conn, now);
 }
 
-static void register_at(mvpn_connector *c, struct binding *b, mvpn_time now)
-{
-    uint8_t body[MVPN_NAT_REGISTER_LEN];
-    mvpn_nat_register_encode(body, REGISTER_S);
-    send(c, b->link, MVPN_CMD_NAT_REGISTER, body, sizeof(body), now);
-    mvpn_timer_set(&c->timers, &b->timer, now + REGISTER_PATIENCE);
-}
-
 void mvpn_connector_link_opened(mvpn_connector *c, mvpn_link *link, mvpn_time now)
 {
     if (!mvpn_link_is_open(link)) {
@@ -555,7 +414,7 @@ void mvpn_connector_link_opened(mvpn_connector *c, mvpn_link *link, mvpn_time no
     }
     for (size_t i = 0; i < c->binding_count; i++) {
         if (c->binding[i].link == link) {
-            register_at(c, &c->binding[i], now);
+            binding_register(c, &c->binding[i], now);
         }
     }
     MVPN_LIST_FOREACH_SAFE(it, next, &c->connections)
@@ -569,15 +428,6 @@ void mvpn_connector_link_opened(mvpn_connector *c, mvpn_link *link, mvpn_time no
 
 /* ---- links end ---- */
 
-static void binding_lost(mvpn_connector *c, struct binding *b, mvpn_time now)
-{
-    c->bindings_changed = c->bindings_changed || b->is_registered;
-    b->is_registered = false;
-    b->failing_since = b->failing_since != 0 ? b->failing_since : now;
-    b->pause = b->pause == 0 ? RETRY_FIRST : MVPN_MIN(2 * b->pause, RETRY_MAX);
-    mvpn_timer_set(&c->timers, &b->timer, now + mvpn_rng_jitter(c->config.rng, b->pause, 20));
-}
-
 static void relay_lost(mvpn_connector *c, const mvpn_link *link, mvpn_time now)
 {
     MVPN_LIST_FOREACH_SAFE(it, next, &c->calls)
@@ -588,13 +438,13 @@ static void relay_lost(mvpn_connector *c, const mvpn_link *link, mvpn_time now)
         }
         struct connection *conn = call->connection;
         call_free(c, call, now);
-        if (conn == NULL) {
+        if (conn == NULL || conn->link->state == LINK_CLOSED) {
             continue;
         }
         if (conn->state == MVPN_CONNECTION_ESTABLISHED) {
             conn->link->session->routes[ROUTE_RELAYED].live = false; /* it goes on without */
             punch_end(conn, true, now);
-        } else if (conn->link->state != LINK_CLOSED) {
+        } else {
             connection_fail(conn, MVPN_E_CLOSED, now);
         }
     }
@@ -664,7 +514,8 @@ static void on_opened(mvpn_connector *c, mvpn_link *link, const mvpn_nat_opened 
     MVPN_LIST_FOREACH(it, &c->connections)
     {
         struct connection *conn = MVPN_CONTAINER_OF(it, struct connection, in_connections);
-        if (conn->relay != link || conn->request != m->request) {
+        if (conn->relay != link || conn->request != m->request ||
+            conn->link->state == LINK_CLOSED) {
             continue;
         }
         struct nat_call *call = m->status == 0 && call_find(c, link, &m->ids.session) == NULL
@@ -681,16 +532,6 @@ static void on_opened(mvpn_connector *c, mvpn_link *link, const mvpn_nat_opened 
     }
 }
 
-static bool is_bound_at(const mvpn_connector *c, const mvpn_link *link)
-{
-    for (size_t i = 0; i < c->binding_count; i++) {
-        if (c->binding[i].link == link && c->binding[i].is_registered) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void on_incoming(mvpn_connector *c, mvpn_link *link, const mvpn_nat_ids *ids, mvpn_time now)
 {
     struct nat_call *call = call_find(c, link, &ids->session);
@@ -698,36 +539,12 @@ static void on_incoming(mvpn_connector *c, mvpn_link *link, const mvpn_nat_ids *
         more_ids(call, ids, now);
         return;
     }
-    if (!is_bound_at(c, link)) {
+    if (!binding_is_at(c, link)) {
         return; /* of a NAT relay that we have not asked to be reached through */
     }
     call = call_new(c, link, ids, now);
     if (call != NULL) {
         mvpn_timer_set(&c->timers, &call->timer, now + CALL_AWAITED);
-    }
-}
-
-static void on_registered(mvpn_connector *c, const mvpn_link *link, const mvpn_nat_registered *m,
-                          mvpn_time now)
-{
-    for (size_t i = 0; i < c->binding_count; i++) {
-        struct binding *b = &c->binding[i];
-        if (b->link != link) {
-            continue;
-        }
-        if (m->status != 0) {
-            binding_lost(c, b, now);
-            return;
-        }
-        bool is_same = b->is_registered &&
-                       memcmp(b->rendezvous.b, m->rendezvous.b, sizeof(m->rendezvous.b)) == 0;
-        c->bindings_changed = c->bindings_changed || !is_same;
-        b->is_registered = true;
-        b->rendezvous = m->rendezvous;
-        b->seen = *mvpn_link_observed_addr(link);
-        b->failing_since = 0;
-        b->pause = 0;
-        mvpn_timer_set(&c->timers, &b->timer, now + (mvpn_time)m->lifetime_s * MVPN_US_PER_S / 2);
     }
 }
 
@@ -744,7 +561,7 @@ bool mvpn_connector_message(mvpn_connector *c, mvpn_link *link, const mvpn_heade
     if (header->command == MVPN_CMD_NAT_REGISTERED) {
         err = mvpn_nat_registered_decode(&registered, body);
         if (err == 0) {
-            on_registered(c, link, &registered, now);
+            binding_registered(c, link, &registered, now);
         }
     } else if (header->command == MVPN_CMD_NAT_OPENED) {
         err = mvpn_nat_opened_decode(&open, body);
@@ -943,23 +760,6 @@ static void connection_tick(struct connection *conn, mvpn_time now)
     connection_wake(conn, mvpn_time_min(next, more_at));
 }
 
-static void binding_tick(mvpn_connector *c, struct binding *b, mvpn_time now)
-{
-    if (b->link == NULL) {
-        if (mvpn_links_open(c->config.links, &b->target, now, &b->link) != 0) {
-            b->link = NULL;
-            binding_lost(c, b, now);
-            return;
-        }
-        mvpn_link_hold(b->link);
-        b->failing_since = b->failing_since != 0 ? b->failing_since : now;
-        if (!mvpn_link_is_open(b->link)) {
-            return; /* its events tell */
-        }
-    }
-    register_at(c, b, now);
-}
-
 void mvpn_connector_tick(mvpn_connector *c, mvpn_time now)
 {
     mvpn_timer *t;
@@ -1041,168 +841,4 @@ void mvpn_connector_network_changed(mvpn_connector *c, const mvpn_addr *own, siz
         }
         punch_tell_given_up(conn, now); /* so that the peer's next round is soon, too */
     }
-}
-
-void mvpn_connector_register(mvpn_connector *c, const mvpn_link_target *relays, size_t count,
-                             mvpn_time now)
-{
-    struct binding old[MVPN_CONNECTOR_BINDINGS];
-    size_t old_count = c->binding_count;
-    memcpy(old, c->binding, sizeof(old));
-    for (size_t i = 0; i < old_count; i++) {
-        mvpn_timer_clear(&c->timers, &c->binding[i].timer);
-    }
-    c->binding_count = MVPN_MIN(count, MVPN_ARRAY_LEN(c->binding));
-    memset(c->binding, 0, sizeof(c->binding));
-    for (size_t i = 0; i < c->binding_count; i++) {
-        struct binding *b = &c->binding[i];
-        mvpn_time at = now;
-        for (size_t k = 0; k < old_count; k++) {
-            if (same_identity(&old[k].target.identity, &relays[i].identity)) {
-                *b = old[k];
-                at = old[k].timer.at;
-                old[k].link = NULL;
-                old[k].is_registered = false;
-            }
-        }
-        b->target = relays[i];
-        b->target.via_count = 0;
-        b->timer = (mvpn_timer){.kind = TIMER_BINDING};
-        mvpn_timer_set(&c->timers, &b->timer, at);
-    }
-    for (size_t k = 0; k < old_count; k++) {
-        c->bindings_changed = c->bindings_changed || old[k].is_registered;
-        if (old[k].link != NULL) {
-            mvpn_link_release(old[k].link, now);
-        }
-    }
-}
-
-size_t mvpn_connector_bindings(const mvpn_connector *c,
-                               mvpn_connector_binding ret[static MVPN_CONNECTOR_BINDINGS])
-{
-    for (size_t i = 0; i < c->binding_count; i++) {
-        const struct binding *b = &c->binding[i];
-        ret[i] = (mvpn_connector_binding){.identity = b->target.identity,
-                                          .relay = b->target.addr,
-                                          .is_registered = b->is_registered,
-                                          .rendezvous = b->rendezvous,
-                                          .seen = b->seen,
-                                          .failing_since = b->failing_since};
-    }
-    return c->binding_count;
-}
-
-bool mvpn_connector_take_binding_change(mvpn_connector *c)
-{
-    bool is_changed = c->bindings_changed;
-    c->bindings_changed = false;
-    return is_changed;
-}
-
-/* ---- what the owner asks ---- */
-
-const char *mvpn_connection_type_text(enum mvpn_connection_type type)
-{
-    static const char *const texts[] = {"direct", "relay", "failed"};
-    return texts[type];
-}
-
-const char *mvpn_connection_state_text(enum mvpn_connection_state state)
-{
-    static const char *const texts[] = {"init",    "stun",        "relay",   "hole punch",
-                                        "upgrade", "established", "migrate", "failed"};
-    return texts[state];
-}
-
-const char *mvpn_connection_reason_text(enum mvpn_connection_reason why)
-{
-    static const char *const texts[] = {
-        [MVPN_CONNECTION_CALLED] = "the peer called",
-        [MVPN_CONNECTION_CALLING] = "calling",
-        [MVPN_CONNECTION_RELAY_READY] = "the NAT relay answers",
-        [MVPN_CONNECTION_LINK_OPEN] = "the link through the NAT relay is made",
-        [MVPN_CONNECTION_ROUND] = "a round of hole punching begins",
-        [MVPN_CONNECTION_BIRTHDAY] = "many ports are tried",
-        [MVPN_CONNECTION_HEARD] = "the peer was heard directly",
-        [MVPN_CONNECTION_PROVEN] = "the direct path is proven",
-        [MVPN_CONNECTION_ROUND_FAILED] = "nothing came through directly",
-        [MVPN_CONNECTION_SILENT] = "the direct path went silent",
-        [MVPN_CONNECTION_PEER_GAVE_UP] = "the peer no longer hears us directly",
-        [MVPN_CONNECTION_NETWORK_CHANGED] = "our network has changed",
-        [MVPN_CONNECTION_NO_RELAY] = "no NAT relay could help",
-        [MVPN_CONNECTION_LINK_CLOSED] = "the link has ended",
-        [MVPN_CONNECTION_REACHABLE] = "the peer can be reached as it stands",
-    };
-    return texts[why];
-}
-
-size_t mvpn_connector_history(const mvpn_connector *c,
-                              mvpn_connection_event ret[static MVPN_CONNECTOR_HISTORY])
-{
-    size_t count = (size_t)MVPN_MIN(c->history_count, (uint64_t)MVPN_CONNECTOR_HISTORY);
-    for (size_t i = 0; i < count; i++) {
-        ret[i] = c->history[(c->history_count - count + i) % MVPN_CONNECTOR_HISTORY];
-    }
-    return count;
-}
-
-bool mvpn_connector_pull_event(mvpn_connector *c, mvpn_connection_event *ret)
-{
-    if (c->history_told == c->history_count) {
-        return false;
-    }
-    *ret = c->history[c->history_told++ % MVPN_CONNECTOR_HISTORY];
-    return true;
-}
-
-void mvpn_connector_info(const mvpn_connector *c, const mvpn_link *link, mvpn_connection_info *ret)
-{
-    const struct connection *conn = link->connection;
-    (void)c;
-    if (conn == NULL) {
-        bool is_open = link->state == LINK_OPEN;
-        *ret = (mvpn_connection_info){
-            .type = MVPN_CONNECTION_DIRECT,
-            .state = is_open ? MVPN_CONNECTION_ESTABLISHED : MVPN_CONNECTION_INIT,
-            .reason = MVPN_CONNECTION_REACHABLE,
-            .since = link->session != NULL ? link->session->opened : link->opening_since,
-            .is_caller = mvpn_link_is_initiator(link)};
-        return;
-    }
-    bool is_direct =
-        link->session != NULL && link->session->route == &link->session->routes[ROUTE_DIRECT];
-    *ret = (mvpn_connection_info){
-        .type = conn->opened != 0 && is_direct ? MVPN_CONNECTION_DIRECT : type_of(conn->state),
-        .state = conn->state,
-        .reason = conn->reason,
-        .since = conn->since,
-        .is_over_nat = true,
-        .is_caller = conn->is_caller,
-        .relay = conn->relay_identity,
-        .opened_after = conn->is_caller && conn->opened != 0 ? conn->opened - conn->began : 0,
-        .direct_after = conn->direct != 0 ? conn->direct - conn->opened : 0,
-        .rounds = conn->rounds,
-        .upgrades = conn->upgrades,
-        .fallbacks = conn->fallbacks,
-    };
-}
-
-bool mvpn_connector_uses_socket(const mvpn_connector *c, uint16_t local)
-{
-    MVPN_LIST_FOREACH(it, &c->connections)
-    {
-        const struct connection *conn = MVPN_CONTAINER_OF(it, struct connection, in_connections);
-        const struct session *s = conn->link->session;
-        bool is_used = conn->has_sockets;
-        if (s != NULL) {
-            is_used = is_used ||
-                      (s->routes[ROUTE_DIRECT].live && s->routes[ROUTE_DIRECT].socket == local) ||
-                      (s->check.active && s->check.local == local);
-        }
-        if (is_used) {
-            return true;
-        }
-    }
-    return false;
 }

@@ -56,7 +56,10 @@ static mvpn_time ask(struct session *s, mvpn_time now)
     if (s->doubts == 0) {
         s->asked_at = now;
     } else if (s->doubts >= PINGS_MAX) {
-        connector_silent(s, now); /* may have changed the route, then nothing is owed */
+        connector_silent(s, now);
+        if (s->doubts == 0) {
+            return now + s->doubt_after; /* by another route, which was asked just now */
+        }
     }
     s->doubts++;
     link_ping(s->link, now);

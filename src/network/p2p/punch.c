@@ -280,14 +280,11 @@ static enum round_phase after_steps(struct connection *conn, mvpn_time now)
     bool they_are_easy = m->mapping == MVPN_NAT_DEPENDS_NOT;
     if (we_are_hard && they_are_easy && filters_by_port(m->filtering)) {
         bool is_free = c->birthday == NULL || c->birthday == conn;
-        return is_free && budget_has_probes(c, &r->seen, MVPN_LOCAL_PUNCH_MAX, now)
-                   ? ROUND_MANY_SOCKETS
-                   : ROUND_WAITING;
+        return is_free && budget_has_probes(c, &r->seen, now) ? ROUND_MANY_SOCKETS : ROUND_WAITING;
     }
     if ((they_are_hard || is_sequential(m)) && we_are_easy &&
         filters_by_port((unsigned)c->nat.filtering)) {
-        return budget_has_probes(c, &r->seen, BUDGET_PROBES, now) ? ROUND_MANY_PORTS
-                                                                  : ROUND_WAITING;
+        return budget_has_probes(c, &r->seen, now) ? ROUND_MANY_PORTS : ROUND_WAITING;
     }
     return ROUND_WAITING;
 }
