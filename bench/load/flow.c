@@ -163,7 +163,7 @@ static void check_losses(load_flow *f)
 
 static mvpn_time silence(const load_flow *f)
 {
-    return MVPN_MAX(SILENCE_MIN, 4 * f->rtt);
+    return MVPN_MAX(SILENCE_MIN, 4 * f->rtt) << f->backoff;
 }
 
 /* Nothing came for long: all is lost. */
@@ -177,6 +177,7 @@ static void check_silence(load_flow *f, mvpn_time now)
         (void)retire(f);
     }
     f->silent = now;
+    f->backoff += f->backoff < LOAD_BACKOFF_MAX;
 }
 
 static bool has_room(const load_flow *f)
@@ -240,6 +241,7 @@ static void answered(load_flow *f, uint64_t number, mvpn_time sent, mvpn_time no
 {
     bool counts = number >= f->from, is_late = number < f->oldest;
     f->silent = now;
+    f->backoff = 0;
     if (!is_late && (f->answered & bit(number)) != 0) { /* twice */
         f->counts.corrupt++;
         return;

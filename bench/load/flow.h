@@ -26,6 +26,8 @@
 #define LOAD_PORT 4000
 /* Packets on the way; a power of two. As many bytes as TCP would have at 100 Mbit/s and 6 ms. */
 #define LOAD_WINDOW_MAX 64
+/* Silence is waited for twice as long each time, so often. */
+#define LOAD_BACKOFF_MAX 4
 
 enum load_kind {
     LOAD_BULK,
@@ -71,6 +73,7 @@ typedef struct load_flow {
     uint64_t recover; /* losses below are of a round trip already punished */
     mvpn_time rtt;    /* smoothed; 0: not known */
     mvpn_time silent; /* since when nothing came, with something on the way */
+    unsigned backoff; /* times that silence has lasted too long since something came */
     uint64_t from;    /* number that counting began with */
     load_flow_counts counts;
     load_histogram *rtts; /* borrowed; NULL: not kept */

@@ -192,6 +192,27 @@ static void silence_ends_in_one_packet_and_the_window_comes_back(void **state)
     assert_true(sent_count > 4);
 }
 
+static void who_hears_nothing_asks_ever_less(void **state)
+{
+    (void)state;
+    begin(LOAD_BULK, LOAD_UP, 0);
+    pull_all();
+    mvpn_time before = now, wait = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        now = load_flow_deadline(&flow);
+        assert_true(now - before >= wait);
+        wait = now - before;
+        before = now;
+        sent_count = 0;
+        pull_all();
+        assert_int_equal(sent_count, 1);
+    }
+    assert_int_equal(wait, MVPN_MS(200) << LOAD_BACKOFF_MAX);
+    give_all();
+    pull_all();
+    assert_in_range(load_flow_deadline(&flow) - now, 0, MVPN_MS(200) << 1);
+}
+
 static void reordering_is_seen_and_punishes_nobody(void **state)
 {
     (void)state;
@@ -340,6 +361,7 @@ int main(void)
         cmocka_unit_test_setup(a_window_grows_to_its_bound_and_no_further, reset),
         cmocka_unit_test_setup(many_losses_of_one_round_trip_halve_the_window_once, reset),
         cmocka_unit_test_setup(silence_ends_in_one_packet_and_the_window_comes_back, reset),
+        cmocka_unit_test_setup(who_hears_nothing_asks_ever_less, reset),
         cmocka_unit_test_setup(reordering_is_seen_and_punishes_nobody, reset),
         cmocka_unit_test_setup(interactive_keeps_its_pace, reset),
         cmocka_unit_test_setup(slow_answers_count_with_their_time, reset),

@@ -30,7 +30,7 @@ lab_wait_port web udp 4001 || lab_die "the echo server does not start"
 mesh_relays_start
 # Steady bulk: what the machine can do at best is no matter of this test.
 lab_in client "$LOAD" --network "$LAB_DIR/net/network.conf" --server "$(lab_addr4 web):4001" \
-    --path alder,birch,oak --mode bulk=20,interactive=20,idle=9,flood=1 --rate 20 --build-seconds 20 \
+    --path alder,birch,oak --mode bulk=20,interactive=20,idle=9,flood=1 --rate 50 --build-seconds 20 \
     --seconds 3 --kbit 200 --flood-kbit 200 --direction both --relay-pid "${MESH_PIDS[alder]}" --json \
     >"$LAB_DIR/load.json" 2>"$LAB_DIR/log/load.log" || mesh_fail "meshvpn-load failed" load alder birch oak
 
