@@ -3,7 +3,8 @@
 # what is told. One "ok NAME" or "FAIL NAME" line per check for ./run test. Topology: lab.sh, with one
 # exit and circuits of one hop.
 #
-#     exit.sh [CASE...]        policy, summary, dns, limits, quota, operation, cleanup, canaries
+#     exit.sh [CASE...]        policy, summary, dns, limits, quota, operation, cleanup, canaries;
+#                          hour: an hour of virtual time, about a minute (./run soak canaries)
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
@@ -495,6 +496,46 @@ for n in range(500):
     lab_check canaries_not_in_status tells_nothing "$LAB_DIR/status.oak" "$LAB_DIR/status.alder"
     lab_check canaries_not_in_state tells_nothing -r "$LAB_DIR/run/oak" "$LAB_DIR/run/alder"
     TOLD_CLIENT_IS_FREE=1 lab_check canaries_not_in_log_of_client tells_nothing "$LAB_DIR/log/client.log"
+}
+
+# The programs under a clock that runs FACTOR times as fast, from now on.
+hurry() {
+    local program real=$MESH_PROGRAMS fast=$LAB_DIR/fast
+    local clock="$1 $("$LAB_PYTHON" -c 'import time; print(time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.time_ns())')"
+    mkdir "$fast"
+    for program in "$real"/meshvpn*; do
+        [ -f "$program" ] && [ -x "$program" ] || continue
+        printf '#!/bin/sh\nexec env LD_PRELOAD="%s" CLOCK_FAST="%s" "%s" "$@"\n' \
+            "$LAB_BUILD/tests/netns/clock_fast.so" "$clock" "$program" >"$fast/${program##*/}"
+        chmod +x "$fast/${program##*/}"
+    done
+    MESH_PROGRAMS=$fast
+}
+
+# An hour of the programs' time at debug level, with traffic all along: HOUR_FACTOR seconds in one.
+case_hour() {
+    local factor=${HOUR_FACTOR:-60} end rounds=0
+    MESH_LOG_LEVEL=debug
+    hurry "$factor"
+    exit_up metrics_listen '"127.0.0.1:9464"' exit_notice default monthly_quota 1 flows_max 100
+    lab_spawn web echo "$LAB_PYTHON" "$EXIT_TOOL" echo 9001
+    end=$((SECONDS + 3600 / factor))
+    while [ "$SECONDS" -lt "$end" ]; do
+        busy_session
+        "$MESH_PROGRAMS/meshvpn" status --json --control "$LAB_DIR/sock/oak" >>"$LAB_DIR/status.oak"
+        metrics >>"$LAB_DIR/metrics"
+        rounds=$((rounds + 1))
+        [ $((rounds % 3)) != 0 ] || { mesh_client_stop KILL && mesh_client_start 1 oak && mesh_client_wait; }
+    done
+    lab_check hour_has_passed test "$(mesh_node_get oak since_s)" -ge 3500
+    lab_check hour_had_sessions test "$(mesh_node_get oak exit.dns_queries)" -ge 64
+    lab_check hour_programs_alive mesh_alive
+    mesh_client_stop
+    mesh_node_stop oak
+    mesh_node_stop alder
+    lab_check hour_not_in_logs tells_nothing "$LAB_DIR/log/oak.log" "$LAB_DIR/log/alder.log"
+    lab_check hour_not_in_metrics_and_status tells_nothing "$LAB_DIR/metrics" "$LAB_DIR/status.oak"
+    lab_check hour_not_in_state tells_nothing -r "$LAB_DIR/run/oak" "$LAB_DIR/run/alder"
 }
 
 # ---- one process per case, so that each cleans up its own lab ----
