@@ -15,6 +15,7 @@
 #include "io/host_exit.h"
 #include "io/keyfile.h"
 #include "io/ping.h"
+#include "io/silence.h"
 #include "io/status.h"
 
 typedef struct client_program {
@@ -124,6 +125,9 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     }
     mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
                        mvpn_clock_now());
+    if (mvpn_node_is_unheard(p->node)) {
+        (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
+    }
     return 0;
 }
 

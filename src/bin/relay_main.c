@@ -19,6 +19,7 @@
 #include "io/random.h"
 #include "io/source_lan.h"
 #include "io/statefile.h"
+#include "io/silence.h"
 #include "io/status.h"
 #include "io/stun_service.h"
 
@@ -296,6 +297,9 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
     report_stun(p, reply);
     report_mapping(p, reply);
+    if (mvpn_node_is_unheard(p->node)) {
+        (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
+    }
     if (p->extra != NULL && p->extra->status != NULL) {
         p->extra->status(p->extra->ctx, reply);
     }

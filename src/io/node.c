@@ -8,6 +8,7 @@
 #include "io/clock.h"
 #include "io/dns_sockets.h"
 #include "io/random.h"
+#include "io/silence.h"
 #include "io/sockets.h"
 
 /*
@@ -59,6 +60,8 @@ struct mvpn_node {
     void *withdrawn_ctx;
     int64_t unix_offset_us; /* of the host's clock, as the engine was told */
     mvpn_loop_timer *clock_timer;
+    mvpn_silence silence;
+    const mvpn_log *log; /* NULL: none */
     bool broken;
 };
 
@@ -237,6 +240,14 @@ static void turn(void *ctx)
     mvpn_loop_set_deadline(node->loop, mvpn_time_min(mvpn_engine_deadline(node->engine), again));
 }
 
+static void check_silence(mvpn_node *node, mvpn_time now)
+{
+    const mvpn_udp_stats *stats = mvpn_udp_get_stats(node->udp);
+    if (mvpn_silence_look(&node->silence, stats->sent, stats->received, now) && node->log != NULL) {
+        mvpn_logf(node->log, MVPN_LOG_WARN, "%s", mvpn_silence_text());
+    }
+}
+
 /*
  * The host's clock was set, or it slept (monotonic time stands still then): what we take for Unix
  * time is off by as much.
@@ -251,6 +262,7 @@ static void check_clock(void *ctx)
         node->unix_offset_us = offset_us;
         mvpn_engine_clock_was_set(node->engine, offset_us);
     }
+    check_silence(node, now);
     mvpn_loop_timer_set(node->clock_timer, CLOCK_CHECK_MS);
 }
 
@@ -324,6 +336,7 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     node->tun = options->tun;
     node->on_event = options->on_event;
     node->ctx = options->ctx;
+    node->log = options->log;
     mvpn_packet_queue_init(&node->datagrams);
     mvpn_packet_queue_init(&node->from_tun);
     mvpn_packet_queue_init(&node->further);
@@ -358,6 +371,7 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
         mvpn_node_free(node);
         return r;
     }
+    node->silence.since = mvpn_clock_now();
     mvpn_loop_timer_set(node->clock_timer, CLOCK_CHECK_MS);
     mvpn_loop_on_turn(node->loop, turn, node);
     mvpn_loop_set_deadline(node->loop, mvpn_clock_now());
@@ -397,6 +411,11 @@ void mvpn_node_free(mvpn_node *node)
     mvpn_engine_free(node->engine);
     mvpn_udp_free(node->udp);
     free(node);
+}
+
+bool mvpn_node_is_unheard(const mvpn_node *node)
+{
+    return node->silence.is_silent;
 }
 
 bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx)

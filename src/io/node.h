@@ -45,6 +45,9 @@ bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx);
 /** Say goodbye to the peers and close. NULL is allowed. */
 void mvpn_node_free(mvpn_node *node);
 
+/** Things go out, and nothing comes back for a while (io/silence.h). */
+bool mvpn_node_is_unheard(const mvpn_node *node);
+
 mvpn_engine *mvpn_node_engine(mvpn_node *node);
 mvpn_pinger *mvpn_node_pinger(mvpn_node *node);
 

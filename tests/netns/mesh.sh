@@ -155,7 +155,8 @@ mesh_identity() {
         awk -v node="$1" 'NF && /^  [^ ]/ { name = $1 } $1 == "identity" && name == node { print $2 }'
 }
 
-# mesh_client_start HOPS [NODE...]: nodes, or identities, fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...;
+# mesh_client_start HOPS [NODE...]: nodes, or identities, fix the path (guard first). MESH_CLIENT_ENV: NAME=VALUE...
+# MESH_CLIENT_NODE: where it runs, if not in the client's own place.;
 # MESH_CLIENT_MORE: a line of configuration.
 mesh_client_start() {
     local hops=$1 list node
@@ -180,7 +181,7 @@ mesh_client_start() {
     } >"$LAB_DIR/client.conf"
     MESH_CLIENT_SINCE=$(date +%s%N)
     # shellcheck disable=SC2086 # settings are words
-    lab_spawn client client ${MESH_CLIENT_ENV:-} "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf"
+    lab_spawn "${MESH_CLIENT_NODE:-client}" client ${MESH_CLIENT_ENV:-} "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf"
     MESH_CLIENT_PID=$LAB_PID
     MESH_PIDS[client]=$LAB_PID
 }
