@@ -116,28 +116,11 @@ static void add_relay(mvpn_netcheck_links *n, const mvpn_descriptor *d)
     }
 }
 
-/*
- * A server answers by the node id of the first of its addresses alone (§11.1), which another entry
- * of it may have. What it then says of itself does not fit the address, so that there will be no
- * link; but it answers.
- */
-static void add_entry(mvpn_netcheck_links *n, size_t index)
-{
-    const mvpn_network_file *f = n->opt.network;
-    node entry = {.contact = f->entries[index], .is_pinned = true};
-    for (size_t i = index; i-- > 0;) {
-        if (memcmp(&f->entries[i].link_key, &entry.contact.link_key, sizeof(mvpn_key)) == 0) {
-            entry.contact.id = f->entries[i].id;
-        }
-    }
-    add_node(n, &entry);
-}
-
 static void gather(mvpn_netcheck_links *n)
 {
     const mvpn_network_file *f = n->opt.network;
     for (size_t i = 0; i < f->entry_count; i++) {
-        add_entry(n, i);
+        add_node(n, &(node){.contact = f->entries[i], .is_pinned = true});
     }
     shuffle(n, 0);
     size_t from = n->node_count;

@@ -103,13 +103,12 @@ prepare_member() {
     chmod 755 "$LAB_DIR"
     mkdir -m 755 "$LAB_DIR/nobody"
     cp "$MESH_PROGRAMS/meshvpn" "$LAB_DIR/nobody/"
-    for name in net net6 empty; do
+    for name in net empty; do
         mkdir "$LAB_DIR/nobody/$name"
         echo "state_dir = \"$LAB_DIR/nobody/state\"" >"$LAB_DIR/nobody/$name/client.conf"
         echo 'network_file = "network.conf"' >>"$LAB_DIR/nobody/$name/client.conf"
     done
-    cp "$LAB_DIR/net/network.conf" "$LAB_DIR/nobody/net6/"
-    # Found, not listed. (Over IPv6 an entry with both addresses does not say who it is.)
+    # Found, not listed.
     sed '/^relays = {/,/^}/d' "$LAB_DIR/net/network.conf" >"$LAB_DIR/nobody/net/network.conf"
     chmod 600 "$LAB_DIR/nobody/net/network.conf"
     cp "$LAB_DIR/other/network.conf" "$LAB_DIR/nobody/empty/"
@@ -136,9 +135,7 @@ ask() {
 }
 
 ask_links() {
-    local net=net
-    [ "$1" = v6only ] && net=net6
-    ask "$1" "$1.links" --json --config "$LAB_DIR/nobody/$net/client.conf"
+    ask "$1" "$1.links" --json --config "$LAB_DIR/nobody/net/client.conf"
 }
 
 ask_stun() {
@@ -284,11 +281,6 @@ dead_server_is_blocked() {
     holds dead 5 verdict=blocked ipv4.udp=false ipv4.source=null
 }
 
-# All that is known is an entry with both addresses, which says over IPv4 alone who it is.
-entry_is_heard_over_ipv6() {
-    holds v6only.entry 0 verdict=unsure ipv4=null ipv6.udp=true ipv6.source=null
-}
-
 # ---- now ----
 
 lab_begin
@@ -318,7 +310,6 @@ while read -r name _; do
     ask_links "$name"
 done <<<"$ROWS"
 ask_links blocked
-ask v6only v6only.entry --json --config "$LAB_DIR/nobody/net/client.conf"
 wait "${PIDS[@]}"
 PIDS=()
 while read -r name _; do
@@ -344,7 +335,6 @@ lab_check netcheck_blocked blocked_is_said
 lab_check netcheck_port_step step_is_told
 lab_check netcheck_mtu mtu_is_told
 lab_check netcheck_families families_are_told
-lab_check netcheck_entry_ipv6 entry_is_heard_over_ipv6
 if command -v miniupnpd >/dev/null; then
     lab_check netcheck_port_mapping gateway_is_told
 fi
