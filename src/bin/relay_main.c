@@ -14,6 +14,7 @@
 #include "io/describe.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
+#include "io/nat_memory.h"
 #include "io/ping.h"
 #include "io/portmapper.h"
 #include "io/random.h"
@@ -29,6 +30,7 @@
 #define ONION_KEY_CHECK_MS (3600 * 1000)
 #define VIEW_SAVE_MS (120 * 1000)
 #define FLOOD_LOOK_MS (60 * 1000)
+#define NAT_LOOK_MS (10 * 1000)
 
 typedef struct relay_program {
     cli cli;
@@ -46,6 +48,7 @@ typedef struct relay_program {
     mvpn_lan_server *lan;
     mvpn_portmapper *portmapper; /* NULL: none is wanted */
     mvpn_nat_relay_flood flood;
+    mvpn_nat_memory nat_memory;
     mvpn_addr refused; /* external address that the exit refuses as a destination */
     mvpn_stun_service *stun;
     bool told_release;
@@ -231,6 +234,27 @@ static void look_for_flood(void *ctx)
                   "as a NAT relay this node refused %" PRIu64 " requests and dropped %" PRIu64
                   " datagrams: somebody asks for more than it gives (told once an hour)",
                   p->flood.refused, p->flood.dropped);
+    }
+}
+
+/* How long the NAT before us keeps a mapping: from earlier runs here, and for later ones. */
+static void look_at_nat(void *ctx)
+{
+    relay_program *p = ctx;
+    mvpn_engine *engine = mvpn_node_engine(p->node);
+    const mvpn_nat_class *nat = mvpn_engine_nat_class(engine);
+    mvpn_nat_network network;
+    mvpn_time now = mvpn_clock_now();
+    bool is_seen = nat != NULL && nat->seen_count > 0;
+    if (is_seen) {
+        mvpn_nat_network_read(&network, &nat->seen[0]);
+    }
+    uint32_t lifetime_s =
+        mvpn_nat_memory_look(&p->nat_memory, is_seen ? &network : NULL,
+                             is_seen ? nat->lifetime_s : 0, mvpn_clock_unix(), now);
+    if (lifetime_s != 0) {
+        mvpn_engine_set_mapping_lifetime(engine, lifetime_s, now);
+        mvpn_loop_set_deadline(p->loop, now); /* the keepalive follows */
     }
 }
 
@@ -497,6 +521,10 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         r = r != 0 ? r : mvpn_loop_every(p->loop, ONION_KEY_CHECK_MS, rotate_onion_key, p);
         r = r != 0 ? r : mvpn_loop_every(p->loop, VIEW_SAVE_MS, save_view, p);
         r = r != 0 ? r : mvpn_loop_every(p->loop, FLOOD_LOOK_MS, look_for_flood, p);
+        if (e->is_guest) { /* nobody else measures it */
+            mvpn_nat_memory_init(&p->nat_memory, p->has_state ? p->cli.config.state_dir : NULL);
+            r = r != 0 ? r : mvpn_loop_every(p->loop, NAT_LOOK_MS, look_at_nat, p);
+        }
     }
     if (r == 0 && p->extra != NULL && p->extra->start != NULL) {
         r = p->extra->start(p->extra->ctx, p->loop, p->node, fault);

@@ -119,6 +119,16 @@ void mvpn_nat_cache_put(mvpn_nat_cache *c, const mvpn_nat_network *network, uint
     c->count++;
 }
 
+static bool is_noted(const mvpn_nat_cache *c, const uint8_t print[static MVPN_NAT_FINGERPRINT_LEN])
+{
+    for (size_t i = 0; i < c->count; i++) {
+        if (memcmp(c->at[i].fingerprint, print, MVPN_NAT_FINGERPRINT_LEN) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint32_t mvpn_nat_cache_get(const mvpn_nat_cache *c, const mvpn_nat_network *network,
                             uint64_t unix_now)
 {
@@ -126,6 +136,11 @@ uint32_t mvpn_nat_cache_get(const mvpn_nat_cache *c, const mvpn_nat_network *net
     uint64_t today = unix_now / S_PER_DAY;
     if (!fingerprint(print, c->salt, network)) {
         return 0;
+    }
+    if (network->has_mac && !is_noted(c, print)) { /* by who could not see the MAC address? */
+        mvpn_nat_network bare = *network;
+        bare.has_mac = false;
+        (void)fingerprint(print, c->salt, &bare);
     }
     for (size_t i = 0; i < c->count; i++) {
         if (memcmp(c->at[i].fingerprint, print, sizeof(print)) == 0) {

@@ -60,7 +60,8 @@ bool mvpn_nat_cache_decode(mvpn_nat_cache *ret, mvpn_bytes in);
  * all is not noted. */
 void mvpn_nat_cache_put(mvpn_nat_cache *cache, const mvpn_nat_network *network, uint32_t lifetime_s,
                         uint64_t unix_now);
-/** The lifetime measured on this network in the last MVPN_NAT_CACHE_DAYS days; 0: none. */
+/** The lifetime measured on this network in the last MVPN_NAT_CACHE_DAYS days; 0: none. What was
+ * noted without a MAC address (by a relay whose sandbox hides them) is found by who has it too. */
 uint32_t mvpn_nat_cache_get(const mvpn_nat_cache *cache, const mvpn_nat_network *network,
                             uint64_t unix_now);
 
