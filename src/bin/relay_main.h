@@ -7,7 +7,8 @@
 
 #include "bin/cli.h"
 
-/** What a program adds to the node. Functions return 0, or a code with `fault`; each may be NULL. */
+/** What a program adds to the node. Functions return 0, or a code with `fault`; each may be NULL.
+ */
 typedef struct relay_extra {
     void *ctx;
     /** Before the node is made: alter its configuration (also with --check). */
