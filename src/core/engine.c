@@ -37,7 +37,8 @@ struct mvpn_engine {
     int64_t corrected_us;   /* the one in use */
     uint8_t link_certificate[MVPN_LINK_CERTIFICATE_LEN];
     uint8_t membership[MVPN_MEMBERSHIP_LEN];
-    mvpn_addr own_addresses[8];
+    mvpn_addr own_addresses[8]; /* those configured, then those mapped to us */
+    size_t configured_addresses;
 };
 
 static int links_create(mvpn_engine *e, const mvpn_engine_config *config, const mvpn_realm *realm,
@@ -375,6 +376,7 @@ int mvpn_engine_new(const mvpn_engine_config *config, mvpn_time now, mvpn_engine
     memcpy(e->link_certificate, config->link_certificate, sizeof(e->link_certificate));
     memcpy(e->membership, config->membership, sizeof(e->membership));
     memcpy(e->own_addresses, config->own_addresses, sizeof(e->own_addresses));
+    e->configured_addresses = config->own_address_count;
     size_t packets = config->packet_count == 0 ? MVPN_ENGINE_PACKETS : config->packet_count;
     int r = mvpn_packet_pool_init(&e->pool, packets);
     r = r != 0 ? r : mvpn_aead_new(config->backend, &e->aead);
@@ -917,7 +919,14 @@ void mvpn_engine_network_changed(mvpn_engine *e, const mvpn_addr *addresses, siz
 
 void mvpn_engine_set_mapped(mvpn_engine *e, const mvpn_addr *mapped, size_t count)
 {
+    size_t own = e->configured_addresses;
     mvpn_connector_set_mapped(e->connector, mapped, count);
+    for (size_t i = 0; i < count && own < MVPN_ARRAY_LEN(e->own_addresses); i++) {
+        e->own_addresses[own++] = mapped[i];
+    }
+    if (e->relay != NULL) {
+        mvpn_relay_set_own_addresses(e->relay, e->own_addresses, own);
+    }
 }
 
 void mvpn_engine_set_mapping_lifetime(mvpn_engine *e, uint32_t lifetime_s, mvpn_time now)

@@ -495,6 +495,12 @@ void mvpn_relay_set_onion_keys(mvpn_relay *relay, const mvpn_relay_onion_key *ke
     memcpy(relay->cfg.onion_keys, keys, relay->cfg.onion_key_count * sizeof(keys[0]));
 }
 
+void mvpn_relay_set_own_addresses(mvpn_relay *relay, const mvpn_addr *addresses, size_t count)
+{
+    relay->cfg.own_addresses = addresses;
+    relay->cfg.own_address_count = count;
+}
+
 void mvpn_relay_set_unix_offset(mvpn_relay *relay, int64_t unix_offset_us)
 {
     relay->cfg.unix_offset_us = unix_offset_us;

@@ -60,6 +60,8 @@ mvpn_time mvpn_relay_deadline(const mvpn_relay *relay);
 
 /** Onion keys from now on, the current one first; circuits that stand are not touched. */
 void mvpn_relay_set_onion_keys(mvpn_relay *relay, const mvpn_relay_onion_key *keys, size_t count);
+/** Our own addresses changed; borrowed as those of the configuration. */
+void mvpn_relay_set_own_addresses(mvpn_relay *relay, const mvpn_addr *addresses, size_t count);
 void mvpn_relay_set_unix_offset(mvpn_relay *relay, int64_t unix_offset_us);
 
 typedef struct mvpn_relay_counters {

@@ -689,6 +689,25 @@ static void test_no_extend_to_addresses_that_are_not_public_or_our_own(void **st
     }
 }
 
+/* What a router maps to us is our own as long as it does. */
+static void test_no_extend_to_what_is_mapped_to_us(void **state)
+{
+    (void)state;
+    static const mvpn_addr at_peer = {.family = 4, .port = 1, .ip = {192, 0, 2, 2}};
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t body[MVPN_ASSEMBLY_MAX];
+        mvpn_engine_set_mapped(l->engine, &at_peer, i == 0);
+        lab_circuit c = open_circuit();
+        size_t n = lab_extend_body(l, &c, 1, true, body, sizeof(body));
+        lab_send_extend(l, &c, mvpn_bytes_of(body, n));
+        if (i == 0) {
+            assert_int_equal(extended_status(&c), MVPN_REASON_REFUSED);
+        }
+        lab_settle(l);
+        assert_int_equal(l->peer[1].datagrams > 0, i == 1);
+    }
+}
+
 /* Relays that an attacker describes at a victim's address: their number buys him nothing. */
 static void test_links_opened_to_one_address_are_limited(void **state)
 {
@@ -1200,6 +1219,7 @@ int main(void)
         TEST(test_no_extend_to_whom_a_neighbour_forwards),
         TEST(test_links_opened_to_nat_relays_are_limited),
         TEST(test_no_extend_to_addresses_that_are_not_public_or_our_own),
+        TEST(test_no_extend_to_what_is_mapped_to_us),
         TEST(test_links_opened_to_one_address_are_limited),
         TEST(test_a_link_that_is_there_takes_any_number),
         TEST(test_an_extend_times_out),
