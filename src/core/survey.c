@@ -413,6 +413,7 @@ int mvpn_survey_new(const mvpn_survey_config *config, mvpn_time now, mvpn_survey
     }
     s->cfg = *config;
     mvpn_survey_config *c = &s->cfg;
+    c->env.self = &c->identity; /* never our own NAT relay on the way to a guest (core/target.h) */
     c->check_interval = c->check_interval != 0 ? c->check_interval : CHECK_INTERVAL;
     c->measure_interval = c->measure_interval != 0 ? c->measure_interval : MEASURE_INTERVAL;
     c->measure_pause = c->measure_pause != 0 ? c->measure_pause : MEASURE_PAUSE;
