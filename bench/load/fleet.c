@@ -164,7 +164,7 @@ static int begin(fleet *f, unsigned number, mvpn_time now)
     c->begun = now;
     mvpn_packet_queue_init(&c->datagrams);
     load_flow_init(&c->flow, &flow, &f->report->rtts[flow.kind]);
-    int r = mvpn_udp_open(&c->udp, &o->bind, 1, &udp_options, f->fault);
+    int r = mvpn_udp_open(&c->udp, &o->bind[number % o->bind_count], 1, &udp_options, f->fault);
     r = r != 0 ? r : make_engine(f, c, number, now);
     r = r != 0 ? r : mvpn_timers_reserve(&f->timers, number + 1);
     if (r == 0) {
@@ -511,7 +511,7 @@ static int fleet_init(fleet *f)
     for (size_t i = 0; r == 0 && i < o->path_count; i++) {
         r = find_path(f, &o->paths[i], &f->paths[i]);
     }
-    r = r != 0 ? r : mvpn_udp_open(&f->shared, &o->bind, 1, &udp_options, f->fault);
+    r = r != 0 ? r : mvpn_udp_open(&f->shared, &o->bind[0], 1, &udp_options, f->fault);
     if (r != 0) {
         return r;
     }

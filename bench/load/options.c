@@ -180,7 +180,10 @@ static const char *parse_value(const char *name, const char *value, const char *
         return parse_address(value, &o->server);
     }
     if (strcmp(name, "--bind") == 0) {
-        return parse_address(value, &o->bind);
+        if (o->bind_count == LOAD_BINDS_MAX) {
+            return "--bind: at most 64 addresses";
+        }
+        return parse_address(value, &o->bind[o->bind_count++]);
     }
     if (strcmp(name, "--echo") == 0) {
         o->is_echo = true;
@@ -213,7 +216,6 @@ const char *load_options_parse(int argc, char **argv, load_options *ret)
     unsigned clients = 0;
     load_options o = {
         .rate = 50, .seconds = 10, .hops = 3, .flood_kbit = 50000, .size = LOAD_PAYLOAD_MAX};
-    o.bind.family = 4;
     for (int i = 0; i < argc && wrong == NULL; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             o.wants_json = true;
@@ -225,6 +227,9 @@ const char *load_options_parse(int argc, char **argv, load_options *ret)
             wrong = parse_value(argv[i], argv[i + 1], &mode, &clients, &o);
             i++;
         }
+    }
+    if (o.bind_count == 0) {
+        o.bind[o.bind_count++].family = 4; /* the kernel's choice */
     }
     wrong = wrong != NULL ? wrong : parse_mode(mode, clients, &o);
     wrong = wrong != NULL ? wrong : check(&o);

@@ -15,6 +15,8 @@
 #define LOAD_CLIENTS_MAX 20000
 #define LOAD_PATHS_MAX 16
 #define LOAD_HOPS_MAX 5
+/* A relay keeps only a quarter of its links for one block of addresses (/24). */
+#define LOAD_BINDS_MAX 64
 
 /* Names or identities, guard first; the strings are borrowed from the command line. */
 typedef struct load_path {
@@ -27,8 +29,9 @@ typedef struct load_options {
     bool is_echo; /* --echo: be the server, and nothing else */
     mvpn_addr echo;
     const char *network_file;
-    mvpn_addr server; /* an echo server, IPv4 */
-    mvpn_addr bind;   /* of the clients' sockets; port 0 */
+    mvpn_addr server;               /* an echo server, IPv4 */
+    size_t bind_count;              /* at least 1; clients take them in turn */
+    mvpn_addr bind[LOAD_BINDS_MAX]; /* of the clients' sockets; port 0 */
     unsigned clients[LOAD_KINDS];
     unsigned rate; /* circuits begun per second */
     unsigned seconds;

@@ -11,7 +11,7 @@ static load_options o;
 /* The words of one line, as the shell would split them. */
 static const char *parse(const char *line)
 {
-    static char text[256];
+    static char text[512];
     char *argv[32], *rest = text;
     int argc = 0;
     memset(&o, 0, sizeof(o));
@@ -34,7 +34,8 @@ static void defaults(void **state)
     assert_int_equal(o.clients[LOAD_IDLE], 25);
     assert_int_equal(o.hops, 3);
     assert_int_equal(o.seconds, 10);
-    assert_int_equal(o.bind.family, 4);
+    assert_int_equal(o.bind_count, 1);
+    assert_int_equal(o.bind[0].family, 4);
     assert_int_equal(o.direction, LOAD_UP);
     assert_int_equal(o.kbit, 0);
     assert_false(o.wants_json);
@@ -45,7 +46,8 @@ static void everything(void **state)
     (void)state;
     assert_null(parse("--network n --server 1.2.3.4:5 --mode bulk=3,flood=1 --rate 7 --seconds 8 "
                       "--hops 2 --direction both --kbit 9 --flood-kbit 10 --size 26 --json "
-                      "--path a,bc --path d --relay-pid 11 --build-seconds 12 --bind 127.0.0.1:0"));
+                      "--path a,bc --path d --relay-pid 11 --build-seconds 12 --bind 127.0.0.1:0 "
+                      "--bind 127.0.1.1:0"));
     assert_int_equal(o.clients[LOAD_BULK], 3);
     assert_int_equal(o.clients[LOAD_FLOOD], 1);
     assert_int_equal(load_options_total(&o), 4);
@@ -58,7 +60,8 @@ static void everything(void **state)
     assert_int_equal(o.size, 26);
     assert_int_equal(o.relay_pid, 11);
     assert_int_equal(o.build_seconds, 12);
-    assert_int_equal(o.bind.ip[0], 127);
+    assert_int_equal(o.bind_count, 2);
+    assert_int_equal(o.bind[1].ip[2], 1);
     assert_true(o.wants_json);
     assert_int_equal(o.path_count, 2);
     assert_int_equal(o.paths[0].count, 2);

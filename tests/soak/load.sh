@@ -43,6 +43,7 @@ done
 
 # shellcheck disable=SC2034 # read by lab.sh
 LAB_RELAYS="alder birch cedar maple oak"
+# shellcheck disable=SC2034
 LAB_EXITS="birch cedar maple oak"
 # shellcheck disable=SC2034
 LAB_ENTRIES=""
@@ -77,13 +78,34 @@ guard_restart() {
     guard_start
 }
 
+# A relay keeps only a quarter of its links for one /24: the clients come from eight.
+binds=
+for block in 1 2 3 4 5 6 7 8; do
+    binds="$binds --bind 11.233.$block.77:0"
+done
+
+# Until the exits have let go of the last run's sessions, which keeps them from all else (2 walks through
+# the kernel's tracking table each).
+settle() {
+    local node tries
+    for node in birch cedar maple oak; do
+        tries=60
+        until [ "$(mesh_node_get "$node" sessions)" = 0 ] || [ "$tries" = 0 ]; do
+            tries=$((tries - 1))
+            sleep 0.5
+        done
+    done
+}
+
 # load NAME PID-NODE OPTION...: one run of the generator, its report in $LAB_DIR/NAME.json
 load() {
     local name=$1 node=$2
     shift 2
+    settle
     lab_say "$name: $*"
+    # shellcheck disable=SC2086 # options are words
     lab_in client taskset -c "$other_cores" "$LOAD" --network "$LAB_DIR/net/network.conf" \
-        --server "$(lab_addr4 web):4001" --relay-pid "${MESH_PIDS[$node]}" --json "$@" \
+        --server "$(lab_addr4 web):4001" $binds --relay-pid "${MESH_PIDS[$node]}" --json "$@" \
         >"$LAB_DIR/$name.json" 2>>"$LAB_DIR/log/load.log" || mesh_fail "meshvpn-load failed ($name)" load alder
 }
 
@@ -100,6 +122,9 @@ print(eval(sys.argv[2]))' "$LAB_DIR/$1.json" "$2"
 lab_begin
 [ -x "$LOAD" ] || lab_die "meshvpn-load is not built in $LAB_BUILD; run ./run build"
 lab_internet
+for block in 1 2 3 4 5 6 7 8; do
+    lab_in client ip addr add "11.233.$block.77/32" dev eth0 || lab_die "cannot add an address"
+done
 mesh_create listed
 lab_spawn web echo "$LOAD" --echo "$(lab_addr4 web):4001"
 pin "$LAB_PID" "$other_cores"
