@@ -12,11 +12,12 @@ static load_options o;
 static const char *parse(const char *line)
 {
     static char text[512];
-    char *argv[32], *rest = text;
+    char *argv[64], *rest = text;
     int argc = 0;
     memset(&o, 0, sizeof(o));
     (void)strncat(memset(text, 0, sizeof(text)), line, sizeof(text) - 1);
-    for (char *word = strtok_r(text, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+    for (char *word = strtok_r(text, " ", &rest); word != NULL && argc < 64;
+         word = strtok_r(NULL, " ", &rest)) {
         argv[argc++] = word;
     }
     return load_options_parse(argc, argv, &o);

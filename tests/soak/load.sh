@@ -90,7 +90,7 @@ settle() {
     local node tries
     for node in birch cedar maple oak; do
         tries=60
-        until [ "$(mesh_node_get "$node" sessions)" = 0 ] || [ "$tries" = 0 ]; do
+        until [ "$(mesh_node_get "$node" sessions 2>/dev/null)" = 0 ] || [ "$tries" = 0 ]; do
             tries=$((tries - 1))
             sleep 0.5
         done
