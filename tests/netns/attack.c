@@ -323,22 +323,25 @@ static const struct {
 
 static pid_t start_victim(const mvpn_sandbox_user *user)
 {
-    int ready[2];
+    int ready[2],
+        life[2]; /* the other end of life closes with the attacker, or when it becomes true(1) */
     char c;
-    if (pipe(ready) != 0) {
+    if (pipe(ready) != 0 || pipe2(life, O_CLOEXEC) != 0) {
         return -1;
     }
     pid_t pid = fork();
     if (pid == 0) {
+        (void)close(life[1]);
         if (setresgid(user->gid, user->gid, user->gid) != 0 ||
             setresuid(user->uid, user->uid, user->uid) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0 ||
-            prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || write(ready[1], "x", 1) != 1) {
+            write(ready[1], "x", 1) != 1) {
             _exit(1);
         }
-        for (;;) {
-            (void)pause();
-        }
+        /* Not PR_SET_PDEATHSIG: landlock keeps signals of a sandboxed parent, even the last one. */
+        (void)!read(life[0], &c, 1);
+        _exit(0);
     }
+    (void)close(life[0]);
     (void)!read(ready[0], &c, 1);
     return pid;
 }
