@@ -30,7 +30,7 @@
 #define ONION_KEY_CHECK_MS (3600 * 1000)
 #define VIEW_SAVE_MS (120 * 1000)
 #define FLOOD_LOOK_MS (60 * 1000)
-#define NAT_LOOK_MS (10 * 1000)
+#define NAT_LOOK_MS (3 * 1000)
 
 typedef struct relay_program {
     cli cli;
