@@ -47,7 +47,7 @@ typedef struct arguments {
     const char *dns;
     bool lan_discovery;
     bool is_nat_relay;
-    bool is_at_home; /* behind a NAT: without addresses */
+    bool is_at_home;     /* behind a NAT: without addresses */
     unsigned kind_count; /* how many of --exit, --bootstrap, --discovery were given */
     enum node_kind kind;
     bool is_listed;

@@ -198,8 +198,9 @@ static void test_local_change_takes_a_fresh_id(void **state)
         assert_memory_not_equal(&id, &link->session->route->remote, sizeof(id));
         net_for(net, MVPN_MS(500));
         assert_true(mvpn_addr_eq(mvpn_link_peer_addr(other), &net->node[0].addr));
-        assert_memory_not_equal(&back, &other->session->route->remote, sizeof(back)); /* both ways */
-        assert_true(link->session->route->spare_count >= 2);                          /* replenished */
+        assert_memory_not_equal(&back, &other->session->route->remote,
+                                sizeof(back));               /* both ways */
+        assert_true(link->session->route->spare_count >= 2); /* replenished */
         assert_non_null(connid_find(net->node[1].links, id.b));
         net_for(net, MVPN_S(10));
         assert_null(connid_find(net->node[1].links, id.b)); /* retired */
