@@ -329,7 +329,7 @@ static void client_turn(fleet *f, client *c, mvpn_time now)
 
 /* ---- phases ---- */
 
-static void sum_up(fleet *f, mvpn_time now)
+static void sum_up(fleet *f)
 {
     load_report *r = f->report;
     uint64_t *shares = calloc(f->count, sizeof(*shares));
@@ -361,7 +361,6 @@ static void sum_up(fleet *f, mvpn_time now)
     r->share_min = bulk == 0 ? 0 : r->share_min;
     r->jain = bulk == 0 ? 0 : load_jain(shares, bulk);
     free(shares);
-    (void)now;
 }
 
 static void end_building(fleet *f, mvpn_time now)
@@ -422,7 +421,7 @@ static void change_phase(fleet *f, mvpn_time now)
         end_measuring(f, now);
         break;
     case PHASE_DRAIN:
-        sum_up(f, now);
+        sum_up(f);
         mvpn_loop_stop(f->loop);
         break;
     }

@@ -62,7 +62,6 @@ void load_flow_start(load_flow *f, double phase, mvpn_time now)
         return;
     }
     f->is_on = true;
-    f->started = now;
     f->silent = now;
     f->next = now + (mvpn_time)(phase * (double)(has_window(f) ? INTERVAL : interval(f)));
 }

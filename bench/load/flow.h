@@ -64,11 +64,11 @@ typedef struct load_flow_counts {
 typedef struct load_flow {
     load_flow_config config;
     bool is_on;
-    mvpn_time started, next; /* paced kinds: when the next packet is due */
-    uint64_t number;         /* of the next packet */
-    uint64_t oldest;         /* not yet answered or given up */
-    uint64_t highest;        /* answered; number + 1 */
-    uint64_t answered;       /* bit (n % 64): n of oldest .. number - 1 was answered */
+    mvpn_time next;    /* paced kinds: when the next packet is due */
+    uint64_t number;   /* of the next packet */
+    uint64_t oldest;   /* not yet answered or given up */
+    uint64_t highest;  /* answered; number + 1 */
+    uint64_t answered; /* bit (n % 64): n of oldest .. number - 1 was answered */
     double window, threshold;
     uint64_t recover; /* losses below are of a round trip already punished */
     mvpn_time rtt;    /* smoothed; 0: not known */

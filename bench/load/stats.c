@@ -33,14 +33,6 @@ void load_histogram_add(load_histogram *h, uint64_t value)
     h->count++;
 }
 
-void load_histogram_merge(load_histogram *h, const load_histogram *from)
-{
-    for (size_t i = 0; i < LOAD_HISTOGRAM_CELLS; i++) {
-        h->cells[i] += from->cells[i];
-    }
-    h->count += from->count;
-}
-
 uint64_t load_histogram_quantile(const load_histogram *h, double part)
 {
     uint64_t wanted = (uint64_t)ceil(part * (double)h->count), seen = 0;

@@ -19,8 +19,6 @@ typedef struct load_histogram {
 } load_histogram;
 
 void load_histogram_add(load_histogram *h, uint64_t value);
-/** Add what `from` has counted. */
-void load_histogram_merge(load_histogram *h, const load_histogram *from);
 /** The smallest value known not to be below `part` (0..1) of all; 0 if nothing was counted. */
 uint64_t load_histogram_quantile(const load_histogram *h, double part);
 

@@ -55,19 +55,6 @@ static void nothing_counted_is_zero(void **state)
     assert_int_equal(load_histogram_quantile(&h, 0.5), 0);
 }
 
-static void merging_adds(void **state)
-{
-    (void)state;
-    static load_histogram other;
-    load_histogram_add(&h, 3);
-    load_histogram_add(&other, 5);
-    load_histogram_add(&other, 1000000);
-    load_histogram_merge(&h, &other);
-    assert_int_equal(h.count, 3);
-    assert_int_equal(load_histogram_quantile(&h, 0.5), 5);
-    assert_in_range(load_histogram_quantile(&h, 1), 1000000, 1031250);
-}
-
 static void jain(void **state)
 {
     (void)state;
@@ -95,7 +82,6 @@ int main(void)
         cmocka_unit_test_setup(no_value_is_told_far_off, empty),
         cmocka_unit_test_setup(what_is_too_large_counts_as_the_last, empty),
         cmocka_unit_test_setup(nothing_counted_is_zero, empty),
-        cmocka_unit_test_setup(merging_adds, empty),
         cmocka_unit_test(jain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,9 +6,10 @@
 #
 #     client (meshvpn-load) -> alder (guard) -> birch | cedar | maple | oak (exits) -> web (--echo)
 #
-# The guard has a core to itself, all else shares the others; and its wire carries MBIT each way with a
-# queue of 50 ms (linkem), so that it is the guard's neighbourhood that is short, on any machine. Several
-# exits, because one takes only so many new circuits a second from one neighbour (docs/protocol.md, limits).
+# The guard has a core to itself, all else shares the others; and what it sends passes a wire of MBIT with a
+# queue of 50 ms (linkem), so that the guard's way out is what is short, on any machine: there a relay can
+# be fair if it paces what it sends. Several exits, because one takes only so many new circuits a second
+# from one neighbour (docs/protocol.md, limits).
 #   build   new circuits/s: of one hop, each client over a link of its own, as fast as they come
 #   fair    N bulk clients at once: Jain's index, smallest and largest share
 #   half    interactive clients alone, and beside steady bulk that fills half of the wire: added p95
@@ -48,7 +49,7 @@ LAB_EXITS="birch cedar maple oak"
 # shellcheck disable=SC2034
 LAB_ENTRIES=""
 # shellcheck disable=SC2034
-LAB_LINK_alder="rate=${mbit}mbit queue=$((mbit * 25 / 4))kb"
+LAB_LINK_alder="ab.rate=${mbit}mbit ab.queue=$((mbit * 25 / 4))kb"
 LOAD=$LAB_BUILD/bench/load/meshvpn-load
 # Sessions that the exits take from one neighbour: 10 a second each.
 RATE=36
@@ -205,7 +206,7 @@ if r := report("flood_without.1"):
         "without_mbit_s": r["bulk"]["mbit_s"],
         "share_lost": over_pairs("flood_without", "flood_with", lambda a, b: 1 - b["bulk"]["mbit_s"] / a["bulk"]["mbit_s"]),
         "guard_busy": report("flood_with.1")["relay"]["busy"],
-        "flood_packets_s": over_pairs("flood_without", "flood_with", lambda a, b: b["flood"]["sent"]),
+        "flood_packets": over_pairs("flood_without", "flood_with", lambda a, b: b["flood"]["sent"]),
         "jain_of_others": over_pairs("flood_without", "flood_with", lambda a, b: b["bulk"]["jain"]),
         "ping_p95_ms": over_pairs("flood_without", "flood_with", lambda a, b: b["interactive"]["p95_ms"]),
         "ping_loss": over_pairs("flood_without", "flood_with", lambda a, b: b["interactive"]["loss"])}
