@@ -196,6 +196,13 @@ static void link_messages(void)
     seed_of("linkmsg", "token", 6, b, 8);
     seed_of("linkmsg", "probe", 7, b, 100);
     seed_of("linkmsg", "close", 7, b, 1);
+    mvpn_link_candidates m = {.round = 1, .flags = MVPN_CANDIDATES_ASK, .id_count = 2};
+    m.mapping = MVPN_NAT_DEPENDS_PORT;
+    m.port_step = -2;
+    m.candidate_count = 2;
+    m.candidates[0] = (mvpn_candidate){MVPN_CANDIDATE_HOST, {4, 7000, {192, 168, 0, 7}}};
+    m.candidates[1] = (mvpn_candidate){MVPN_CANDIDATE_REFLEXIVE, {6, 7001, {0x26, 1}}};
+    seed_of("linkmsg", "candidates", 8, b, mvpn_link_candidates_encode(b, &m));
 }
 
 static void descriptors(void)
@@ -490,6 +497,29 @@ static void link_scripts(void)
     seed("links", "clock-unsure-relay", unsure_relay, sizeof(unsure_relay));
     const uint8_t changed[] = {0, 1, 0, 100, 1, 15, 8, 10, 15, 8, 13, 15};
     seed("links", "first-packet-changed", changed, sizeof(changed));
+}
+
+/* What the NAT relay says is 7 [how] [ids]; what the peer says 10 [how] ... */
+static void connector_scripts(void)
+{
+    /* We call: NatOpened, NatIncoming to the peer, the handshake, both candidates, punches. */
+    const uint8_t call[] = {1,  12, 2, 7,  1, 4,  7,  5,  4, 2, 2, 5, 8, 2, 7, 4, 4, 34, 5, 9,
+                            34, 5,  9, 34, 5, 10, 34, 10, 1, 0, 0, 0, 2, 8, 0, 2, 5, 17, 2};
+    seed("connector", "call", call, sizeof(call));
+    /* We are registered; sessions are announced, ended, announced with ids of ours. */
+    const uint8_t called[] = {1, 7, 0, 4, 2, 7,    2,    0x71, 2,  7, 2,  0x71, 2,  7, 2, 0x7b, 2,
+                              7, 3, 1, 2, 7, 0x82, 0x71, 5,    17, 5, 17, 2,    14, 2, 5, 12,   2};
+    seed("connector", "called", called, sizeof(called));
+    /* A birthday on our side, the network changes, the NAT relay's link ends. */
+    const uint8_t birthday[] = {0x0f, 12, 2, 7, 1,  4,    7,  5, 4,  2, 2,  5, 8,  2,
+                                7,    4,  4, 2, 11, 0x11, 0,  0, 0,  1, 2,  5, 10, 2,
+                                5,    10, 2, 5, 11, 2,    30, 2, 14, 2, 46, 2};
+    seed("connector", "birthday", birthday, sizeof(birthday));
+    /* Refused, and bodies of any length. */
+    const uint8_t refused[] = {1,  12,   2, 7, 0x16, 0, 0, 30, 0, 0,  0, 1,  2, 5,
+                               12, 2,    7, 6, 0,    0, 3, 1,  2, 3,  2, 13, 1, 0,
+                               20, 0x45, 1, 2, 3,    4, 5, 6,  7, 13, 6, 0,  0, 2};
+    seed("connector", "refused", refused, sizeof(refused));
 }
 
 static void circuit_scripts(void)
@@ -912,6 +942,7 @@ int main(int argc, char **argv)
     network_files();
     handshakes_and_layers();
     link_scripts();
+    connector_scripts();
     circuit_scripts();
     sources();
     view_and_directory();
