@@ -334,6 +334,7 @@ void connector_called(struct session *s, const uint8_t destination[static MVPN_C
         struct handshake *hs = MVPN_CONTAINER_OF(it, struct handshake, in_half_open);
         struct session *other = connid_find(s->links, hs->source.b)->session;
         if (other->routes[ROUTE_RELAYED].live &&
+            mvpn_addr_eq(&other->routes[ROUTE_RELAYED].addr, from) &&
             memcmp(other->nat_session.b, call->id.b, sizeof(call->id.b)) == 0) {
             session_free(other);
         }
@@ -386,7 +387,8 @@ void connector_opened(mvpn_link *link, mvpn_time now)
     MVPN_LIST_FOREACH(it, &c->calls)
     {
         struct nat_call *k = MVPN_CONTAINER_OF(it, struct nat_call, in_calls);
-        bool is_it = !k->is_caller && memcmp(k->id.b, s->nat_session.b, sizeof(k->id.b)) == 0;
+        bool is_it = !k->is_caller && memcmp(k->id.b, s->nat_session.b, sizeof(k->id.b)) == 0 &&
+                     mvpn_addr_eq(mvpn_link_peer_addr(k->relay), &s->routes[ROUTE_RELAYED].addr);
         call = is_it ? k : call;
     }
     if (conn == NULL) {
@@ -396,13 +398,15 @@ void connector_opened(mvpn_link *link, mvpn_time now)
         leave_call(conn, now);
         conn->is_caller = false;
     }
-    if (conn == NULL || call == NULL) {
-        return; /* the session has ended meanwhile, or there is no room: it stays as it is */
+    if (conn == NULL) {
+        return; /* there is no room: it stays as it is */
     }
-    if (call->connection != NULL) {
+    if (call != NULL && call->connection != NULL) {
         leave_call(call->connection, now); /* the peer has lost its older link */
     }
-    take_call(conn, call, now);
+    if (call != NULL) { /* else the session has ended meanwhile */
+        take_call(conn, call, now);
+    }
     connection_enter(conn, MVPN_CONNECTION_RELAYED, MVPN_CONNECTION_CALLED, now);
     opened(conn, now);
 }

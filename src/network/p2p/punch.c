@@ -204,14 +204,16 @@ void punch_candidates(struct connection *conn, const mvpn_link_candidates *m, mv
 {
     struct session *s = conn->link->session;
     struct route *direct = &s->routes[ROUTE_DIRECT];
+    if (conn->connector->config.is_relayed_only) {
+        return; /* without ids of a direct route none is ever checked */
+    }
     if (!direct->live) {
         direct->remote = m->ids[0];
         direct->has_remote = true;
         direct->spare_count = 0;
         connid_add_spares(direct, &m->ids[1], m->id_count - 1u);
     }
-    if ((m->flags & MVPN_CANDIDATES_GAVE_UP) != 0 || conn->call == NULL ||
-        conn->connector->config.is_relayed_only) {
+    if ((m->flags & MVPN_CANDIDATES_GAVE_UP) != 0 || conn->call == NULL) {
         return;
     }
     if ((m->flags & MVPN_CANDIDATES_ASK) != 0) {

@@ -217,12 +217,113 @@ static void test_sockets(void **state)
     reach_stop(&w);
 }
 
+/* Who has random ports opens sockets, who has a fixed one and looks at ports tries them; in all
+ * other cases nothing more is sent. */
+static void test_whose_birthday(void **state)
+{
+    (void)state;
+    enum { U, I, AD, PD };
+    static const struct {
+        uint8_t mapping, filtering;
+        int step;
+        uint8_t their_mapping, their_filtering;
+        int16_t their_step;
+        enum round_phase phase;
+    } cases[] = {
+        {PD, PD, 0, I, PD, 0, ROUND_MANY_SOCKETS}, {AD, PD, 0, I, U, 0, ROUND_MANY_SOCKETS},
+        {PD, PD, 0, I, AD, 0, ROUND_WAITING},      {PD, PD, 0, PD, PD, 0, ROUND_WAITING},
+        {PD, PD, 0, U, PD, 0, ROUND_WAITING},      {PD, PD, 2, I, PD, 0, ROUND_WAITING},
+        {I, PD, 0, PD, PD, 0, ROUND_MANY_PORTS},   {I, U, 0, AD, PD, 0, ROUND_MANY_PORTS},
+        {I, AD, 0, PD, PD, 0, ROUND_WAITING},      {I, PD, 0, I, PD, 0, ROUND_WAITING},
+        {I, PD, 0, PD, PD, 2, ROUND_MANY_PORTS},   {U, PD, 0, PD, PD, 0, ROUND_WAITING},
+        {I, PD, 0, I, PD, 2, ROUND_WAITING},
+    };
+    struct reachnet w;
+    reach_joined(&w, 34, 1, false);
+    net_for(w.net, MVPN_S(3));
+    struct connection *conn = w.latest[B]->connection;
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(cases); i++) {
+        w.connector[B]->nat = (mvpn_nat_class){.mapping = cases[i].mapping,
+                                               .filtering = cases[i].filtering,
+                                               .port_step = cases[i].step};
+        conn->next_punch = 0;
+        conn->round = (struct round){.phase = ROUND_PUNCHING, .seen = reach_addr(A), .step = 6};
+        conn->round.theirs.mapping = cases[i].their_mapping;
+        conn->round.theirs.filtering = cases[i].their_filtering;
+        conn->round.theirs.port_step = cases[i].their_step;
+        (void)punch_tick(conn, w.net->now);
+        assert_int_equal(conn->round.phase, cases[i].phase);
+        /* Another link's birthday: ours has to wait. */
+        w.connector[B]->birthday = w.link->connection;
+        conn->round.phase = ROUND_PUNCHING;
+        conn->next_punch = 0;
+        (void)punch_tick(conn, w.net->now);
+        assert_int_equal(conn->round.phase,
+                         cases[i].phase == ROUND_MANY_SOCKETS ? ROUND_WAITING : cases[i].phase);
+        w.connector[B]->birthday = NULL;
+    }
+    reach_stop(&w);
+}
+
+/* Each address once; host addresses only of private networks; that we open sockets. */
+static void test_what_is_told(void **state)
+{
+    (void)state;
+    struct reachnet w;
+    reach_joined(&w, 35, 1, false);
+    net_for(w.net, MVPN_S(3));
+    mvpn_connector *c = w.connector[A];
+    const mvpn_addr mapped[] = {at(9, 9, 9, 9, 1), at(9, 9, 9, 9, 2)};
+    c->nat = (mvpn_nat_class){.mapping = MVPN_STUN_MAPPING_ADDRESS_DEPENDENT, .seen_count = 1};
+    c->nat.seen[0] = mapped[0];
+    mvpn_connector_set_mapped(c, mapped, 2);
+    c->config.own_count = 3; /* the first is public */
+    c->config.own[1] = at(192, 168, 0, 7, 7000);
+    c->config.own[2] = (mvpn_addr){.family = 6, .port = 7000, .ip = {0xfd, 1}};
+    punch_begin(w.link->connection, w.net->now);
+    net_for(w.net, MVPN_MS(45));
+    const mvpn_link_candidates *m = &w.latest[B]->connection->round.theirs;
+    assert_int_equal(m->candidate_count, 3);
+    assert_true(mvpn_addr_eq(&m->candidates[0].addr, &mapped[0]));
+    assert_int_equal(m->candidates[0].kind, MVPN_CANDIDATE_REFLEXIVE);
+    assert_true(mvpn_addr_eq(&m->candidates[1].addr, &mapped[1]));
+    assert_true(mvpn_addr_eq(&m->candidates[2].addr, &c->config.own[1]));
+    assert_true((m->flags & MVPN_CANDIDATES_SOCKETS) != 0);
+    net_for(w.net, MVPN_S(3));
+    c->nat.port_step = 2;
+    c->config.tells_host_addresses = false;
+    punch_begin(w.link->connection, w.net->now);
+    net_for(w.net, MVPN_MS(45));
+    assert_int_equal(m->candidate_count, 2);
+    assert_int_equal(m->flags & MVPN_CANDIDATES_SOCKETS, 0);
+    /* A NAT relay that sees the peer at a private address is not believed. */
+    struct connection *conn = w.latest[B]->connection;
+    const mvpn_addr lie = at(192, 168, 0, 1, 80);
+    conn->round = (struct round){.phase = ROUND_PREPARING};
+    punch_seen(conn, &lie, w.net->now);
+    assert_false(conn->round.has_seen);
+    reach_stop(&w);
+}
+
+/* Ids for a direct route are not even kept. */
+static void test_relayed_only(void **state)
+{
+    (void)state;
+    struct reachnet w;
+    reach_joined(&w, 36, 1, true);
+    const mvpn_link_candidates m = {.flags = MVPN_CANDIDATES_ASK, .id_count = 1};
+    reach_send_candidates(&w, w.link, &m);
+    assert_false(w.latest[B]->session->routes[ROUTE_DIRECT].has_remote);
+    assert_int_equal(reach_info(&w, B, w.latest[B]).rounds, 0);
+    reach_stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
-        cmocka_unit_test(test_targets),
-        cmocka_unit_test(test_guesses_at_the_edge),
-        cmocka_unit_test(test_sockets),
+        cmocka_unit_test(test_targets),      cmocka_unit_test(test_guesses_at_the_edge),
+        cmocka_unit_test(test_sockets),      cmocka_unit_test(test_whose_birthday),
+        cmocka_unit_test(test_what_is_told), cmocka_unit_test(test_relayed_only),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }
