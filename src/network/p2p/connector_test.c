@@ -997,6 +997,55 @@ static void test_texts(void **state)
     }
 }
 
+/* Another NAT relay tells of a session of the same name, before the link is made. */
+static void test_two_sessions_of_one_name(void **state)
+{
+    (void)state;
+    struct reachnet w;
+    reach_start(&w, 40, true);
+    reach_bind(&w, B, 2);
+    w.link = reach_call(&w, A, B);
+    while (w.connector[B]->call_count == 0) {
+        net_for(w.net, MVPN_MS(1));
+    }
+    mvpn_nat_ids ids = reach_ids(1);
+    ids.session = reach_first_call(&w, B)->id;
+    uint8_t body[MVPN_NAT_INCOMING_LEN_MAX];
+    size_t n = mvpn_nat_incoming_encode(body, &ids);
+    const mvpn_header header = {.command = MVPN_CMD_NAT_INCOMING, .length = (uint16_t)n};
+    assert_true(mvpn_connector_message(w.connector[B], reach_link(&w, B, R1), &header,
+                                       mvpn_bytes_of(body, n), w.net->now));
+    assert_int_equal(w.connector[B]->call_count, 2);
+    net_for(w.net, MVPN_MS(200));
+    assert_true(mvpn_link_is_open(w.link) && w.latest[B] != NULL);
+    assert_ptr_equal(w.latest[B]->connection->call->relay, reach_link(&w, B, R0));
+    reach_stop(&w);
+}
+
+/* The session is gone when the first packet of its link confirms it: nothing more is called. */
+static void test_session_ends_before_the_link_opens(void **state)
+{
+    (void)state;
+    struct reachnet w;
+    reach_start(&w, 41, true);
+    reach_bind(&w, B, 1);
+    w.link = reach_call(&w, A, B);
+    while (w.net->node[B].links->half_open_count == 0) {
+        net_for(w.net, MVPN_MS(1));
+    }
+    mvpn_nat_id id = reach_first_call(&w, B)->id;
+    const mvpn_header header = {.command = MVPN_CMD_NAT_CLOSE, .length = sizeof(id.b)};
+    assert_true(mvpn_connector_message(w.connector[B], reach_link(&w, B, R0), &header,
+                                       MVPN_BYTES_ARRAY(id.b), w.net->now));
+    assert_int_equal(w.connector[B]->call_count, 0);
+    net_for(w.net, MVPN_S(20));
+    assert_true(mvpn_link_is_open(w.link) && w.latest[B] != NULL);
+    reach_check_state(&w, B, w.latest[B], MVPN_CONNECTION_RELAYED, MVPN_CONNECTION_LINK_OPEN);
+    assert_null(w.latest[B]->connection->call);
+    assert_true(mvpn_link_is_open(w.latest[B]));
+    reach_stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
@@ -1029,6 +1078,8 @@ int main(void)
         cmocka_unit_test(test_candidates_on_an_ordinary_link),
         cmocka_unit_test(test_peer_asks_too_often),
         cmocka_unit_test(test_network_changes),
+        cmocka_unit_test(test_two_sessions_of_one_name),
+        cmocka_unit_test(test_session_ends_before_the_link_opens),
         cmocka_unit_test(test_texts),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
