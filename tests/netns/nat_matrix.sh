@@ -58,24 +58,30 @@ for ((copy = 1; copy <= copies; copy++)); do
 done
 types=${#LIST[@]}
 
-# start_all: relays look for others when they start, then every half a minute: callers start when all whom
-# they will call are there to find.
+# start_all: relays look for others when they start, then every half a minute: first those who can be asked
+# for others, and callers when all whom they will call are there to find.
 start_all() {
-    local home behind=()
+    local home open=() behind=()
     for home in "${homes[@]}"; do
-        mesh_relay_start "b-$home"
-        [ "${NAT_TYPE[b-$home]}" = public ] || behind+=("b-$home")
+        case ${NAT_TYPE[a-$home]} in
+        public) open+=("a-$home" "b-$home") ;;
+        *) behind+=("$home") ;;
+        esac
     done
-    ready "${behind[@]}"
+    [ "${#open[@]}" = 0 ] || mesh_relays_start "${open[@]}"
+    for home in "${behind[@]}"; do
+        mesh_relay_start "b-$home"
+    done
+    ready "${behind[@]/#/b-}"
     sleep 2.5 # until they have said by whom they are reached
     for home in "${homes[@]}"; do
         # shellcheck disable=SC2086 # names are words
         natmesh_knows 30 "b-$home" $LAB_ENTRIES $LAB_RELAYS || mesh_fail "b-$home is not known" "b-$home" boot
     done
-    for home in "${homes[@]}"; do
+    for home in "${behind[@]}"; do
         mesh_relay_start "a-$home"
     done
-    ready "${behind[@]/#b-/a-}"
+    ready "${behind[@]/#/a-}"
     for home in "${homes[@]}"; do
         natmesh_knows 60 "b-$home" "${homes[@]/#/a-}" || mesh_fail "b-$home is not known to all" "b-$home"
     done
