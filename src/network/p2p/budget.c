@@ -2,7 +2,9 @@
  * How many packets may go to addresses that have not answered yet. (docs/protocol.md §14.5)
  *
  * A peer names ports of the ip at which a NAT relay sees it; behind that ip others may live. They
- * get 20 punches an hour of us at most, or a birthday's 1,024 probes spread over all ports.
+ * get 20 punches an hour of us at most, or a birthday's 1,024 probes spread over all ports. Blocks
+ * are remembered for an hour, and of each NAT relay only a share: one that names ever new ones must
+ * not keep links of others from punching.
  */
 #include "network/p2p/connection.h"
 
@@ -30,6 +32,28 @@ static struct budget *find(mvpn_connector *c, const mvpn_addr *to, mvpn_time now
         *free_one = (struct budget){.block = block, .since = now};
     }
     return free_one;
+}
+
+bool budget_may_begin(mvpn_connector *c, const mvpn_addr *seen, const mvpn_ed25519_pub *relay,
+                      mvpn_time now)
+{
+    uint64_t named = mvpn_siphash(&c->sip, relay->b, sizeof(relay->b)) | 1;
+    uint64_t block = block_of(c, seen);
+    size_t count = 0;
+    for (size_t i = 0; i < BUDGET_BLOCKS; i++) {
+        const struct budget *b = &c->budget[i];
+        if (b->block != 0 && now - b->since < BUDGET_TIME) {
+            if (b->block == block) {
+                return true; /* its own bounds hold */
+            }
+            count += b->named == named;
+        }
+    }
+    struct budget *b = count < BUDGET_BLOCKS_NAMED ? find(c, seen, now) : NULL;
+    if (b != NULL) {
+        b->named = named;
+    }
+    return b != NULL;
 }
 
 bool budget_take(mvpn_connector *c, const mvpn_addr *to, bool is_probe, mvpn_time now)

@@ -127,6 +127,26 @@ static void test_table_is_full(void **state)
     assert_int_equal(left(known, false, NOW + BUDGET_TIME), 18);
 }
 
+/* One NAT relay names a quarter of the blocks at most; others' rounds go on. */
+static void test_share_of_a_relay(void **state)
+{
+    (void)state;
+    const mvpn_ed25519_pub liar = {{1}}, other = {{2}};
+    size_t begun = 0;
+    for (unsigned i = 0; i < 2 * BUDGET_BLOCKS; i++) {
+        mvpn_addr seen = v4((uint8_t)(i >> 8), (uint8_t)i, 1, 9);
+        begun += budget_may_begin(&c, &seen, &liar, NOW + i);
+    }
+    assert_int_equal(begun, BUDGET_BLOCKS_NAMED);
+    const mvpn_addr known = v4(0, 0, 7, 1), fresh_one = v4(9, 9, 1, 9);
+    assert_true(budget_may_begin(&c, &known, &liar, NOW + 600)); /* within the block's bounds */
+    assert_false(budget_may_begin(&c, &fresh_one, &liar, NOW + 600));
+    assert_true(budget_may_begin(&c, &fresh_one, &other, NOW + 600));
+    assert_int_equal(left(fresh_one, false, NOW + 600), BUDGET_PUNCHES);
+    const mvpn_addr later = v4(9, 10, 1, 9);
+    assert_true(budget_may_begin(&c, &later, &liar, NOW + 2 * BUDGET_TIME));
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
@@ -136,6 +156,7 @@ int main(void)
         cmocka_unit_test_setup(test_an_hour, fresh),
         cmocka_unit_test_setup(test_given_back, fresh),
         cmocka_unit_test_setup(test_table_is_full, fresh),
+        cmocka_unit_test_setup(test_share_of_a_relay, fresh),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }

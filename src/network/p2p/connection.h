@@ -18,6 +18,8 @@
 /* Blocks (/24, /48) that were punched to within the last hour; more are refused until one is over.
  */
 #define BUDGET_BLOCKS 256
+/* Of these a NAT relay may name so many: one that lies must not take all. */
+#define BUDGET_BLOCKS_NAMED 64
 #define BUDGET_PUNCHES 20
 #define BUDGET_PROBES 1024
 #define BUDGET_TIME MVPN_S(3600)
@@ -27,6 +29,7 @@
 
 struct budget {
     uint64_t block; /* hash; 0: free */
+    uint64_t named; /* hash of the NAT relay that named it first; 0: none did */
     mvpn_time since;
     unsigned punches, probes;
 };
@@ -195,6 +198,9 @@ void binding_registered(mvpn_connector *c, const mvpn_link *link, const mvpn_nat
 void binding_tick(mvpn_connector *c, struct binding *b, mvpn_time now);
 
 /* budget.c */
+/** A NAT relay says that the peer is there: may a round go to that block? */
+bool budget_may_begin(mvpn_connector *c, const mvpn_addr *seen, const mvpn_ed25519_pub *relay,
+                      mvpn_time now);
 /** May one more punch (or birthday probe) go to this address? If so it is counted. */
 bool budget_take(mvpn_connector *c, const mvpn_addr *to, bool is_probe, mvpn_time now);
 /** Those to an address that has answered do not count. */

@@ -193,6 +193,10 @@ static void start_if_ready(struct connection *conn, mvpn_time now)
     if (r->phase != ROUND_PREPARING || !r->has_theirs || !r->has_seen) {
         return;
     }
+    if (!budget_may_begin(conn->connector, &r->seen, &conn->relay_identity, now)) {
+        punch_end(conn, false, now);
+        return;
+    }
     choose_targets(conn);
     r->phase = ROUND_PUNCHING;
     r->start = MVPN_MAX(r->start, now);
