@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/cursor.h"
 #include "base/error.h"
+#include "wire/address.h"
 
 size_t mvpn_link_ack_encode(uint8_t out[static MVPN_LINK_ACK_LEN_MAX], const uint32_t *sequences,
                             size_t count)
@@ -102,19 +103,6 @@ int mvpn_link_close_decode(uint8_t *ret, mvpn_bytes body)
     return 0;
 }
 
-/* [family 1] [port 2] [ip 16] */
-static void read_addr(mvpn_reader *r, mvpn_addr *ret)
-{
-    *ret = (mvpn_addr){.family = mvpn_read8(r)};
-    ret->port = mvpn_read16(r);
-    mvpn_read_copy(r, ret->ip, sizeof(ret->ip));
-    bool is_v4 = ret->family == 4;
-    if ((!is_v4 && ret->family != 6) || ret->port == 0 ||
-        (is_v4 && !mvpn_ct_is_zero(ret->ip + 4, 12))) {
-        r->failed = true;
-    }
-}
-
 size_t mvpn_link_candidates_encode(uint8_t out[static MVPN_LINK_CANDIDATES_LEN_MAX],
                                    const mvpn_link_candidates *in)
 {
@@ -134,9 +122,7 @@ size_t mvpn_link_candidates_encode(uint8_t out[static MVPN_LINK_CANDIDATES_LEN_M
     for (size_t i = 0; i < in->candidate_count; i++) {
         const mvpn_candidate *c = &in->candidates[i];
         mvpn_write8(&w, c->kind);
-        mvpn_write8(&w, c->addr.family);
-        mvpn_write16(&w, c->addr.port);
-        mvpn_write_bytes(&w, c->addr.ip, sizeof(c->addr.ip));
+        mvpn_write_address(&w, &c->addr);
     }
     return mvpn_writer_len(&w);
 }
@@ -168,7 +154,7 @@ int mvpn_link_candidates_decode(mvpn_link_candidates *ret, mvpn_bytes body)
     }
     for (size_t i = 0; i < m.candidate_count; i++) {
         m.candidates[i].kind = mvpn_read8(&r);
-        read_addr(&r, &m.candidates[i].addr);
+        mvpn_read_address(&r, &m.candidates[i].addr);
     }
     if (r.failed || mvpn_read_rest(&r).n != 0) {
         return MVPN_E_FORMAT;
