@@ -167,7 +167,7 @@ static void test_addressed(void **state)
         .family = 6, .port = 1, .ip = {[10] = 0xff, 0xff, 198, 51, 100, 7}};
     static const mvpn_addr long_v4 = {.family = 4, .port = 1, .ip = {198, 51, 100, 7, [15] = 1}};
     static const mvpn_addr other = {.family = 5, .port = 1, .ip = {198, 51, 100, 7}};
-    static const struct {
+    const struct {
         mvpn_nat_addressed m;
         bool is_valid;
     } rows[] = {

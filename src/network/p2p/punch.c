@@ -17,10 +17,13 @@ static const mvpn_time steps[] = {
     0, MVPN_MS(60), MVPN_MS(150), MVPN_MS(300), MVPN_MS(600), MVPN_MS(1000)};
 /* After the last punch; a round trip on top. */
 #define ROUND_PATIENCE MVPN_MS(800)
-/* Both sides' candidates and addresses: as long as an acknowledged message may take. */
-#define ROUND_PREPARATION MVPN_S(4)
+/* Both sides' candidates and addresses: as long as a message may take that is lost twice. */
+#define ROUND_PREPARATION MVPN_MS(2500)
 /* Rounds that failed: when the next one begins. */
 static const mvpn_time pauses[] = {MVPN_S(5), MVPN_S(60), MVPN_S(600)};
+/* One of which nothing was sent, as a word of the peer or of the NAT relay was missing. */
+#define UNPREPARED_PAUSE MVPN_MS(500)
+#define UNPREPARED_MAX 3
 #define PORTS_GUESSED 11
 /* With ports in sequence, after so many steps: the peer's NAT has made mappings since the NAT relay
  * saw it, so that the guesses go on from there. */
@@ -398,6 +401,7 @@ void punch_end(struct connection *conn, bool is_direct, mvpn_time now)
     mvpn_connector *c = conn->connector;
     struct round *r = &conn->round;
     bool was_round = r->phase != ROUND_NONE;
+    bool is_unprepared = r->phase == ROUND_PREPARING && conn->rounds <= UNPREPARED_MAX;
     const struct session *s = conn->link->session;
     for (size_t i = 0; is_direct && s != NULL && i < r->target_count; i++) {
         if (mvpn_addr_eq(&r->target[i].addr, &s->routes[ROUTE_DIRECT].addr)) {
@@ -416,9 +420,10 @@ void punch_end(struct connection *conn, bool is_direct, mvpn_time now)
         return;
     }
     size_t i = MVPN_MIN((size_t)conn->failures, MVPN_ARRAY_LEN(pauses) - 1);
-    conn->failures++;
+    conn->failures += !is_unprepared;
+    mvpn_time pause = is_unprepared ? UNPREPARED_PAUSE : pauses[i];
     conn->next_round =
-        conn->is_caller ? now + mvpn_rng_jitter(c->config.rng, pauses[i], 20) : MVPN_TIME_NEVER;
+        conn->is_caller ? now + mvpn_rng_jitter(c->config.rng, pause, 20) : MVPN_TIME_NEVER;
     if (was_round && conn->state == MVPN_CONNECTION_HOLE_PUNCH) {
         connection_enter(conn, MVPN_CONNECTION_RELAYED, MVPN_CONNECTION_ROUND_FAILED, now);
     }
