@@ -2,7 +2,7 @@
  * The node's further UDP sockets (MVPN_LOCAL_PROBE and up), each with a port of its own: opened
  * when the first packet is to leave by it, closed when the engine no longer uses it.
  *
- * A birthday opens 256 within a second, and one of them may carry a link's traffic afterwards. So
+ * A birthday opens 320 within a second, and one of them may carry a link's traffic afterwards. So
  * all work in the buffers of the main socket, an idle one costs a descriptor and half a kilobyte,
  * and one that carries traffic is as fast as the main one. One thread; called by io/node.
  */

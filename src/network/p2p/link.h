@@ -160,7 +160,7 @@ bool mvpn_link_is_open(const mvpn_link *link);
 bool mvpn_link_is_initiator(const mvpn_link *link);
 /** The peer's identity, or NULL for a client. */
 const mvpn_ed25519_pub *mvpn_link_peer_identity(const mvpn_link *link);
-/** The peer's proven address. */
+/** Where packets to the peer go: its proven address, or its NAT relay's (§14.4). */
 const mvpn_addr *mvpn_link_peer_addr(const mvpn_link *link);
 /** Smoothed round trip, microseconds; 0 if not measured. */
 uint32_t mvpn_link_rtt_us(const mvpn_link *link);
