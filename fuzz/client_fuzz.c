@@ -76,8 +76,14 @@ static void look(struct run *r, bool answers)
 
 static void connected(struct run *r, uint8_t flags)
 {
+    static const uint8_t ticket[MVPN_TICKET_LEN] = {1};
     uint8_t body[64];
-    mvpn_connected m = {.request_id = r->begin, .flags = flags & 3, .status = flags >> 4};
+    mvpn_connected m = {
+        .request_id = r->begin,
+        .flags = flags & 3,
+        .status = flags >> 4,
+        .ticket = flags >> 4 == 0 ? MVPN_BYTES_ARRAY(ticket) : MVPN_BYTES_NONE,
+    };
     size_t n = mvpn_connected_encode(body, sizeof(body), &m);
     cell(r, MVPN_CMD_RELAY_CONNECTED, mvpn_bytes_of(body, n), 0);
 }

@@ -92,6 +92,7 @@ typedef struct exit_session {
     uint32_t request_id;
     uint8_t profile;
     uint8_t flags;        /* of Connected */
+    uint8_t ticket[MVPN_TICKET_LEN];
     mvpn_list dirty;      /* in mvpn_relay.dirty while the packer holds a cell */
     mvpn_list assembling; /* in mvpn_relay.assembling while fragments are held */
     mvpn_packer packer;

@@ -29,6 +29,8 @@ static void send_connected(mvpn_relay *relay, relay_circuit *c, uint32_t request
         .request_id = request_id,
         .status = (uint8_t)status,
         .flags = status == MVPN_REASON_NONE ? c->session->flags : 0,
+        .ticket =
+            status == MVPN_REASON_NONE ? MVPN_BYTES_ARRAY(c->session->ticket) : MVPN_BYTES_NONE,
     };
     p->len = (uint32_t)mvpn_connected_encode(p->data, MVPN_ROOM_PROFILE1, &m);
     relay_answer(relay, c, &kind, p, now);
@@ -73,6 +75,7 @@ static enum mvpn_reason session_open(mvpn_relay *relay, relay_circuit *c, const 
     if (mvpn_exit_session_has_v6(relay->cfg.exit, s->id)) {
         s->flags |= MVPN_CONNECTED_IPV6;
     }
+    mvpn_rng_bytes(relay->cfg.rng, s->ticket, sizeof(s->ticket));
     mvpn_packer_init(&s->packer, m->profile);
     relay->by_session[SESSION_INDEX(s->id)] = c;
     mvpn_timer_clear(&relay->timers, &c->timer);

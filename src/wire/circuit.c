@@ -6,8 +6,9 @@
 const char *mvpn_reason_text(unsigned reason)
 {
     static const char *const text[] = {
-        "no reason given", "protocol error", "busy",        "next relay unreachable", "refused",
-        "time-out",        "finished",       "key unknown", "relay unknown",
+        "no reason given", "protocol error",  "busy",     "next relay unreachable",
+        "refused",         "time-out",        "finished", "key unknown",
+        "relay unknown",   "session unknown",
     };
     return reason < MVPN_ARRAY_LEN(text) ? text[reason] : "unknown reason";
 }
@@ -162,12 +163,18 @@ static void write_ticket(mvpn_writer *w, mvpn_bytes ticket)
     mvpn_write_bytes(w, ticket.p, ticket.n);
 }
 
+static bool ticket_is_sized(mvpn_bytes ticket, bool is_there)
+{
+    return ticket.n == (is_there ? (size_t)MVPN_TICKET_LEN : 0);
+}
+
 size_t mvpn_begin_encode(uint8_t *out, size_t size, const mvpn_begin *m)
 {
     mvpn_writer w = mvpn_writer_init(out, size);
     mvpn_write32(&w, m->request_id);
     mvpn_write8(&w, m->profile);
     mvpn_write8(&w, m->flags);
+    mvpn_write32(&w, m->epoch);
     write_ticket(&w, m->ticket);
     return finish(&w);
 }
@@ -179,9 +186,10 @@ int mvpn_begin_decode(mvpn_begin *ret, mvpn_bytes in)
         .request_id = mvpn_read32(&r),
         .profile = mvpn_read8(&r),
         .flags = mvpn_read8(&r),
+        .epoch = mvpn_read32(&r),
     };
     m.ticket = mvpn_read_bytes(&r, mvpn_read8(&r));
-    if (!mvpn_reader_done(&r) || m.profile > 1 || m.ticket.n > MVPN_TICKET_MAX) {
+    if (!mvpn_reader_done(&r) || m.profile > 1 || !ticket_is_sized(m.ticket, m.epoch != 0)) {
         return MVPN_E_FORMAT;
     }
     *ret = m;
@@ -207,7 +215,7 @@ int mvpn_connected_decode(mvpn_connected *ret, mvpn_bytes in)
         .flags = mvpn_read8(&r),
     };
     m.ticket = mvpn_read_bytes(&r, mvpn_read8(&r));
-    if (!mvpn_reader_done(&r) || m.ticket.n > MVPN_TICKET_MAX) {
+    if (!mvpn_reader_done(&r) || !ticket_is_sized(m.ticket, m.status == 0)) {
         return MVPN_E_FORMAT;
     }
     *ret = m;

@@ -32,6 +32,7 @@ enum mvpn_reason {
     MVPN_REASON_FINISHED = 6,
     MVPN_REASON_KEY_UNKNOWN = 7,
     MVPN_REASON_RELAY_UNKNOWN = 8,
+    MVPN_REASON_SESSION_UNKNOWN = 9,
 };
 
 /** A short English phrase for a reason; never NULL. */
@@ -77,21 +78,22 @@ typedef struct mvpn_extended {
     mvpn_part part;
 } mvpn_extended;
 
-#define MVPN_TICKET_MAX 32
+#define MVPN_TICKET_LEN 32
 
 typedef struct mvpn_begin {
     uint32_t request_id;
-    uint8_t profile; /* 0 or 1 */
-    uint8_t flags;   /* MVPN_BEGIN_* */
-    mvpn_bytes ticket;
+    uint8_t profile;   /* 0 or 1 */
+    uint8_t flags;     /* MVPN_BEGIN_* */
+    uint32_t epoch;    /* of the take-over; 0 opens a session */
+    mvpn_bytes ticket; /* none, or MVPN_TICKET_LEN: then the epoch is not 0 */
 } mvpn_begin;
 #define MVPN_BEGIN_IPV6 0x01
 
 typedef struct mvpn_connected {
     uint32_t request_id;
-    uint8_t status; /* 0 or an mvpn_reason */
-    uint8_t flags;  /* MVPN_CONNECTED_* */
-    mvpn_bytes ticket;
+    uint8_t status;    /* 0 or an mvpn_reason */
+    uint8_t flags;     /* MVPN_CONNECTED_* */
+    mvpn_bytes ticket; /* for the next take-over: MVPN_TICKET_LEN, or none with a status */
 } mvpn_connected;
 #define MVPN_CONNECTED_IPV4 0x01
 #define MVPN_CONNECTED_IPV6 0x02

@@ -49,9 +49,10 @@ static const mvpn_created created = {0x01020304, {0x0321, 0x0102, {blob, 40}}};
 static const mvpn_extend extend = {0x01020304, {0x0321, 0x0102, {blob, 40}}};
 static const mvpn_extended extended = {0x01020304, 0, {0x0321, 0x0102, {blob, 40}}};
 static const mvpn_extended extended_refused = {0x01020304, MVPN_REASON_BUSY, {0, 0, {NULL, 0}}};
-static const mvpn_begin begin = {0x01020304, 1, MVPN_BEGIN_IPV6, {blob, 5}};
+static const mvpn_begin begin = {
+    0x01020304, 1, MVPN_BEGIN_IPV6, 0x05060708, {blob, MVPN_TICKET_LEN}};
 static const mvpn_connected connected = {
-    0x01020304, 0, MVPN_CONNECTED_IPV4 | MVPN_CONNECTED_IPV6, {blob, 5}};
+    0x01020304, 0, MVPN_CONNECTED_IPV4 | MVPN_CONNECTED_IPV6, {blob, MVPN_TICKET_LEN}};
 
 static void test_create(void **state)
 {
@@ -145,23 +146,34 @@ static void test_begin_and_connected(void **state)
     (void)state;
     uint8_t out[128];
     mvpn_begin b, bad = begin;
-    mvpn_connected c, long_ticket = connected;
+    mvpn_connected c, wrong = connected;
     size_t n = mvpn_begin_encode(out, sizeof(out), &begin);
     assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)), 0);
     assert_int_equal(b.request_id, 0x01020304);
     assert_int_equal(b.profile, 1);
     assert_int_equal(b.flags, MVPN_BEGIN_IPV6);
+    assert_int_equal(b.epoch, 0x05060708);
     assert_bytes_equal(b.ticket, begin.ticket);
     bad.profile = 2;
     n = mvpn_begin_encode(out, sizeof(out), &bad);
     assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)), MVPN_E_FORMAT);
-    bad.profile = 0;
-    bad.ticket.n = MVPN_TICKET_MAX;
-    n = mvpn_begin_encode(out, sizeof(out), &bad);
-    assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)), 0);
-    bad.ticket.n = MVPN_TICKET_MAX + 1;
+    /* A ticket and an epoch, or neither. */
+    bad = begin;
+    bad.epoch = 0;
     n = mvpn_begin_encode(out, sizeof(out), &bad);
     assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)), MVPN_E_FORMAT);
+    bad.ticket.n = 0;
+    n = mvpn_begin_encode(out, sizeof(out), &bad);
+    assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)), 0);
+    bad.epoch = 1;
+    n = mvpn_begin_encode(out, sizeof(out), &bad);
+    assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)), MVPN_E_FORMAT);
+    for (size_t len = MVPN_TICKET_LEN - 1; len <= MVPN_TICKET_LEN + 1; len++) {
+        bad.ticket.n = len;
+        n = mvpn_begin_encode(out, sizeof(out), &bad);
+        assert_int_equal(mvpn_begin_decode(&b, mvpn_bytes_of(out, n)),
+                         len == MVPN_TICKET_LEN ? 0 : MVPN_E_FORMAT);
+    }
 
     n = mvpn_connected_encode(out, sizeof(out), &connected);
     assert_int_equal(mvpn_connected_decode(&c, mvpn_bytes_of(out, n)), 0);
@@ -169,9 +181,15 @@ static void test_begin_and_connected(void **state)
     assert_int_equal(c.status, 0);
     assert_int_equal(c.flags, 3);
     assert_bytes_equal(c.ticket, connected.ticket);
-    long_ticket.ticket.n = MVPN_TICKET_MAX + 1;
-    n = mvpn_connected_encode(out, sizeof(out), &long_ticket);
+    wrong.ticket.n = MVPN_TICKET_LEN + 1;
+    n = mvpn_connected_encode(out, sizeof(out), &wrong);
     assert_int_equal(mvpn_connected_decode(&c, mvpn_bytes_of(out, n)), MVPN_E_FORMAT);
+    wrong.ticket.n = 0;
+    n = mvpn_connected_encode(out, sizeof(out), &wrong);
+    assert_int_equal(mvpn_connected_decode(&c, mvpn_bytes_of(out, n)), MVPN_E_FORMAT);
+    wrong.status = MVPN_REASON_SESSION_UNKNOWN;
+    n = mvpn_connected_encode(out, sizeof(out), &wrong);
+    assert_int_equal(mvpn_connected_decode(&c, mvpn_bytes_of(out, n)), 0);
 }
 
 /* Decode and encode again: the length, or 0 if refused. */
@@ -325,7 +343,8 @@ static void test_reasons(void **state)
         assert_non_null(mvpn_reason_text(i));
     }
     assert_string_equal(mvpn_reason_text(8), "relay unknown");
-    assert_string_equal(mvpn_reason_text(9), "unknown reason");
+    assert_string_equal(mvpn_reason_text(9), "session unknown");
+    assert_string_equal(mvpn_reason_text(10), "unknown reason");
 }
 
 static void test_data_items(void **state)

@@ -72,7 +72,9 @@ static size_t plausible_body(unsigned command, uint8_t *out)
 {
     static const uint8_t from[4] = {9, 9, 9, 9}, to[4] = {10, 8, 0, 2};
     uint8_t handshake[48] = {1};
-    mvpn_connected connected = {.request_id = 1, .flags = MVPN_CONNECTED_IPV4};
+    static const uint8_t ticket[MVPN_TICKET_LEN] = {1};
+    mvpn_connected connected = {
+        .request_id = 1, .flags = MVPN_CONNECTED_IPV4, .ticket = MVPN_BYTES_ARRAY(ticket)};
     mvpn_extended extended = {.request_id = 1, .part = {48, 0, MVPN_BYTES_ARRAY(handshake)}};
     uint8_t packet[64];
     size_t n;
