@@ -29,18 +29,38 @@ v6only v6only endpoint address_and_port none 0"
 
 declare -A PROBES FOUND
 
+# In the background. One asker after the other where the next port is counted: what the other opens
+# meanwhile takes ports, too. Those with a lifetime only wait, and have no order of ports.
 probe_start() {
-    local name=$1 address=$NAT_STUN4 other=$NAT_STUN4_OTHER life=
+    local name=$1
     case $name in
-    v6only) address=$NAT_STUN6 other=$NAT_STUN6_OTHER ;;
-    short*) life="--lifetime 17,23" ;;
+    short*)
+        ask_ours "$name" --lifetime 17,23 &
+        PROBES[$name]=$!
+        ask_coturn "$name" &
+        ;;
+    blocked) ask_ours "$name" & ;;
+    *)
+        {
+            ask_ours "$name"
+            ask_coturn "$name"
+        } &
+        ;;
     esac
-    # shellcheck disable=SC2086 # words
-    lab_in "$name" "$LAB_PYTHON" "$NAT_TOOL" probe "$NAT_PORT" "$address" "$other" $life >"$LAB_DIR/$name.ours" 2>&1 &
-    PROBES[$name]=$!
-    [ "$name" = blocked ] && return
-    lab_in "$name" "$LAB_PYTHON" "$NAT_TOOL" natdiscovery "$address" >"$LAB_DIR/$name.coturn" 2>&1 &
     PROBES[$name]+=" $!"
+}
+
+ask_ours() {
+    local name=$1 address=$NAT_STUN4 other=$NAT_STUN4_OTHER
+    shift
+    [ "$name" = v6only ] && address=$NAT_STUN6 other=$NAT_STUN6_OTHER
+    lab_in "$name" "$LAB_PYTHON" "$NAT_TOOL" probe "$NAT_PORT" "$address" "$other" "$@" >"$LAB_DIR/$name.ours" 2>&1
+}
+
+ask_coturn() {
+    local address=$NAT_STUN4
+    [ "$1" = v6only ] && address=$NAT_STUN6
+    lab_in "$1" "$LAB_PYTHON" "$NAT_TOOL" natdiscovery "$address" >"$LAB_DIR/$1.coturn" 2>&1
 }
 
 # learn FILE...: their JSON into FOUND["FILE KEY"].
