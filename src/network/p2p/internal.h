@@ -239,7 +239,8 @@ struct session {
     bool has_received_epoch; /* anything in the current epoch */
     mvpn_time alive_after;   /* this keepalive's 15 s, jittered */
     mvpn_time doubt_after;   /* silence that is asked about (§14.4) */
-    mvpn_time asked_at;      /* the first ping on account of silence */
+    mvpn_time asked_at;      /* the first ping on account of silence; of a suspicion the latest */
+    mvpn_time suspected_at;  /* nothing has come since then; 0: no suspicion */
     bool is_calm;            /* it has grown, for want of data */
     unsigned doubts;         /* pings since then that the route in use has not answered */
     unsigned pings;          /* unanswered, of an ordinary link */

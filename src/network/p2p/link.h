@@ -185,6 +185,14 @@ MVPN_WUR int mvpn_link_ping(mvpn_link *link, mvpn_time now);
 /** True once for each answer to a ping. */
 bool mvpn_link_take_pong(mvpn_link *link, mvpn_time *ret_rtt);
 
+/**
+ * There are reasons to think that the peer is gone, or knows nothing of this link any more: ping it
+ * at once and quickly. Unless something authentic comes from it within max(600 ms, 6 RTT) (over
+ * NATs, once each route has been asked: about 3 s), the link fails with MVPN_E_TIMEOUT. No effect
+ * on a link that is not open, or while an earlier suspicion lasts. (§4.8)
+ */
+void mvpn_link_suspect(mvpn_link *link, mvpn_time now);
+
 /** The owner's pointer and circuit count: a link with circuits is kept alive (§4.8). */
 void *mvpn_link_user(const mvpn_link *link);
 void mvpn_link_set_user(mvpn_link *link, void *user);

@@ -15,6 +15,15 @@
 #define DOUBT_AGAIN MVPN_MS(200)
 /* A pause between pings that is as long as this is a keepalive's matter. */
 #define DOUBT_PATIENCE MVPN_S(15)
+/* A suspicion: so many pings, at least so far apart. Of six 2 % are all lost where a third of the
+ * packets is. */
+#define SUSPECT_PINGS 6
+#define SUSPECT_FLOOR MVPN_MS(100)
+/* After a pause of our own so many more, while it has not lasted long. */
+#define SUSPECT_PINGS_AGAIN 3
+#define SUSPECT_LONG MVPN_S(5)
+/* No packet of the pool was free: try again soon. */
+#define RETRY MVPN_MS(50)
 
 void link_ping(mvpn_link *link, mvpn_time now)
 {
@@ -88,7 +97,7 @@ static mvpn_time doubt(struct session *s, mvpn_time now)
     /* Many NATs are kept open by what goes out alone. */
     mvpn_time due =
         mvpn_time_min(route->last_recv + s->doubt_after, route->last_sent + s->alive_after);
-    return now < due ? due : ask(s, now);
+    return now < due && s->suspected_at == 0 ? due : ask(s, now);
 }
 
 void alive_again(struct session *s, mvpn_time now)
@@ -97,6 +106,43 @@ void alive_again(struct session *s, mvpn_time now)
     s->doubt_after = doubt_first(s->link);
     link_ping(s->link, now);
     mvpn_timer_set(&s->links->timers, &s->timers[TIMER_ALIVE], now + s->doubt_after);
+}
+
+void mvpn_link_suspect(mvpn_link *link, mvpn_time now)
+{
+    struct session *s = link->session;
+    if (link->state != LINK_OPEN || s->suspected_at != 0) {
+        return;
+    }
+    s->suspected_at = now;
+    s->pings = 0;
+    mvpn_timer_set(&link->links->timers, &s->timers[TIMER_ALIVE], now);
+}
+
+/* Nothing has come since a link without NATs was suspected: when to look again; NEVER: it is dead.
+ */
+static mvpn_time suspect(struct session *s, mvpn_time now)
+{
+    mvpn_link *link = s->link;
+    mvpn_time rtt = link->srtt_us != 0 ? link->srtt_us : RTT_ASSUMED_US;
+    mvpn_time pause = MVPN_MAX(SUSPECT_FLOOR, rtt);
+    if (s->pings > 0 && now - s->asked_at < pause) {
+        return s->asked_at + pause;
+    }
+    if (s->links->config.pool->free_count == 0) {
+        return now + RETRY; /* what we cannot ask we cannot hold against the peer */
+    }
+    if (s->pings > 0 && now - s->asked_at >= 2 * pause && now - s->suspected_at < SUSPECT_LONG) {
+        /* We were not called in time: answers may wait where we have not looked. */
+        s->pings = MVPN_MIN(s->pings, (unsigned)(SUSPECT_PINGS - SUSPECT_PINGS_AGAIN));
+    }
+    if (s->pings >= SUSPECT_PINGS) {
+        return MVPN_TIME_NEVER;
+    }
+    s->pings++;
+    s->asked_at = now;
+    link_ping(link, now);
+    return now + pause;
 }
 
 /* §4.8: a held link that is silent is pinged and given up; one that nobody needs is closed. */
@@ -115,15 +161,25 @@ void alive_timer(struct session *s, mvpn_time now)
         link_fail(link, MVPN_E_TIMEOUT);
         return;
     }
-    if (link->holds == 0) {
+    if (s->suspected_at != 0 && s->last_recv > s->suspected_at) {
+        s->suspected_at = 0;
+    }
+    if (s->suspected_at != 0 && link->connection == NULL) {
+        next = suspect(s, now);
+        if (next == MVPN_TIME_NEVER) {
+            link_fail(link, MVPN_E_TIMEOUT);
+            return;
+        }
+        is_unproven = false;
+    } else if (link->holds == 0) {
         if (now - link->last_use >= IDLE_CLOSE) {
             mvpn_link_close(link, CLOSE_FINISHED, now);
             return;
         }
         next = link->last_use + IDLE_CLOSE;
     } else if (link->connection != NULL) {
-        if (now - s->last_recv >= KEEPALIVE_AFTER + PINGS_MAX * PING_AGAIN &&
-            s->doubts > PINGS_MAX) {
+        bool is_long = now - s->last_recv >= KEEPALIVE_AFTER + PINGS_MAX * PING_AGAIN;
+        if ((is_long || s->suspected_at != 0) && s->doubts > PINGS_MAX) {
             link_fail(link, MVPN_E_TIMEOUT);
             return;
         }

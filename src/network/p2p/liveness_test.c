@@ -1,5 +1,6 @@
 /*
- * Does the peer live, and the path to it: links over NATs. (docs/protocol.md §14.4 "Doubt")
+ * Does the peer live, and the path to it: links over NATs (docs/protocol.md §14.4 "Doubt"), and
+ * links that somebody suspects (§4.8).
  * A's link with B by R0, relayed or direct; the round trip is 40 ms relayed, 20 ms direct.
  */
 #include <string.h>
@@ -238,6 +239,214 @@ static void test_idle_link_ends(void **state)
     reach_stop(&w);
 }
 
+/* ---- suspicion ---- */
+
+static unsigned tiny; /* datagrams of the size of a ping */
+static bool count_pings(struct net *net, struct net_datagram *d)
+{
+    (void)net;
+    tiny += d->len == TRANSPORT_OVERHEAD + MVPN_LINK_TOKEN_LEN;
+    return true;
+}
+
+static void test_a_suspect_that_is_silent_is_left(void **state)
+{
+    (void)state;
+    static const struct {
+        mvpn_time delay, end;
+    } rows[] = {{MVPN_MS(10), MVPN_MS(600)}, {MVPN_MS(150), MVPN_MS(1800)}};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        struct net *net = net_new(i);
+        net->delay = rows[i].delay;
+        net_start(net, 0, false, false, NULL);
+        net_start(net, 1, true, false, NULL);
+        mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+        net->loss = 100;
+        net->filter = count_pings;
+        tiny = 0;
+        mvpn_time start = net->now;
+        while (net->now - start < rows[i].end - MVPN_MS(1)) {
+            /* Neither this nor holding it makes it longer or shorter. */
+            mvpn_link_suspect(link, net->now);
+            mvpn_link_hold(link);
+            mvpn_link_release(link, net->now);
+            net_for(net, MVPN_MS(1));
+            assert_true(mvpn_link_is_open(link));
+        }
+        assert_int_equal(tiny, 6);
+        net_for(net, MVPN_MS(2));
+        assert_int_equal(net_event(&net->node[0], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
+        /* A new one can be made at once. */
+        net->loss = 0;
+        assert_true(net_until_open(net, net_open(net, 0, 1), MVPN_S(1)));
+        net_free(net);
+    }
+}
+
+static void test_any_sound_ends_suspicion(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(3, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    mvpn_link_hold(link);
+    net->loss = 100;
+    mvpn_link_suspect(link, net->now);
+    mvpn_link_suspect(link, net->now); /* the same one */
+    net_for(net, MVPN_MS(580));
+    net->loss = 0;
+    assert_int_equal(net_send(net, 1, other, MVPN_CMD_DHT_PING, 8, 1, false), 0);
+    net_for(net, MVPN_MS(15));
+    assert_int_equal(net->node[0].messages, 1);
+    net->loss = 100;
+    net_for(net, MVPN_S(10));
+    assert_true(mvpn_link_is_open(link));
+    net_for(net, MVPN_S(13)); /* the keepalive's turn */
+    assert_int_equal(net_event(&net->node[0], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
+    net_free(net);
+}
+
+/* Neither loss nor a long way is death. */
+static void test_suspicion_of_the_living(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t loss;
+        mvpn_time delay;
+        bool by_owner;
+    } rows[] = {
+        {10, MVPN_MS(10), true},   {10, MVPN_MS(150), true},  {30, MVPN_MS(10), false},
+        {30, MVPN_MS(150), false}, {20, MVPN_MS(150), false}, {0, MVPN_MS(280), true},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        struct net *net = net_standard(i, false);
+        mvpn_link *other, *link = net_joined(net, 1, 2, &other);
+        net->delay = rows[i].delay; /* longer than it was measured */
+        net->loss = rows[i].loss;
+        for (unsigned k = 0; k < 100; k++) {
+            assert_int_equal(net_send(net, 1, link, MVPN_CMD_CREATE, 400, k, true), 0);
+            if (rows[i].by_owner) {
+                mvpn_link_suspect(link, net->now);
+            }
+            net_for(net, MVPN_S(2));
+            assert_true(mvpn_link_is_open(link));
+        }
+        net_free(net);
+    }
+}
+
+/* A relay that began anew is found out by the next message that it must acknowledge. */
+static void test_a_silent_relay_is_suspected(void **state)
+{
+    (void)state;
+    enum { CLIENT, GUARD, MIDDLE };
+    static const struct {
+        size_t from, to;
+        bool at_once;
+    } rows[] = {
+        {GUARD, MIDDLE, true},
+        {MIDDLE, GUARD, true},  /* whoever began the link */
+        {CLIENT, GUARD, false}, /* it has means of its own */
+        {GUARD, CLIENT, false}, /* which may have changed networks */
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        size_t from = rows[i].from, to = rows[i].to;
+        struct net *net = net_standard(i, false);
+        mvpn_link *end[NET_NODES];
+        size_t first = MVPN_MIN(from, to), second = MVPN_MAX(from, to);
+        end[first] = net_joined(net, first, second, &end[second]);
+        mvpn_link_hold(end[from]);
+        if (to != CLIENT) {
+            net_stop(net, to);
+            net_start(net, to, true, false, NULL);
+        } else {
+            net->loss = 100;
+        }
+        mvpn_time start = net->now;
+        assert_int_equal(net_send(net, from, end[from], MVPN_CMD_CREATE, 400, 1, true), 0);
+        while (net_event(&net->node[from], MVPN_LINK_CLOSED) == NULL) {
+            net_for(net, MVPN_MS(1));
+        }
+        mvpn_time after = net->now - start;
+        assert_int_equal(net_event(&net->node[from], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
+        assert_in_range(after, rows[i].at_once ? MVPN_MS(740) : MVPN_S(10),
+                        rows[i].at_once ? MVPN_MS(760) : MVPN_S(13));
+        net_free(net);
+    }
+}
+
+/* Who was not called for a while has to look before it judges. */
+static void test_our_own_pause_is_no_silence(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(4, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    net->loss = 100;
+    mvpn_link_suspect(link, net->now);
+    net_for(net, MVPN_MS(590));
+    assert_int_equal(link->session->pings, 6);
+    net->loss = 0;
+    assert_int_equal(net_send(net, 1, other, MVPN_CMD_DHT_PING, 8, 1, false), 0);
+    net_for(net, 0);
+    net->now += MVPN_S(1); /* it waits in the socket */
+    net_for(net, MVPN_S(1));
+    assert_int_equal(net->node[0].messages, 1);
+    assert_true(mvpn_link_is_open(link));
+    net_free(net);
+}
+
+/* Nor is what we had no packet to ask with. */
+static void test_our_own_shortage_is_no_silence(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(5, false);
+    mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+    mvpn_packet_pool *pool = &net->node[0].pool;
+    mvpn_packet_queue held;
+    mvpn_packet_queue_init(&held);
+    while (pool->free_count > 0) {
+        mvpn_packet_queue_push(&held, mvpn_packet_new(pool));
+    }
+    net->loss = 100;
+    mvpn_link_suspect(link, net->now);
+    net_for(net, MVPN_S(3));
+    assert_true(mvpn_link_is_open(link));
+    mvpn_packet_queue_clear(&held, pool);
+    net_for(net, MVPN_MS(660));
+    assert_false(mvpn_link_is_open(link));
+    net_free(net);
+}
+
+/* Over NATs each route is asked, and the relayed one taken if it answers. */
+static void test_suspicion_over_nats(void **state)
+{
+    (void)state;
+    for (unsigned has_relay = 0; has_relay < 2; has_relay++) {
+        struct reachnet w;
+        reach_joined_directly(&w, 10);
+        net_for(w.net, MVPN_S(60));
+        struct session *s = w.link->session;
+        assert_true(s->is_calm);
+        w.is_direct = false;
+        w.is_cut[B] = !has_relay;
+        mvpn_time from = w.net->now;
+        mvpn_link_suspect(w.link, from);
+        net_for(w.net, MVPN_MS(500));
+        assert_true(s->route == &s->routes[ROUTE_DIRECT]);
+        net_for(w.net, MVPN_MS(150));
+        assert_true(s->route == &s->routes[ROUTE_RELAYED]);
+        while (w.link != NULL && w.net->now - from < MVPN_S(10)) {
+            net_for(w.net, MVPN_MS(50));
+        }
+        assert_int_equal(w.link != NULL, has_relay);
+        if (has_relay) {
+            assert_int_equal(s->suspected_at, 0);
+        } else {
+            assert_in_range(w.net->now - from, MVPN_S(2), MVPN_S(3));
+        }
+        reach_stop(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest all[] = {
@@ -249,6 +458,13 @@ int main(void)
         cmocka_unit_test(test_silent_relayed_link_ends),
         cmocka_unit_test(test_silent_direct_route),
         cmocka_unit_test(test_idle_link_ends),
+        cmocka_unit_test(test_a_suspect_that_is_silent_is_left),
+        cmocka_unit_test(test_any_sound_ends_suspicion),
+        cmocka_unit_test(test_suspicion_of_the_living),
+        cmocka_unit_test(test_a_silent_relay_is_suspected),
+        cmocka_unit_test(test_our_own_pause_is_no_silence),
+        cmocka_unit_test(test_our_own_shortage_is_no_silence),
+        cmocka_unit_test(test_suspicion_over_nats),
     };
     return cmocka_run_group_tests(all, NULL, NULL);
 }

@@ -11,6 +11,8 @@
 #define RETRY MVPN_MS(50)
 /* A large message lost so often: perhaps the path no longer takes its size. */
 #define SUSPECT_AFTER 3
+/* Sendings of one message to a relay, without a sound from it, until we ask whether it lives. */
+#define SILENT_AFTER 3
 
 static uint64_t seq_hash(const mvpn_link *link, uint32_t seq)
 {
@@ -57,6 +59,15 @@ void reliable_clear(mvpn_link *link, bool only_commands)
     }
 }
 
+/* A relay that was killed and began anew knows nothing of the link and says nothing: its circuits
+ * should not wait for a keepalive. Clients are absent for seconds when they change networks. */
+static bool is_silent(const struct acked *node)
+{
+    const mvpn_link *link = node->link;
+    return node->sends >= SILENT_AFTER && link->has_identity && link->links->config.is_relay &&
+           link->connection == NULL && link->session->last_recv <= node->first_sent;
+}
+
 static int node_send(struct acked *node, mvpn_time now)
 {
     mvpn_link *link = node->link;
@@ -77,6 +88,9 @@ static int node_send(struct acked *node, mvpn_time now)
     }
     node->sends++;
     mvpn_timer_set(&links->timers, &node->timer, now + node->interval);
+    if (is_silent(node)) {
+        mvpn_link_suspect(link, now);
+    }
     bool is_large = node->packet->len + TRANSPORT_OVERHEAD > PACKET_SAFE;
     if (is_large && s->is_full_size && node->sends > SUSPECT_AFTER) {
         pmtu_suspect(s, now);
