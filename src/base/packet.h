@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/list.h"
 #include "base/macros.h"
+#include "base/time.h"
 
 /* Largest datagram or IP packet handled (an Ethernet frame's worth) and what is kept around it. */
 #define MVPN_PACKET_ROOM 1536
@@ -30,7 +31,8 @@ typedef struct mvpn_packet {
      */
     mvpn_addr remote;
     uint16_t local;
-    uint8_t flags; /* MVPN_PACKET_* */
+    uint8_t flags;    /* MVPN_PACKET_* */
+    mvpn_time queued; /* since when it waits, for queues that care */
     uint8_t buf[MVPN_PACKET_BUF];
 } mvpn_packet;
 
@@ -44,6 +46,8 @@ typedef struct mvpn_packet {
 
 #define MVPN_PACKET_PROBE 0x01   /* path MTU probe: may be lost to EMSGSIZE without further ado */
 #define MVPN_PACKET_CSUM_OK 0x02 /* IP packet whose transport checksum is known to be right */
+#define MVPN_PACKET_KEEP 0x04    /* congestion does not drop it */
+#define MVPN_PACKET_ECT 0x08     /* congestion can be marked in what it holds: RFC 3168 */
 
 typedef struct mvpn_packet_pool {
     mvpn_list free;

@@ -1,0 +1,361 @@
+#include "core/scheduler.h"
+
+#include "base/assert.h"
+
+/* Tokens kept for a burst: so much time's worth, and at least some cells. A timer that comes a
+ * little late then costs no throughput; a neighbour's queue sees no more at once. */
+#define BURST_TIME MVPN_MS(4)
+#define BURST_CELLS 4
+/* With a limit, what is due within so long goes out together: a wake-up for each cell would cost
+ * more than the cell. */
+#define SLOT_TIME MVPN_MS(1)
+/* Packets that the longest flow loses at once, so that the search for it is paid by that many. */
+#define SHED_MAX 64
+
+enum flow_state {
+    FLOW_IDLE,
+    FLOW_FRESH,
+    FLOW_OLD,
+};
+
+void mvpn_scheduler_init(mvpn_scheduler *s, const mvpn_scheduler_config *config, mvpn_time now)
+{
+    *s = (mvpn_scheduler){.config = *config, .updated = now};
+    mvpn_list_init(&s->fresh);
+    mvpn_list_init(&s->old);
+}
+
+/* ---- queues ---- */
+
+static uint32_t cost_of(const mvpn_scheduler *s, const mvpn_packet *packet)
+{
+    return packet->len + s->config.overhead;
+}
+
+static mvpn_packet *first_of(const mvpn_flow *flow)
+{
+    return MVPN_CONTAINER_OF(flow->queue.next, mvpn_packet, link);
+}
+
+static mvpn_packet *take_first(mvpn_scheduler *s, mvpn_flow *flow)
+{
+    if (flow->count == 0) {
+        return NULL;
+    }
+    mvpn_packet *packet = first_of(flow);
+    mvpn_list_remove(&packet->link);
+    flow->count--;
+    flow->bytes -= cost_of(s, packet);
+    s->packets--;
+    return packet;
+}
+
+static void drop_first(mvpn_scheduler *s, mvpn_flow *flow)
+{
+    mvpn_packet_free(s->config.pool, take_first(s, flow));
+    s->counters.dropped_full++;
+}
+
+static void leave_list(mvpn_scheduler *s, mvpn_flow *flow)
+{
+    if (flow->state != FLOW_IDLE) {
+        mvpn_list_remove(&flow->link);
+        flow->state = FLOW_IDLE;
+        s->flows--;
+        s->round = s->flows == 0 ? 0 : s->round;
+    }
+    if (s->runner == flow) {
+        s->runner = NULL;
+    }
+}
+
+void mvpn_flow_clear(mvpn_scheduler *s, mvpn_flow *flow)
+{
+    mvpn_packet *packet;
+    while ((packet = take_first(s, flow)) != NULL) {
+        mvpn_packet_free(s->config.pool, packet);
+    }
+    leave_list(s, flow);
+    *flow = (mvpn_flow){0};
+}
+
+static mvpn_flow *longest_of(mvpn_list *list, mvpn_flow *longest)
+{
+    MVPN_LIST_FOREACH(it, list)
+    {
+        mvpn_flow *flow = MVPN_CONTAINER_OF(it, mvpn_flow, link);
+        if (longest == NULL || flow->bytes > longest->bytes) {
+            longest = flow;
+        }
+    }
+    return longest;
+}
+
+/* All flows together hold too much: the longest one gives up half. (RFC 8290 §4.1.3) */
+static void shed(mvpn_scheduler *s)
+{
+    mvpn_flow *flow = longest_of(&s->old, longest_of(&s->fresh, NULL));
+    for (unsigned n = MVPN_MIN(SHED_MAX, (flow->count + 1u) / 2); n > 0; n--) {
+        drop_first(s, flow);
+    }
+}
+
+void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, mvpn_time now)
+{
+    if (flow->queue.next == NULL) {
+        mvpn_list_init(&flow->queue);
+    }
+    if (flow->count >= MVPN_FLOW_PACKETS_MAX) {
+        drop_first(s, flow);
+    }
+    packet->queued = now;
+    mvpn_list_append(&flow->queue, &packet->link);
+    flow->count++;
+    flow->bytes += cost_of(s, packet);
+    s->packets++;
+    if (flow->state == FLOW_IDLE) {
+        flow->state = FLOW_FRESH;
+        flow->deficit = MVPN_SCHEDULER_QUANTUM;
+        mvpn_list_append(&s->fresh, &flow->link);
+        s->flows++;
+    }
+    if (s->packets > s->config.packets_max) {
+        shed(s);
+    }
+}
+
+/* ---- CoDel: RFC 8289 §5 ---- */
+
+static uint64_t root_of(uint64_t n)
+{
+    uint64_t root = 0;
+    for (uint64_t bit = UINT64_C(1) << 62; bit != 0; bit >>= 2) {
+        if (n >= root + bit) {
+            n -= root + bit;
+            root = (root >> 1) + bit;
+        } else {
+            root >>= 1;
+        }
+    }
+    return root;
+}
+
+/* The time to the next drop shrinks with the root of their number: throughput of TCP falls by
+ * equal steps then. */
+static mvpn_time next_drop(const mvpn_flow *flow, mvpn_time from)
+{
+    return from + root_of(MVPN_CODEL_INTERVAL * MVPN_CODEL_INTERVAL / flow->drops);
+}
+
+/* Has the queue been standing for an interval? Asked of each packet after it was taken out. */
+static bool stands(mvpn_flow *flow, const mvpn_packet *packet, mvpn_time now)
+{
+    /* With at most a cell behind it the flow is not what makes it wait: others are. */
+    if (now - packet->queued < MVPN_CODEL_TARGET || flow->bytes <= MVPN_SCHEDULER_QUANTUM) {
+        flow->first_above = 0;
+        return false;
+    }
+    if (flow->first_above == 0) {
+        flow->first_above = now + MVPN_CODEL_INTERVAL;
+        return false;
+    }
+    return now >= flow->first_above;
+}
+
+/* Signal congestion with this packet. True: it goes on (marked, or not to be dropped). */
+static bool signal_with(mvpn_scheduler *s, mvpn_packet *packet, bool *ret_is_marked)
+{
+    if ((packet->flags & MVPN_PACKET_KEEP) != 0) {
+        return true;
+    }
+    if ((packet->flags & MVPN_PACKET_ECT) != 0) {
+        *ret_is_marked = true;
+        s->counters.marked++;
+        return true;
+    }
+    mvpn_packet_free(s->config.pool, packet);
+    s->counters.dropped_codel++;
+    return false;
+}
+
+static void begin_dropping(mvpn_flow *flow, mvpn_time now)
+{
+    /* Dropping ended only just now: go on about where it was. */
+    uint32_t more = flow->drops - flow->drops_before;
+    bool is_recent = now - flow->drop_next < 16 * MVPN_CODEL_INTERVAL;
+    flow->is_dropping = true;
+    flow->drops = is_recent && more > 1 ? more : 1;
+    flow->drops_before = flow->drops;
+    flow->drop_next = next_drop(flow, now);
+}
+
+static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now,
+                               bool *ret_is_marked)
+{
+    mvpn_packet *packet = take_first(s, flow);
+    if (packet == NULL) {
+        flow->is_dropping = false;
+        flow->first_above = 0;
+        return NULL;
+    }
+    bool is_standing = stands(flow, packet, now);
+    if (!flow->is_dropping) {
+        if (!is_standing) {
+            return packet;
+        }
+        begin_dropping(flow, now);
+        return signal_with(s, packet, ret_is_marked) ? packet : take_first(s, flow);
+    }
+    while (is_standing && now >= flow->drop_next) {
+        flow->drops++;
+        flow->drop_next = next_drop(flow, flow->drop_next);
+        if (signal_with(s, packet, ret_is_marked)) {
+            return packet;
+        }
+        packet = take_first(s, flow); /* never NULL: more than one cell was left */
+        MVPN_ASSERT(packet != NULL);
+        is_standing = stands(flow, packet, now);
+    }
+    flow->is_dropping = is_standing;
+    return packet;
+}
+
+/* ---- rate ---- */
+
+static int64_t full_level(const mvpn_scheduler *s)
+{
+    uint64_t burst = s->config.rate * BURST_TIME / MVPN_US_PER_S;
+    return (int64_t)(MVPN_MAX(burst, (uint64_t)BURST_CELLS * MVPN_SCHEDULER_QUANTUM) *
+                     MVPN_US_PER_S);
+}
+
+static bool rate_allows(mvpn_scheduler *s, mvpn_time now)
+{
+    if (s->config.rate == 0) {
+        return true;
+    }
+    if (now > s->updated) {
+        /* More than a second fills any bucket; less cannot overflow. */
+        uint64_t passed = MVPN_MIN(now - s->updated, MVPN_US_PER_S);
+        s->level = MVPN_MIN(s->level + (int64_t)(passed * s->config.rate), full_level(s));
+        s->updated = now;
+    }
+    return s->level > 0;
+}
+
+void mvpn_scheduler_charge(mvpn_scheduler *s, uint32_t bytes)
+{
+    if (s->config.rate > 0) {
+        s->level -= (int64_t)(bytes * MVPN_US_PER_S);
+    }
+}
+
+mvpn_time mvpn_scheduler_deadline(const mvpn_scheduler *s)
+{
+    if (s->packets == 0) {
+        return MVPN_TIME_NEVER;
+    }
+    if (s->config.rate == 0) {
+        return 0;
+    }
+    int64_t wanted = (int64_t)(s->config.rate * SLOT_TIME);
+    wanted = MVPN_MIN(wanted, full_level(s) / 2);
+    return s->level >= wanted ? 0 : s->updated + (uint64_t)(wanted - s->level) / s->config.rate + 1;
+}
+
+/* ---- rounds ---- */
+
+static void to_old(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now)
+{
+    mvpn_list_remove(&flow->link);
+    flow->state = FLOW_OLD;
+    mvpn_list_append(&s->old, &flow->link);
+    if (s->runner == NULL) {
+        s->runner = flow;
+        s->runner_since = now;
+    }
+}
+
+/* It is a flow's turn; if it was the runner, a round is over. */
+static void count_round(mvpn_scheduler *s, const mvpn_flow *flow, mvpn_time now)
+{
+    if (s->runner == flow && flow->state == FLOW_OLD) {
+        s->round = now - s->runner_since;
+        s->runner = NULL;
+    }
+}
+
+mvpn_time mvpn_scheduler_round(const mvpn_scheduler *s, mvpn_time now)
+{
+    if (s->packets == 0) {
+        return 0;
+    }
+    return s->runner == NULL ? s->round : MVPN_MAX(s->round, now - s->runner_since);
+}
+
+static mvpn_flow *next_flow(mvpn_scheduler *s)
+{
+    mvpn_list *list = mvpn_list_is_empty(&s->fresh) ? &s->old : &s->fresh;
+    return mvpn_list_is_empty(list) ? NULL : MVPN_CONTAINER_OF(list->next, mvpn_flow, link);
+}
+
+/* A fresh flow that has run dry waits for one round among the old ones, or it would be fresh, and
+ * first, again with its next packet. (RFC 8290 §4.2) */
+static void run_dry(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now)
+{
+    if (flow->state == FLOW_FRESH && !mvpn_list_is_empty(&s->old)) {
+        to_old(s, flow, now);
+    } else {
+        leave_list(s, flow);
+    }
+}
+
+bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
+                         mvpn_packet **ret_packet, bool *ret_is_marked)
+{
+    mvpn_flow *flow;
+    bool is_marked = false;
+    if (s->packets == 0 || !rate_allows(s, now)) {
+        return false;
+    }
+    while ((flow = next_flow(s)) != NULL) {
+        count_round(s, flow, now);
+        if (flow->deficit <= 0) {
+            flow->deficit += MVPN_SCHEDULER_QUANTUM;
+            to_old(s, flow, now);
+            continue;
+        }
+        mvpn_packet *packet = codel_take(s, flow, now, &is_marked);
+        if (packet == NULL) {
+            run_dry(s, flow, now);
+            continue;
+        }
+        flow->deficit -= (int32_t)cost_of(s, packet);
+        mvpn_scheduler_charge(s, cost_of(s, packet));
+        *ret_flow = flow;
+        *ret_packet = packet;
+        *ret_is_marked = is_marked;
+        return true;
+    }
+    return false;
+}
+
+/* ---- the oldest ---- */
+
+static mvpn_flow *oldest_of(const mvpn_list *list, mvpn_flow *oldest)
+{
+    MVPN_LIST_FOREACH(it, list)
+    {
+        mvpn_flow *flow = MVPN_CONTAINER_OF(it, mvpn_flow, link);
+        if (flow->count > 0 &&
+            (oldest == NULL || first_of(flow)->queued < first_of(oldest)->queued)) {
+            oldest = flow;
+        }
+    }
+    return oldest;
+}
+
+mvpn_flow *mvpn_scheduler_oldest(const mvpn_scheduler *s)
+{
+    return oldest_of(&s->old, oldest_of(&s->fresh, NULL));
+}
