@@ -55,3 +55,23 @@ void mvpn_replay_commit(mvpn_replay *w, uint64_t *words, size_t word_count, uint
     }
     words[counter / WORD_BITS % word_count] |= bit_of(counter);
 }
+
+void mvpn_replay_grow(const mvpn_replay *w, uint64_t *words, size_t word_count, const uint64_t *old,
+                      size_t old_count)
+{
+    MVPN_ASSERT(old_count > 0 && word_count > old_count);
+    /* Nothing is known of what is older: as if it had come. */
+    memset(words, 0xff, word_count * sizeof(*words));
+    if (w->next == 0) {
+        return; /* the first commit initializes them */
+    }
+    uint64_t block = (w->next - 1) / WORD_BITS;
+    for (uint64_t i = 0; i < old_count && i <= block; i++) {
+        words[(block - i) % word_count] = old[(block - i) % old_count];
+    }
+    /* Of the old window's last block the part that it refused. */
+    if (block >= old_count - 1) {
+        uint64_t oldest = w->next - 1 - (uint64_t)(old_count - 1) * WORD_BITS;
+        words[oldest / WORD_BITS % word_count] |= bit_of(oldest) - 1;
+    }
+}

@@ -36,4 +36,11 @@ MVPN_WUR int mvpn_replay_check(const mvpn_replay *w, const uint64_t *words, size
  */
 void mvpn_replay_commit(mvpn_replay *w, uint64_t *words, size_t word_count, uint64_t counter);
 
+/**
+ * Move to a larger window: `words` (of `word_count`, more than the `old_count` of `old`) take the
+ * place of `old`. What was accepted stays so; what was older than the old window stays refused.
+ */
+void mvpn_replay_grow(const mvpn_replay *w, uint64_t *words, size_t word_count, const uint64_t *old,
+                      size_t old_count);
+
 #endif

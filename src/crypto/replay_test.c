@@ -131,6 +131,61 @@ static void test_model(void **state)
     }
 }
 
+/* At each place within a word and early in a stream: neither what came nor what was too old is
+ * taken after growth; what had not come yet is; and from then on the window is the large one. */
+static void test_growth(void **state)
+{
+    (void)state;
+    enum { SMALL = MVPN_REPLAY_WORDS(128), LARGE = MVPN_REPLAY_WORDS(2048), AHEAD = 5000 };
+    mvpn_rng rng;
+    mvpn_rng_init_test(&rng, 1);
+    for (uint64_t highest = 0; highest < 700; highest++) {
+        uint64_t words[SMALL], large[LARGE];
+        bool came[700 + AHEAD] = {false};
+        mvpn_replay w = {0};
+        for (uint64_t c = 0; c <= highest; c++) {
+            /* A little out of order, and with gaps. */
+            uint64_t at = c == highest ? c : mvpn_rng_below(&rng, (uint32_t)(c + 1));
+            came[at] = arrive(&w, words, SMALL, at) == 0 || came[at];
+        }
+        bool was_refused[700];
+        for (uint64_t c = 0; c <= highest; c++) {
+            was_refused[c] = mvpn_replay_check(&w, words, SMALL, c) != 0;
+            assert_true(!came[c] || was_refused[c]);
+        }
+        mvpn_replay_grow(&w, large, LARGE, words, SMALL);
+        for (uint64_t c = 0; c <= highest; c++) {
+            assert_int_equal(mvpn_replay_check(&w, large, LARGE, c) != 0, was_refused[c]);
+        }
+        uint64_t top = highest;
+        for (unsigned i = 0; i < 300; i++) {
+            top += 1 + mvpn_rng_below(&rng, 14);
+            assert_int_equal(arrive(&w, large, LARGE, top), 0);
+            came[top] = true;
+            for (uint64_t c = 0; i % 50 == 0 && c <= top; c++) {
+                int err = mvpn_replay_check(&w, large, LARGE, c);
+                bool is_old = c <= highest ? was_refused[c] : came[c];
+                assert_int_equal(err != 0, is_old || top - c > 2048);
+            }
+        }
+        assert_int_equal(arrive(&w, large, LARGE, top + 4000), 0);
+        for (uint64_t c = 0; c <= top; c++) {
+            assert_int_equal(mvpn_replay_check(&w, large, LARGE, c), MVPN_E_REPLAY);
+        }
+    }
+}
+
+static void test_growth_of_an_empty_window(void **state)
+{
+    (void)state;
+    uint64_t words[2] = {0}, large[5];
+    mvpn_replay w = {0};
+    mvpn_replay_grow(&w, large, 5, words, 2);
+    assert_int_equal(arrive(&w, large, 5, 100), 0);
+    assert_int_equal(arrive(&w, large, 5, 100), MVPN_E_REPLAY);
+    assert_int_equal(arrive(&w, large, 5, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -139,6 +194,8 @@ int main(void)
         cmocka_unit_test(test_check_changes_nothing),
         cmocka_unit_test(test_last_counter),
         cmocka_unit_test(test_model),
+        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_growth_of_an_empty_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
