@@ -32,7 +32,8 @@ typedef struct mvpn_packet {
     mvpn_addr remote;
     uint16_t local;
     uint8_t flags;    /* MVPN_PACKET_* */
-    mvpn_time queued; /* since when it waits, for queues that care */
+    mvpn_time queued; /* in a flow (core/scheduler.h): since when */
+    uint32_t cost;    /* and the bytes that it counts for there */
     uint8_t buf[MVPN_PACKET_BUF];
 } mvpn_packet;
 

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "network/ip/ecn.h"
+#include "wire/circuit.h"
+
 uint64_t relay_unix_now(const mvpn_relay *relay, mvpn_time now)
 {
     return (uint64_t)(((int64_t)now + relay->cfg.unix_offset_us) / (int64_t)MVPN_US_PER_S);
@@ -32,6 +35,29 @@ circuit_end *relay_end_find(mvpn_relay *relay, mvpn_link *link, const mvpn_circu
         }
     }
     return NULL;
+}
+
+/* A relay of the view, and the link has proven that it is that one. */
+static bool is_known_relay(const mvpn_relay *relay, const mvpn_link *link, mvpn_time now)
+{
+    const mvpn_ed25519_pub *identity = mvpn_link_peer_identity(link);
+    const mvpn_descriptor *d = identity == NULL ? NULL : mvpn_view_find(relay->cfg.view, identity);
+    return d != NULL && mvpn_validity_holds(d->published, d->expires, relay_unix_now(relay, now));
+}
+
+bool relay_link_take(mvpn_relay *relay, link_state *ls, mvpn_bucket *bucket, mvpn_time now)
+{
+    if (mvpn_bucket_take(bucket, 1, now)) {
+        return true;
+    }
+    if (ls->is_relay || !is_known_relay(relay, ls->link, now)) {
+        return false;
+    }
+    ls->is_relay = true;
+    mvpn_bucket_init(&ls->create, RELAY_CREATE_RATE, RELAY_CREATE_BURST, now);
+    mvpn_bucket_init(&ls->sessions, RELAY_SESSION_RATE, RELAY_SESSION_BURST, now);
+    mvpn_bucket_init(&ls->refusals, RELAY_CREATE_RATE, RELAY_CREATE_BURST, now);
+    return mvpn_bucket_take(bucket, 1, now);
 }
 
 link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
@@ -99,6 +125,8 @@ void relay_circuit_free(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
         relay->create_waiting--;
     }
     mvpn_packet_free(relay->cfg.pool, c->waiting);
+    mvpn_flow_clear(&relay->scheduler, &c->to_exit);
+    mvpn_flow_clear(&relay->scheduler, &c->to_client);
     mvpn_assembly_free(&c->assembly);
     free(c->created);
     free(c->extended);
@@ -144,17 +172,39 @@ void relay_circuit_destroy(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason
     relay_circuit_free(relay, c, now);
 }
 
-/* At most QUEUE_MAX cells of one circuit and direction leave in one turn. */
-static bool turn_allows(mvpn_relay *relay, relay_circuit *c, uint16_t *count)
+/* ---- cells that wait (§6.5) ---- */
+
+enum way {
+    WAY_TO_EXIT,   /* received, layer not yet opened */
+    WAY_TO_CLIENT, /* received, layer not yet sealed */
+    WAY_ANSWER,    /* our own data for the client, not yet sealed */
+};
+
+/* What is to be remembered of a cell in a flow; stands before its bytes. */
+typedef struct note {
+    uint64_t counter;
+    uint16_t command;
+    uint16_t length;
+    uint8_t size_class;
+    uint8_t way;
+    uint8_t profile; /* of answers, as the next */
+    uint8_t policy;
+} note;
+
+static uint32_t wire_cost(size_t body)
 {
-    if (c->turn != relay->turn) {
-        c->turn = relay->turn;
-        c->turn_forward = 0;
-        c->turn_backward = 0;
-    }
-    return (*count)++ < QUEUE_MAX;
+    return (uint32_t)body + CELL_OVERHEAD;
 }
 
+static void wait_in(mvpn_relay *relay, mvpn_flow *flow, const note *n, mvpn_packet *packet,
+                    uint32_t cost, mvpn_time now)
+{
+    memcpy(mvpn_packet_push(packet, sizeof(*n)), n, sizeof(*n));
+    mvpn_scheduler_put(&relay->scheduler, flow, packet, cost, now);
+    relay->arrived++;
+}
+
+/* The first cells that go back are acknowledged on the link; those must not be lost here. */
 static bool back_is_acked(relay_circuit *c)
 {
     if (c->back_acked_left == 0) {
@@ -164,17 +214,79 @@ static bool back_is_acked(relay_circuit *c)
     return true;
 }
 
-void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kind,
-                  mvpn_packet *packet, mvpn_time now)
+/* A Relay or RelayEarly cell of a neighbour: nothing is opened or sealed before its turn. */
+static void receive_cell(mvpn_relay *relay, circuit_end *end, const mvpn_header *header,
+                         mvpn_packet *packet, mvpn_time now)
+{
+    relay_circuit *c = end->circuit;
+    bool is_forward = end == &c->prev;
+    note n = {
+        .counter = header->counter,
+        .command = header->command,
+        .length = header->length,
+        .size_class = header->size_class,
+        .way = is_forward ? WAY_TO_EXIT : WAY_TO_CLIENT,
+    };
+    bool is_kept = is_forward ? header->command == MVPN_CMD_RELAY_EARLY : back_is_acked(c);
+    packet->flags = is_kept ? MVPN_PACKET_KEEP : 0;
+    wait_in(relay, is_forward ? &c->to_exit : &c->to_client, &n, packet, wire_cost(packet->len),
+            now);
+}
+
+/* The IP packets in a RelayData body; each is marked. True if there is one that can be. */
+static bool mark_body(mvpn_packet *body, bool is_to_be_done)
+{
+    mvpn_bytes rest = {body->data, body->len};
+    mvpn_data_item item;
+    bool is_first = true, any = false;
+    for (; mvpn_data_next(&rest, is_first, &item) == 0; is_first = false) {
+        if (item.is_fragment && item.offset > 0) {
+            break; /* the header is in the other part */
+        }
+        if (mvpn_ecn_is_capable(item.bytes.p, item.bytes.n)) {
+            any = true;
+            if (is_to_be_done) {
+                mvpn_ecn_mark(body->data + (item.bytes.p - body->data), item.bytes.n);
+            }
+        }
+    }
+    return any;
+}
+
+static void send_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kind,
+                        mvpn_packet *packet, bool is_acked, mvpn_time now)
 {
     mvpn_header h;
-    if (!turn_allows(relay, c, &c->turn_backward) ||
-        mvpn_onion_answer(&c->backward, relay->cfg.aead, kind, packet, &h) != 0) {
+    if (mvpn_onion_answer(&c->backward, relay->cfg.aead, kind, packet, &h) != 0) {
         relay->counters.cells_dropped++;
         mvpn_packet_free(relay->cfg.pool, packet);
         return;
     }
-    relay_send(relay, &c->prev, &h, packet, back_is_acked(c), now);
+    relay_send(relay, &c->prev, &h, packet, is_acked, now);
+}
+
+void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kind,
+                  mvpn_packet *packet, mvpn_time now)
+{
+    unsigned size_class = mvpn_cell_class_for(kind->policy, packet->len, kind->profile);
+    uint32_t cost = wire_cost(mvpn_cell_body_len(size_class, packet->len));
+    bool is_data = kind->command == MVPN_CMD_RELAY_DATA;
+    bool is_acked = back_is_acked(c);
+    if (!is_data && kind->command != MVPN_CMD_RELAY_DHT) {
+        mvpn_scheduler_charge(&relay->scheduler, cost);
+        send_answer(relay, c, kind, packet, is_acked, now);
+        return;
+    }
+    note n = {
+        .command = kind->command,
+        .way = WAY_ANSWER,
+        .profile = kind->profile,
+        .policy = (uint8_t)kind->policy,
+    };
+    packet->flags = is_acked                              ? MVPN_PACKET_KEEP
+                    : is_data && mark_body(packet, false) ? MVPN_PACKET_ECT
+                                                          : 0;
+    wait_in(relay, &c->to_client, &n, packet, cost, now);
 }
 
 /* A command for this hop. Takes the packet: its data. The circuit may be gone afterwards. */
@@ -221,8 +333,7 @@ static int pass_on(mvpn_relay *relay, relay_circuit *c, const mvpn_header *heade
 {
     if (layer->command != header->command || c->state != CIRCUIT_EXTENDED ||
         packet->len < MVPN_LAYER_OVERHEAD ||
-        mvpn_cell_body_len(layer->size_class, packet->len) == 0 ||
-        !turn_allows(relay, c, &c->turn_forward)) {
+        mvpn_cell_body_len(layer->size_class, packet->len) == 0) {
         return MVPN_E_STATE;
     }
     mvpn_header out = {
@@ -290,7 +401,7 @@ static bool length_is_honest(const mvpn_header *header)
 }
 
 static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_header *header,
-                            mvpn_packet *packet, mvpn_time now)
+                            mvpn_packet *packet, bool is_acked, mvpn_time now)
 {
     mvpn_layer_header layer = {
         .size_class = header->size_class,
@@ -305,8 +416,7 @@ static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_head
         return;
     }
     if (c->state != CIRCUIT_EXTENDED || header->counter > UINT32_MAX || !length_is_honest(header) ||
-        mvpn_cell_body_len(header->size_class, (size_t)header->length + MVPN_LAYER_OVERHEAD) == 0 ||
-        !turn_allows(relay, c, &c->turn_backward)) {
+        mvpn_cell_body_len(header->size_class, (size_t)header->length + MVPN_LAYER_OVERHEAD) == 0) {
         goto drop;
     }
     mvpn_packet_truncate(packet, header->length);
@@ -316,11 +426,53 @@ static void handle_backward(mvpn_relay *relay, relay_circuit *c, const mvpn_head
     out.length = (uint16_t)packet->len;
     mvpn_onion_fill(packet, header->size_class);
     relay->counters.cells_backward++;
-    relay_send(relay, &c->prev, &out, packet, back_is_acked(c), now);
+    relay_send(relay, &c->prev, &out, packet, is_acked, now);
     return;
 drop:
     relay->counters.cells_dropped++;
     mvpn_packet_free(relay->cfg.pool, packet);
+}
+
+/* A flow's turn has come. */
+static void handle_waiting(mvpn_relay *relay, mvpn_flow *flow, mvpn_packet *packet, bool is_marked,
+                           mvpn_time now)
+{
+    note n;
+    memcpy(&n, packet->data, sizeof(n));
+    mvpn_packet_pull(packet, sizeof(n));
+    bool is_kept = (packet->flags & MVPN_PACKET_KEEP) != 0;
+    packet->flags = 0;
+    if (n.way == WAY_ANSWER) {
+        mvpn_cell_kind kind = {n.command, n.profile, (enum mvpn_size_policy)n.policy};
+        if (is_marked) {
+            (void)mark_body(packet, true);
+        }
+        send_answer(relay, MVPN_CONTAINER_OF(flow, relay_circuit, to_client), &kind, packet,
+                    is_kept, now);
+        return;
+    }
+    mvpn_header header = {
+        .command = n.command,
+        .length = n.length,
+        .size_class = n.size_class,
+        .counter = n.counter,
+    };
+    if (n.way == WAY_TO_EXIT) {
+        handle_forward(relay, MVPN_CONTAINER_OF(flow, relay_circuit, to_exit), &header, packet,
+                       now);
+    } else {
+        handle_backward(relay, MVPN_CONTAINER_OF(flow, relay_circuit, to_client), &header, packet,
+                        is_kept, now);
+    }
+}
+
+static relay_circuit *circuit_of_flow(mvpn_flow *flow)
+{
+    note n;
+    const mvpn_packet *first = MVPN_CONTAINER_OF(flow->queue.next, mvpn_packet, link);
+    memcpy(&n, first->data, sizeof(n));
+    return n.way == WAY_TO_EXIT ? MVPN_CONTAINER_OF(flow, relay_circuit, to_exit)
+                                : MVPN_CONTAINER_OF(flow, relay_circuit, to_client);
 }
 
 /* Destroy from a neighbour: from the client's side all ends; from the other, the client hears no
@@ -350,10 +502,8 @@ void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *h
         if (end == NULL) {
             relay->counters.cells_dropped++;
             mvpn_packet_free(relay->cfg.pool, packet);
-        } else if (end == &end->circuit->prev) {
-            handle_forward(relay, end->circuit, header, packet, now);
         } else {
-            handle_backward(relay, end->circuit, header, packet, now);
+            receive_cell(relay, end, header, packet, now);
         }
         return;
     }
@@ -408,10 +558,95 @@ void mvpn_relay_link_closed(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
     free(ls);
 }
 
+/* ---- turns ---- */
+
+static bool socket_takes_more(const mvpn_relay *relay)
+{
+    return mvpn_links_out(relay->cfg.links)->count < OUT_MAX;
+}
+
+/* Is the processor what is short? Then reading goes before sending, and the queues are ours. */
+static void look_at_arrivals(mvpn_relay *relay, mvpn_time now)
+{
+    if (relay->arrived < CROWDED_ARRIVALS) {
+        relay->crowded_since = 0;
+    } else if (relay->crowded_since == 0) {
+        relay->crowded_since = now;
+    } else if (now - relay->crowded_since >= CROWDED_TIME) {
+        relay->is_crowded = true;
+    }
+    relay->arrived = 0;
+}
+
+static void look_at_load(mvpn_relay *relay, mvpn_time now)
+{
+    if (relay->scheduler.packets == 0) {
+        relay->is_crowded = false;
+    }
+    if (mvpn_scheduler_round(&relay->scheduler, now) <= OVERLOAD_ROUND) {
+        relay->overloaded_since = 0;
+    } else if (relay->overloaded_since == 0) {
+        relay->overloaded_since = now;
+    }
+}
+
+bool relay_is_overloaded(const mvpn_relay *relay, mvpn_time now)
+{
+    return relay->overloaded_since != 0 && now - relay->overloaded_since >= OVERLOAD_TIME;
+}
+
+/* Send on what waits, in the order of turns. */
+static unsigned send_waiting(mvpn_relay *relay, unsigned budget, mvpn_time now)
+{
+    unsigned n = 0;
+    mvpn_flow *flow;
+    mvpn_packet *packet;
+    bool is_marked;
+    while (n < budget && socket_takes_more(relay) &&
+           mvpn_scheduler_pull(&relay->scheduler, now, &flow, &packet, &is_marked)) {
+        handle_waiting(relay, flow, packet, is_marked, now);
+        n++;
+    }
+    return n;
+}
+
+/*
+ * The pool runs low: the circuit with the oldest cell goes. Who fills queues that do not drain has
+ * the oldest cells; new and light circuits have none that are old.
+ */
+static void relieve_memory(mvpn_relay *relay, mvpn_time now)
+{
+    const mvpn_packet_pool *pool = relay->cfg.pool;
+    mvpn_flow *flow;
+    while (pool->free_count < pool->size / RESERVE_PART &&
+           (flow = mvpn_scheduler_oldest(&relay->scheduler)) != NULL) {
+        relay->counters.killed++;
+        relay_circuit_destroy(relay, circuit_of_flow(flow), MVPN_REASON_BUSY, now);
+    }
+}
+
 void mvpn_relay_flush(mvpn_relay *relay, mvpn_time now)
 {
-    relay_session_flush(relay, now);
-    relay->turn++;
+    look_at_arrivals(relay, now);
+    unsigned budget = relay->is_crowded ? CROWDED_CELLS : CELLS_PER_TURN;
+    unsigned sent = send_waiting(relay, budget, now);
+    relay_session_flush(relay, now); /* what those made, too */
+    sent += send_waiting(relay, budget - sent, now);
+    if (relay->is_crowded) {
+        relay->create_credit = MVPN_MIN(relay->create_credit + sent, CREATE_CREDIT_MAX);
+    }
+    look_at_load(relay, now);
+    relieve_memory(relay, now);
+}
+
+unsigned relay_creates_now(mvpn_relay *relay)
+{
+    if (!relay->is_crowded) {
+        return CREATE_PER_TURN;
+    }
+    unsigned n = relay->create_credit / CREATE_COST_CELLS;
+    relay->create_credit -= n * CREATE_COST_CELLS;
+    return n;
 }
 
 void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
@@ -436,9 +671,11 @@ void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
 
 mvpn_time mvpn_relay_deadline(const mvpn_relay *relay)
 {
-    return relay->create_waiting > 0
-               ? 0
-               : mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay->sweep_at);
+    mvpn_time t = mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay->sweep_at);
+    if (socket_takes_more(relay)) {
+        t = mvpn_time_min(t, mvpn_scheduler_deadline(&relay->scheduler));
+    } /* else the socket wakes us */
+    return relay->create_waiting > 0 ? 0 : t;
 }
 
 int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **ret)
@@ -458,7 +695,12 @@ int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **
     mvpn_list_init(&relay->assembling);
     relay->sweep_at = MVPN_TIME_NEVER;
     mvpn_list_init(&relay->link_states);
-    relay->turn = 1;
+    const mvpn_scheduler_config sc = {
+        .pool = config->pool,
+        .rate = config->rate,
+        .packets_max = (uint32_t)(config->pool->size / 2),
+    };
+    mvpn_scheduler_init(&relay->scheduler, &sc, now);
     if (mvpn_hash_init(&relay->ends, 256) != 0 || mvpn_timers_init(&relay->timers, 256) != 0) {
         mvpn_relay_free(relay, now);
         return MVPN_E_NOMEM;
@@ -504,6 +746,21 @@ void mvpn_relay_set_own_addresses(mvpn_relay *relay, const mvpn_addr *addresses,
 void mvpn_relay_set_unix_offset(mvpn_relay *relay, int64_t unix_offset_us)
 {
     relay->cfg.unix_offset_us = unix_offset_us;
+}
+
+const mvpn_scheduler_counters *mvpn_relay_get_queue_counters(const mvpn_relay *relay)
+{
+    return &relay->scheduler.counters;
+}
+
+uint32_t mvpn_relay_waiting(const mvpn_relay *relay)
+{
+    return relay->scheduler.packets;
+}
+
+bool mvpn_relay_is_overloaded(const mvpn_relay *relay, mvpn_time now)
+{
+    return relay_is_overloaded(relay, now);
 }
 
 const mvpn_relay_counters *mvpn_relay_get_counters(const mvpn_relay *relay)

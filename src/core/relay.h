@@ -11,6 +11,7 @@
 #define MVPN_CORE_RELAY_H
 
 #include "core/handshake.h"
+#include "core/scheduler.h"
 #include "core/view.h"
 #include "exit/exit.h"
 #include "network/p2p/link.h"
@@ -41,6 +42,7 @@ typedef struct mvpn_relay_config {
     int64_t unix_offset_us;
     size_t circuits_max; /* 0 = 65,536 */
     bool no_circuits;    /* a directory alone: Create is refused */
+    uint64_t rate;       /* bytes per second of all cells, as on the wire; 0: no limit */
 } mvpn_relay_config;
 
 MVPN_WUR int mvpn_relay_new(const mvpn_relay_config *config, mvpn_time now, mvpn_relay **ret);
@@ -51,8 +53,8 @@ void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *h
                         mvpn_packet *packet, mvpn_time now);
 /** A link has closed: its circuits end. */
 void mvpn_relay_link_closed(mvpn_relay *relay, mvpn_link *link, mvpn_time now);
-/** Send what the exit core has for its sessions, and the cells being packed: call after each batch.
- */
+/** Send the cells whose turn has come, and what the exit core has for its sessions: call after each
+ * batch. */
 void mvpn_relay_flush(mvpn_relay *relay, mvpn_time now);
 /** Timers, and circuit handshakes waiting. */
 void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now);
@@ -68,8 +70,15 @@ typedef struct mvpn_relay_counters {
     uint64_t created, refused, extended, extend_failed, destroyed;
     uint64_t cells_forward, cells_backward, cells_dropped;
     uint64_t directory_answered, directory_refused;
+    uint64_t killed; /* circuits, for their packets: the pool ran low */
 } mvpn_relay_counters;
 const mvpn_relay_counters *mvpn_relay_get_counters(const mvpn_relay *relay);
+/** What queues that stand cost. */
+const mvpn_scheduler_counters *mvpn_relay_get_queue_counters(const mvpn_relay *relay);
+/** Cells that wait for their turn. */
+uint32_t mvpn_relay_waiting(const mvpn_relay *relay);
+/** New circuits are refused for now. */
+bool mvpn_relay_is_overloaded(const mvpn_relay *relay, mvpn_time now);
 size_t mvpn_relay_circuit_count(const mvpn_relay *relay);
 /** Bytes that one idle circuit occupies. */
 size_t mvpn_relay_circuit_size(void);

@@ -116,8 +116,9 @@ void relay_create(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
         goto out;
     }
     if (c == NULL) {
-        if (!mvpn_bucket_take(&ls->create, 1, now) || relay->create_waiting >= CREATE_QUEUE_MAX ||
-            relay->circuit_count >= relay->cfg.circuits_max) {
+        if (!relay_link_take(relay, ls, &ls->create, now) ||
+            relay->create_waiting >= CREATE_QUEUE_MAX ||
+            relay->circuit_count >= relay->cfg.circuits_max || relay_is_overloaded(relay, now)) {
             refuse(relay, ls, &m.back, MVPN_REASON_BUSY, now);
             goto out;
         }
@@ -181,7 +182,8 @@ static void answer_create(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
 
 void relay_create_turn(mvpn_relay *relay, mvpn_time now)
 {
-    for (unsigned i = 0; i < CREATE_PER_TURN; i++) {
+    for (unsigned left = relay->create_waiting == 0 ? 0 : relay_creates_now(relay); left > 0;
+         left--) {
         mvpn_list *node = mvpn_list_pop(&relay->create_queue);
         if (node == NULL) {
             return;
@@ -191,7 +193,7 @@ void relay_create_turn(mvpn_relay *relay, mvpn_time now)
         if (now - c->waiting_since > CREATE_QUEUE_TIME) {
             relay->counters.refused++;
             relay_circuit_destroy(relay, c, MVPN_REASON_BUSY, now);
-            i--; /* costs nothing */
+            left++; /* costs nothing */
             continue;
         }
         answer_create(relay, c, now);

@@ -12,6 +12,7 @@
 #include "core/onion.h"
 #include "core/packing.h"
 #include "core/relay.h"
+#include "core/scheduler.h"
 #include "crypto/hash.h"
 
 #define CIRCUITS_MAX 65536
@@ -19,13 +20,20 @@
 /* Create: bucket per link; queue of the node, and how long one may wait (§10). */
 #define CREATE_RATE 20
 #define CREATE_BURST 90
+/* Of a neighbour that is a relay of the view and has proven it: it builds for all its clients, a
+ * thousand at once when a guard has died; the queue bounds all of them together. */
+#define RELAY_CREATE_RATE 400
+#define RELAY_CREATE_BURST 800
 #define CREATE_QUEUE_MAX 1024
 #define CREATE_QUEUE_TIME MVPN_S(2)
 /* Handshakes per turn, so that a flood of them does not hold up cells. */
 #define CREATE_PER_TURN 8
+/* While cells wait for the processor: one handshake for so many cells, so that it has a tenth. */
+#define CREATE_COST_CELLS 1000
+#define CREATE_CREDIT_MAX (CREATE_PER_TURN * CREATE_COST_CELLS)
 /* Extends to one target (§6.2); the table is direct-mapped by a keyed hash. */
-#define EXTEND_RATE 20
-#define EXTEND_BURST 60
+#define EXTEND_RATE 200
+#define EXTEND_BURST 400
 #define EXTEND_TABLE 1024
 /*
  * Links newly opened to one address. In an open network anybody may describe relays of his own at a
@@ -46,6 +54,8 @@
  */
 #define SESSION_RATE 10
 #define SESSION_BURST 100
+#define RELAY_SESSION_RATE 200
+#define RELAY_SESSION_BURST 400
 /* Directory requests of one circuit, and of one link (§12). */
 #define DIRECTORY_RATE 3
 #define DIRECTORY_BURST 200
@@ -57,8 +67,24 @@
 #define DIRECTORY_BLOCK_BURST 1000
 /* First cells sent back in a circuit that are acknowledged on the link (§4.5). */
 #define BACK_ACKED 16
-/* Cells of one circuit and direction in one turn (§10). */
-#define QUEUE_MAX 256
+/* What a cell is on the wire beside its body: the link's (§4.1), UDP and IPv4. */
+#define CELL_OVERHEAD (61 + 8 + 20)
+/* A turn with so many cells found the socket full. When that has been so for CROWDED_TIME the
+ * processor is what is short: cells are read faster than they are sent on, CROWDED_CELLS a turn, so
+ * that they wait where they are told apart, and not in the socket. */
+#define CROWDED_ARRIVALS 128
+#define CROWDED_TIME MVPN_MS(5)
+#define CROWDED_CELLS 64
+/* Cells sent on in one turn, more than one brings; the exit's queue takes as many packets, several
+ * times over. */
+#define CELLS_PER_TURN 256
+/* Datagrams that wait for a socket that is full: more cells stay in their flows. */
+#define OUT_MAX 1024
+/* Part of the pool below which circuits are ended for their packets. */
+#define RESERVE_PART 8
+/* With so long between two turns of a flow, for so long, no new circuits are taken. */
+#define OVERLOAD_ROUND MVPN_MS(500)
+#define OVERLOAD_TIME MVPN_S(1)
 
 enum circuit_state {
     CIRCUIT_CREATING,
@@ -91,7 +117,7 @@ typedef struct exit_session {
     uint32_t id;
     uint32_t request_id;
     uint8_t profile;
-    uint8_t flags;        /* of Connected */
+    uint8_t flags; /* of Connected */
     uint8_t ticket[MVPN_TICKET_LEN];
     mvpn_list dirty;      /* in mvpn_relay.dirty while the packer holds a cell */
     mvpn_list assembling; /* in mvpn_relay.assembling while fragments are held */
@@ -123,8 +149,7 @@ typedef struct relay_circuit {
     exit_session *session; /* NULL: no session was ever begun */
     mvpn_bucket directory;
 
-    uint64_t turn; /* cells counted below are of this turn */
-    uint16_t turn_forward, turn_backward;
+    mvpn_flow to_exit, to_client; /* cells that wait */
 } relay_circuit;
 
 /* What we keep for a link: mvpn_link_user. */
@@ -135,6 +160,7 @@ typedef struct link_state {
     mvpn_bucket sessions;
     mvpn_bucket refusals;
     mvpn_bucket directory;
+    bool is_relay; /* has a relay's rates */
     mvpn_link *link;
     mvpn_list all; /* in mvpn_relay.link_states */
 } link_state;
@@ -157,7 +183,12 @@ struct mvpn_relay {
         uint64_t hash;
         mvpn_bucket bucket;
     } extend_buckets[EXTEND_TABLE];
-    uint64_t turn;
+    mvpn_scheduler scheduler;
+    uint32_t arrived;           /* cells since the last turn */
+    uint32_t create_credit;     /* cells sent on since the last handshake, while crowded */
+    mvpn_time crowded_since;    /* 0: the socket was emptied */
+    bool is_crowded;            /* until nothing waits */
+    mvpn_time overloaded_since; /* 0: is not */
     mvpn_relay_counters counters;
 };
 
@@ -167,13 +198,21 @@ MVPN_WUR int relay_end_open(mvpn_relay *relay, relay_circuit *c, circuit_end *en
                             const mvpn_circuit_id *in, const mvpn_circuit_id *out, mvpn_time now);
 void relay_end_close(mvpn_relay *relay, circuit_end *end, mvpn_time now);
 link_state *relay_link_state(mvpn_relay *relay, mvpn_link *link, mvpn_time now);
+/* Take one from a bucket of the link. A neighbour that has become known as a relay gets a relay's
+ * buckets. */
+bool relay_link_take(mvpn_relay *relay, link_state *ls, mvpn_bucket *bucket, mvpn_time now);
+/* Handshakes that may be answered in this turn. */
+unsigned relay_creates_now(mvpn_relay *relay);
+/* Cells wait so long that new circuits would make it worse. */
+bool relay_is_overloaded(const mvpn_relay *relay, mvpn_time now);
 void relay_circuit_free(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
 /* End the circuit; tell both neighbours, the previous one with `reason`, the next one without. */
 void relay_circuit_destroy(mvpn_relay *relay, relay_circuit *c, enum mvpn_reason reason,
                            mvpn_time now);
 void relay_send_destroy(mvpn_relay *relay, mvpn_link *link, const mvpn_circuit_id *id,
                         enum mvpn_reason reason, mvpn_time now);
-/* Send `packet` (its data) as our own answer to the client: seals, takes the packet. */
+/* Send `packet` (its data) as our own answer to the client, takes the packet: data and the
+ * directory's when the circuit's turn comes, all else at once. */
 void relay_answer(mvpn_relay *relay, relay_circuit *c, const mvpn_cell_kind *kind,
                   mvpn_packet *packet, mvpn_time now);
 void relay_send(mvpn_relay *relay, circuit_end *end, mvpn_header *header, mvpn_packet *packet,

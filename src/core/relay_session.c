@@ -51,7 +51,7 @@ static enum mvpn_reason session_open(mvpn_relay *relay, relay_circuit *c, const 
         return MVPN_REASON_REFUSED;
     }
     link_state *ls = relay_link_state(relay, c->prev.link, now);
-    if (ls == NULL || !mvpn_bucket_take(&ls->sessions, 1, now) ||
+    if (ls == NULL || !relay_link_take(relay, ls, &ls->sessions, now) ||
         session_index_reserve(relay) != 0) {
         return MVPN_REASON_BUSY;
     }

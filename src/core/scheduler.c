@@ -27,11 +27,6 @@ void mvpn_scheduler_init(mvpn_scheduler *s, const mvpn_scheduler_config *config,
 
 /* ---- queues ---- */
 
-static uint32_t cost_of(const mvpn_scheduler *s, const mvpn_packet *packet)
-{
-    return packet->len + s->config.overhead;
-}
-
 static mvpn_packet *first_of(const mvpn_flow *flow)
 {
     return MVPN_CONTAINER_OF(flow->queue.next, mvpn_packet, link);
@@ -45,7 +40,7 @@ static mvpn_packet *take_first(mvpn_scheduler *s, mvpn_flow *flow)
     mvpn_packet *packet = first_of(flow);
     mvpn_list_remove(&packet->link);
     flow->count--;
-    flow->bytes -= cost_of(s, packet);
+    flow->bytes -= packet->cost;
     s->packets--;
     return packet;
 }
@@ -100,7 +95,8 @@ static void shed(mvpn_scheduler *s)
     }
 }
 
-void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, mvpn_time now)
+void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, uint32_t cost,
+                        mvpn_time now)
 {
     if (flow->queue.next == NULL) {
         mvpn_list_init(&flow->queue);
@@ -109,9 +105,10 @@ void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet,
         drop_first(s, flow);
     }
     packet->queued = now;
+    packet->cost = cost;
     mvpn_list_append(&flow->queue, &packet->link);
     flow->count++;
-    flow->bytes += cost_of(s, packet);
+    flow->bytes += cost;
     s->packets++;
     if (flow->state == FLOW_IDLE) {
         flow->state = FLOW_FRESH;
@@ -330,8 +327,8 @@ bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
             run_dry(s, flow, now);
             continue;
         }
-        flow->deficit -= (int32_t)cost_of(s, packet);
-        mvpn_scheduler_charge(s, cost_of(s, packet));
+        flow->deficit -= (int32_t)packet->cost;
+        mvpn_scheduler_charge(s, packet->cost);
         *ret_flow = flow;
         *ret_packet = packet;
         *ret_is_marked = is_marked;

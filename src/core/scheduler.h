@@ -40,8 +40,7 @@ typedef struct mvpn_flow {
 
 typedef struct mvpn_scheduler_config {
     mvpn_packet_pool *pool; /* borrowed: packets that are dropped go back there */
-    uint64_t rate;          /* bytes per second, overhead included; 0: no limit */
-    uint32_t overhead;      /* bytes of a packet on the wire beside its own */
+    uint64_t rate;          /* bytes per second; 0: no limit */
     uint32_t packets_max;   /* of all flows; beyond, the longest loses */
 } mvpn_scheduler_config;
 
@@ -66,10 +65,12 @@ typedef struct mvpn_scheduler {
 void mvpn_scheduler_init(mvpn_scheduler *s, const mvpn_scheduler_config *config, mvpn_time now);
 
 /**
- * Put a packet into a flow (taken). A flow that is full loses its oldest packet: its sender hears
- * of it soonest. Packet flags: MVPN_PACKET_KEEP is not dropped by CoDel, MVPN_PACKET_ECT is marked.
+ * Put a packet into a flow (taken); it counts for `cost` bytes, those that it will be on the wire.
+ * A flow that is full loses its oldest packet: its sender hears of it soonest. Packet flags:
+ * MVPN_PACKET_KEEP is not dropped by CoDel, MVPN_PACKET_ECT is marked.
  */
-void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, mvpn_time now);
+void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, uint32_t cost,
+                        mvpn_time now);
 
 /**
  * The next packet, if there is one and the rate allows it now: it is the caller's. With
