@@ -6,7 +6,8 @@
 #         client   boot    disc    alder   birch   cedar   elm*    maple    oak         web
 #                  entry  crawler  relay   relay   relay   relay   exit     exit   page, DNS, iperf3
 #
-# *, disc: only in labs that ask for them (LAB_ENTRIES, LAB_RELAYS).
+# *, disc: only in labs that ask for them (LAB_ENTRIES, LAB_RELAYS); likewise hazel, pine and rowan. "away" is
+# where a client goes that leaves its place.
 #
 # Each node sits in a /16 (IPv4) and /32 (IPv6) of its own, globally routable-looking, so that no
 # address rule is switched off for the tests. Every wire is a veth pair or, on demand, a linkem
@@ -50,6 +51,10 @@ lab_addr4() {
     boot) echo 11.87.140.17 ;;
     disc) echo 11.98.140.18 ;;
     fig) echo 11.233.140.19 ;;
+    hazel) echo 11.109.140.20 ;;
+    pine) echo 11.110.140.21 ;;
+    rowan) echo 11.121.140.22 ;;
+    away) echo 11.132.171.79 ;;
     *) return 1 ;;
     esac
 }
@@ -68,6 +73,10 @@ lab_addr6() {
     boot) echo 2a10:87::17 ;;
     disc) echo 2a10:98::18 ;;
     fig) echo 2a10:e9c7::19 ;;
+    hazel) echo 2a10:109::20 ;;
+    pine) echo 2a10:110::21 ;;
+    rowan) echo 2a10:121::22 ;;
+    away) echo 2a10:132:5b1d::79 ;;
     *) return 1 ;;
     esac
 }
@@ -81,6 +90,9 @@ lab_country() {
     oak) echo CH ;;
     elm) echo DE ;;
     fig) echo FR ;;
+    hazel) echo FI ;;
+    pine) echo AT ;;
+    rowan) echo NO ;;
     esac
 }
 

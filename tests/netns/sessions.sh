@@ -1,0 +1,144 @@
+#!/bin/bash
+# Sessions outlive circuits, seen from the applications: guards and middles die and fall silent, the exit dies, the
+# circuit is replaced under a download, the client goes to another network, loses it for a while, becomes somebody
+# else. A few of each; ./run soak failover|rotation|roam does it many times and has the limits of the issue's figures.
+# "ok NAME" or "FAIL NAME" for ./run test, figures on stderr.
+#
+#     client | away -> guard -> middle -> exit -> web      each one of alder birch cedar elm hazel pine, maple oak rowan
+set -u
+. "$(dirname "$0")/lab.sh"
+. "$(dirname "$0")/mesh.sh"
+. "$(dirname "$0")/outage.sh"
+
+# shellcheck disable=SC2034 # read by lab.sh
+LAB_RELAYS="alder birch cedar elm hazel pine maple oak rowan"
+# shellcheck disable=SC2034
+LAB_EXITS="maple oak rowan"
+# shellcheck disable=SC2034
+LAB_ENTRIES=""
+SETTLE_S=15
+DOWNLOAD_MB=64
+ROTATE_MB=8
+OFFLINE_S=20
+
+# says EXPRESSION: of what was measured last, `r`
+says() {
+    echo "$OUTAGE_JSON"
+    "$LAB_PYTHON" -c 'import json, sys
+r = json.loads(sys.argv[1])
+sys.exit(not eval(f"({sys.argv[2]})"))' "$OUTAGE_JSON" "$1"
+}
+
+# settled NAME: ready for the next event; without its spare circuit it is none of those that are meant here.
+settled() {
+    lab_check "sessions_spare_before_$1" has_spare
+}
+
+has_spare() {
+    outage_settle "$SETTLE_S" && outage_opens 5 hold && outage_opens 5 idle && return 0
+    cat "$LAB_DIR/status.json"
+    tail -n 5 "$LAB_DIR/hold" "$LAB_DIR/idle"
+    return 1
+}
+
+# a_node_goes KIND COUNT
+a_node_goes() {
+    local name=${1/-/_} number
+    for number in $(seq "$2"); do
+        settled "${name}_$number"
+        outage_event "$1" 3500
+        lab_say "   $OUTAGE_JSON"
+        lab_check "sessions_${name}_${number}_keeps_tcp" says 'r["lost_connections"] == 0 and r["bulk_whole"]'
+        lab_check "sessions_${name}_${number}_gap" says 'r["gap_ms"] <= 3000 and r["twice_up"] + r["twice_down"] == 0'
+    done
+}
+
+the_exit_goes() {
+    settled exit_kill
+    outage_event exit-kill 4000
+    lab_say "   $OUTAGE_JSON"
+    lab_check sessions_exit_kill_another_is_used says 'r["gap_ms"] <= 3000 and r.get("new_tcp_ms") is not None
+        and r["new_tcp_ms"] <= 3000'
+    lab_check sessions_exit_kill_open_tcp_is_reset says 'all(x is not None and x <= 3000 for x in
+        (r.get("hold_lost_ms"), r.get("bulk_error_ms"))) and r["hold_reason"] == r["bulk_error"] == "ECONNRESET"'
+}
+
+# wanders KIND SECONDS: the network changes, or is gone for so long
+wanders() {
+    settled "$1"
+    outage_wander "$1" "$2" 60
+    lab_say "   $OUTAGE_JSON"
+    lab_check "sessions_$1_is_back" says 'r["back_ms"] is not None and r["back_ms"] <= 2000'
+    lab_check "sessions_$1_keeps_tcp" says 'r["lost_connections"] == 0 and r["bulk_whole"]'
+}
+
+new_identity() {
+    local before after hold
+    settled new_identity
+    before=$(outage_identity "$(outage_port hold)")
+    lab_check sessions_new_identity_is_taken outage_circuit_new
+    outage_settle "$SETTLE_S"
+    rm -f "$LAB_DIR/new"
+    outage_new
+    outage_opens 5 new
+    after=$(outage_identity "$(outage_port new)")
+    hold=$(grep -c lost "$LAB_DIR/hold")
+    sleep 1
+    lab_stop "$OUTAGE_NEW"
+    OUTAGE_NEW=
+    lab_say "   new identity: $before, then $after"
+    lab_check sessions_new_identity_is_another differ "$before" "$after"
+    lab_check sessions_new_identity_keeps_tcp test "$(grep -c lost "$LAB_DIR/hold")" = "$hold"
+    lab_check sessions_new_identity_old_flow_stays echoes hold
+}
+
+differ() {
+    echo "before: $1; after: $2"
+    [ -n "$1" ] && [ -n "$2" ] && [ "$1" != "$2" ]
+}
+
+# echoes NAME: its connection has no pause that has not ended
+echoes() {
+    sleep 0.5
+    tail -n 3 "$LAB_DIR/$1"
+    lab_in client ss -tnH state established "( dport = :$OUTAGE_TCP_PORT and sport = :$(outage_port "$1") )" | grep -q .
+}
+
+rotates() {
+    local before after
+    settled rotation
+    before=$(outage_rotations)
+    lab_check sessions_rotation_download_is_whole whole_download
+    after=$(outage_rotations)
+    lab_say "   replaced $((after - before)) times in $DOWNLOAD_MB MB"
+    # Every 8 MB, a quarter more at most.
+    lab_check sessions_rotation_happens test $((after - before)) -ge $((DOWNLOAD_MB / (ROTATE_MB * 5 / 4) - 1))
+    lab_check sessions_rotation_keeps_tcp kept
+}
+
+whole_download() {
+    [ "$(mesh_curl "http://$(lab_addr4 web)/file/$DOWNLOAD_MB" | sha256sum | cut -d' ' -f1)" = "$(lab_sha256 "$DOWNLOAD_MB")" ]
+}
+
+kept() {
+    ! grep lost "$LAB_DIR/hold" "$LAB_DIR/idle"
+}
+
+outage_begin "$DOWNLOAD_MB"
+outage_client
+outage_hold
+a_node_goes guard-kill 3
+a_node_goes middle-silent 2
+new_identity
+wanders roam 0
+wanders offline "$OFFLINE_S"
+the_exit_goes
+outage_release
+mesh_client_stop
+outage_client "rotate_mb = $ROTATE_MB"
+rm -f "$LAB_DIR/hold" "$LAB_DIR/idle"
+outage_hold
+rotates
+lab_check sessions_programs_alive mesh_alive
+
+exit $((LAB_FAILED > 0))
