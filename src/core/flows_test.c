@@ -217,6 +217,32 @@ static void test_each_part_of_the_tuple_counts(void **state)
     }
 }
 
+/* Options and extension headers do not make another flow. */
+static void test_a_packet_with_options_is_of_the_same_flow(void **state)
+{
+    (void)state;
+    connect_tcp(a4, 1);
+    tcp(a4, true, ACK, 101, 900, 50);
+    memmove(b + 24, b + 20, len - 20);
+    memset(b + 20, 1, 4); /* NOP */
+    b[0] = 0x46;
+    len += 4;
+    mvpn_store16(b + 2, (uint16_t)len);
+    slow_fix(b, len);
+    assert_int_equal(goes(2), 1);
+    connect_tcp(a6, 1);
+    tcp(a6, true, ACK, 101, 900, 50);
+    memmove(b + 48, b + 40, len - 40);
+    memcpy(b + 40, (uint8_t[8]){6, 0, 1, 4}, 8); /* destination options: PadN */
+    b[6] = 60;
+    len += 8;
+    mvpn_store16(b + 4, (uint16_t)(len - 40));
+    assert_int_equal(goes(2), 1);
+    assert_int_equal(mvpn_flows_end_session(flows, 1, &pool, &out), 0);
+    expect_reset(a4, RST, 900, 0);
+    expect_reset(a6, RST, 900, 0);
+}
+
 static void test_a_syn_takes_the_current_session(void **state)
 {
     (void)state;
@@ -1092,6 +1118,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_flows_stay_with_their_session),
         TEST(test_each_part_of_the_tuple_counts),
+        TEST(test_a_packet_with_options_is_of_the_same_flow),
         TEST(test_a_syn_takes_the_current_session),
         TEST(test_no_current_session),
         TEST(test_garbage),
