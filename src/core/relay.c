@@ -116,8 +116,7 @@ void relay_end_close(mvpn_relay *relay, circuit_end *end, mvpn_time now)
 
 void relay_circuit_free(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
 {
-    relay_session_end(relay, c, now);
-    free(c->session);
+    relay_session_leave(relay, c, now);
     relay_end_close(relay, &c->prev, now);
     relay_end_close(relay, &c->next, now);
     if (mvpn_list_is_linked(&c->queue)) {
@@ -306,7 +305,7 @@ static void handle_command(mvpn_relay *relay, relay_circuit *c, const mvpn_layer
         }
         break;
     case MVPN_CMD_RELAY_BEGIN:
-        relay_session_begin(relay, c, data, now);
+        relay_session_begin(relay, c, packet, now);
         break;
     case MVPN_CMD_RELAY_END:
         relay_session_end(relay, c, now);
@@ -653,7 +652,7 @@ void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
 {
     mvpn_timer *t;
     relay_create_turn(relay, now);
-    relay_session_sweep(relay, now);
+    relay_session_tick(relay, now);
     while ((t = mvpn_timers_pop(&relay->timers, now)) != NULL) {
         relay_circuit *c = MVPN_CONTAINER_OF(t, relay_circuit, timer);
         if (c->state == CIRCUIT_EXTENDING) {
@@ -671,7 +670,7 @@ void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
 
 mvpn_time mvpn_relay_deadline(const mvpn_relay *relay)
 {
-    mvpn_time t = mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay->sweep_at);
+    mvpn_time t = mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay_session_deadline(relay));
     if (socket_takes_more(relay)) {
         t = mvpn_time_min(t, mvpn_scheduler_deadline(&relay->scheduler));
     } /* else the socket wakes us */
@@ -714,6 +713,7 @@ void mvpn_relay_free(mvpn_relay *relay, mvpn_time now)
     if (relay == NULL) {
         return;
     }
+    relay_session_free(relay, now);
     while (!mvpn_list_is_empty(&relay->circuits)) {
         relay_circuit_free(relay, MVPN_CONTAINER_OF(relay->circuits.next, relay_circuit, all), now);
     }
@@ -725,7 +725,6 @@ void mvpn_relay_free(mvpn_relay *relay, mvpn_time now)
     }
     mvpn_hash_done(&relay->ends);
     mvpn_timers_done(&relay->timers);
-    free(relay->by_session);
     mvpn_wipe(&relay->cfg, sizeof(relay->cfg));
     free(relay);
 }

@@ -13,6 +13,7 @@
 #include "core/packing.h"
 #include "core/relay.h"
 #include "core/scheduler.h"
+#include "core/sessions.h"
 #include "crypto/hash.h"
 
 #define CIRCUITS_MAX 65536
@@ -56,6 +57,8 @@
 #define SESSION_BURST 100
 #define RELAY_SESSION_RATE 200
 #define RELAY_SESSION_BURST 400
+/* Refused take-overs that end a circuit (§7.1): who guesses must build circuits. */
+#define TAKE_OVERS_REFUSED_MAX 8
 /* Directory requests of one circuit, and of one link (§12). */
 #define DIRECTORY_RATE 3
 #define DIRECTORY_BURST 200
@@ -113,12 +116,10 @@ typedef struct answer {
 } answer;
 
 typedef struct exit_session {
-    bool is_open;
+    mvpn_session entry;
     uint32_t id;
-    uint32_t request_id;
-    uint8_t profile;
-    uint8_t flags; /* of Connected */
-    uint8_t ticket[MVPN_TICKET_LEN];
+    uint8_t profile;      /* of the circuit that carries it */
+    uint8_t flags;        /* of Connected */
     mvpn_list dirty;      /* in mvpn_relay.dirty while the packer holds a cell */
     mvpn_list assembling; /* in mvpn_relay.assembling while fragments are held */
     mvpn_packer packer;
@@ -146,7 +147,13 @@ typedef struct relay_circuit {
     mvpn_list queue;
     answer *created;
     answer *extended;
-    exit_session *session; /* NULL: no session was ever begun */
+    exit_session *session; /* that it carries, or drains for; or NULL */
+    struct {               /* the latest Begin */
+        uint32_t request_id;
+        uint8_t status;
+        bool is_answered;
+        uint8_t refused; /* take-overs */
+    } begin;
     mvpn_bucket directory;
 
     mvpn_flow to_exit, to_client; /* cells that wait */
@@ -178,7 +185,7 @@ struct mvpn_relay {
     mvpn_list dirty; /* sessions whose packer holds a cell */
     mvpn_list assembling;
     mvpn_time sweep_at; /* when the fragments of those are looked at */
-    relay_circuit **by_session;
+    struct relay_sessions *sessions; /* of relay_session.c */
     struct {
         uint64_t hash;
         mvpn_bucket bucket;
@@ -237,13 +244,21 @@ void relay_dht_on_link(mvpn_relay *relay, mvpn_link *link, const mvpn_header *he
                        mvpn_bytes body, mvpn_time now);
 
 /* relay_session.c */
-void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_bytes data, mvpn_time now);
+/* The body of a Begin: wiped afterwards. The circuit may be gone then. */
+void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_packet *packet, mvpn_time now);
 /* Takes the packet: a RelayData body. */
 void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, mvpn_time now);
+/* True if the circuit carries a session (one that drains does not). */
 bool relay_session_is_open(const relay_circuit *c);
+/* RelayEnd of the client. */
 void relay_session_end(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
+/* The circuit ends: a session that it carries waits for another. */
+void relay_session_leave(mvpn_relay *relay, relay_circuit *c, mvpn_time now);
 void relay_session_flush(mvpn_relay *relay, mvpn_time now);
-/* Give back fragments that have waited too long. */
-void relay_session_sweep(mvpn_relay *relay, mvpn_time now);
+/* Sessions and fragments that have waited too long, circuits that have drained. */
+void relay_session_tick(mvpn_relay *relay, mvpn_time now);
+mvpn_time relay_session_deadline(const mvpn_relay *relay);
+/* End all sessions and tell the clients, while there are circuits. */
+void relay_session_free(mvpn_relay *relay, mvpn_time now);
 
 #endif

@@ -36,6 +36,7 @@ typedef struct session {
     uint16_t generation; /* grows with each use of the slot; an old number finds nothing */
     bool open;
     bool want_v6;
+    bool is_detached;
     uint32_t host; /* in the address pool */
     uint32_t inner_mtu;
     mvpn_dns_session dns;
@@ -70,6 +71,7 @@ struct mvpn_exit {
     session *sessions;
     uint32_t *free_slots;
     uint32_t free_count;
+    uint32_t detached_count;
     uint32_t *slot_by_host;
     mvpn_packet_queue tun_out, dns_out;
     delivery to_session[MVPN_EXIT_QUEUE_MAX]; /* ring */
@@ -279,7 +281,22 @@ int mvpn_exit_session_open(mvpn_exit *exit, uint32_t inner_mtu, bool want_v6, mv
     return 0;
 }
 
-int mvpn_exit_session_set_mtu(mvpn_exit *exit, uint32_t id, uint32_t inner_mtu)
+static void set_detached(mvpn_exit *exit, session *s, bool is_detached)
+{
+    exit->detached_count += is_detached;
+    exit->detached_count -= s->is_detached;
+    s->is_detached = is_detached;
+}
+
+void mvpn_exit_session_detach(mvpn_exit *exit, uint32_t id)
+{
+    session *s = find_session(exit, id);
+    if (s != NULL) {
+        set_detached(exit, s, true);
+    }
+}
+
+int mvpn_exit_session_attach(mvpn_exit *exit, uint32_t id, uint32_t inner_mtu)
 {
     session *s = find_session(exit, id);
     if (s == NULL) {
@@ -289,6 +306,8 @@ int mvpn_exit_session_set_mtu(mvpn_exit *exit, uint32_t id, uint32_t inner_mtu)
         return MVPN_E_INVAL;
     }
     s->inner_mtu = inner_mtu;
+    set_detached(exit, s, false);
+    exit->counters.sessions_moved++;
     return 0;
 }
 
@@ -301,6 +320,7 @@ void mvpn_exit_session_close(mvpn_exit *exit, uint32_t id, mvpn_time now)
     mvpn_dns_forget(exit->dns, &s->dns);
     exit->slot_by_host[s->host] = NO_SESSION;
     mvpn_addr_pool_release(exit->pool, s->host, now);
+    set_detached(exit, s, false);
     s->open = false;
     exit->free_slots[exit->free_count++] = id & 0xffff;
     exit->counters.sessions_closed++;
@@ -309,6 +329,27 @@ void mvpn_exit_session_close(mvpn_exit *exit, uint32_t id, mvpn_time now)
 uint32_t mvpn_exit_session_count(const mvpn_exit *exit)
 {
     return exit->sessions_max - exit->free_count;
+}
+
+uint32_t mvpn_exit_session_detached_count(const mvpn_exit *exit)
+{
+    return exit->detached_count;
+}
+
+uint32_t mvpn_exit_sessions_max(const mvpn_exit *exit)
+{
+    return exit->sessions_max;
+}
+
+bool mvpn_exit_wants_room(const mvpn_exit *exit)
+{
+    if (!within_quota(exit, 1)) {
+        return false;
+    }
+    if (mvpn_addr_pool_free_count(exit->pool) > 0) {
+        return exit->free_count == 0;
+    }
+    return mvpn_addr_pool_rest_count(exit->pool) == 0;
 }
 
 static bool has_v6(const mvpn_exit *exit, const session *s)

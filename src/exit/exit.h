@@ -84,6 +84,7 @@ typedef struct mvpn_exit_counters {
     uint64_t dns_private; /* answers emptied since they named private addresses */
     uint64_t queue_full;  /* an output or the packet pool was full */
     uint64_t sessions_opened, sessions_closed;
+    uint64_t sessions_moved; /* to another circuit */
 } mvpn_exit_counters;
 
 /**
@@ -114,11 +115,24 @@ mvpn_policy *mvpn_exit_policy(mvpn_exit *exit);
  */
 MVPN_WUR int mvpn_exit_session_open(mvpn_exit *exit, uint32_t inner_mtu, bool want_v6,
                                     mvpn_time now, uint32_t *ret_id);
-/** The session moved to a circuit of another cell size. MVPN_E_UNKNOWN, MVPN_E_INVAL. */
-MVPN_WUR int mvpn_exit_session_set_mtu(mvpn_exit *exit, uint32_t id, uint32_t inner_mtu);
+/** The session's circuit has ended, and it waits for another: for the count alone. */
+void mvpn_exit_session_detach(mvpn_exit *exit, uint32_t id);
+/**
+ * Another circuit carries the session now, with cells of this size. MVPN_E_UNKNOWN, MVPN_E_INVAL.
+ */
+MVPN_WUR int mvpn_exit_session_attach(mvpn_exit *exit, uint32_t id, uint32_t inner_mtu);
 /** Close it; what waits for it is dropped. Unknown numbers are ignored. */
 void mvpn_exit_session_close(mvpn_exit *exit, uint32_t id, mvpn_time now);
 uint32_t mvpn_exit_session_count(const mvpn_exit *exit);
+/** How many of them are detached. */
+uint32_t mvpn_exit_session_detached_count(const mvpn_exit *exit);
+/** What the configuration allows; a session number's low 16 bits are below it. */
+uint32_t mvpn_exit_sessions_max(const mvpn_exit *exit);
+/**
+ * True if a session that is closed now makes room for a newcomer: at once, if its number is what is
+ * missing; later, if its address is, and no other one rests.
+ */
+bool mvpn_exit_wants_room(const mvpn_exit *exit);
 /** True if IPv6 works for this session: both asked for and there. */
 bool mvpn_exit_session_has_v6(const mvpn_exit *exit, uint32_t id);
 /** A session's own addresses in the pool. MVPN_E_UNKNOWN. */

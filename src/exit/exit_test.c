@@ -405,15 +405,15 @@ static void mss_is_clamped_both_ways(void **state)
     assert_true(pop(mvpn_exit_tun_out(ex), &out));
     assert_int_equal(mvpn_load16(out.data + 42), 1249);
     assert_true(slow_ok(out.data, out.len));
-    assert_int_equal(mvpn_exit_session_set_mtu(ex, id, 1241), 0);
+    assert_int_equal(mvpn_exit_session_attach(ex, id, 1241), 0);
     p = new_packet();
     p->len = (uint32_t)build_syn(p->data, 6, test_v6_b, 80, pool6.ip, 5, 0x12, 1440, 1);
     assert_int_equal(mvpn_exit_from_tun(ex, p, 0), 0);
     assert_true(pull(id, &out));
     assert_int_equal(mvpn_load16(out.data + 63), 1181);
     assert_true(slow_ok(out.data, out.len));
-    assert_int_equal(mvpn_exit_session_set_mtu(ex, id, 500), MVPN_E_INVAL);
-    assert_int_equal(mvpn_exit_session_set_mtu(ex, id + 1, 1289), MVPN_E_UNKNOWN);
+    assert_int_equal(mvpn_exit_session_attach(ex, id, 500), MVPN_E_INVAL);
+    assert_int_equal(mvpn_exit_session_attach(ex, id + 1, 1289), MVPN_E_UNKNOWN);
 }
 
 static void no_traffic_between_sessions(void **state)

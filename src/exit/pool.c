@@ -87,6 +87,11 @@ uint32_t mvpn_addr_pool_free_count(const mvpn_addr_pool *pool)
     return pool->free_count;
 }
 
+uint32_t mvpn_addr_pool_rest_count(const mvpn_addr_pool *pool)
+{
+    return pool->rest_count;
+}
+
 int mvpn_addr_pool_take(mvpn_addr_pool *pool, mvpn_rng *rng, uint32_t *ret_host)
 {
     if (pool->free_count == 0) {

@@ -37,6 +37,8 @@ void mvpn_addr_pool_free(mvpn_addr_pool *pool);
 /** Number of hosts including those never given out: every `host` is below it. */
 uint32_t mvpn_addr_pool_size(const mvpn_addr_pool *pool);
 uint32_t mvpn_addr_pool_free_count(const mvpn_addr_pool *pool);
+/** How many rest: they will be free without anybody's doing. */
+uint32_t mvpn_addr_pool_rest_count(const mvpn_addr_pool *pool);
 
 /** Take a random free address pair. MVPN_E_LIMIT if all are in use or resting. */
 MVPN_WUR int mvpn_addr_pool_take(mvpn_addr_pool *pool, mvpn_rng *rng, uint32_t *ret_host);
