@@ -201,7 +201,7 @@ outage_event() {
     # Not in step with anything.
     sleep "1.$((RANDOM % 10))"
     outage_hit "$kind"
-    [ "$kind" != exit-kill ] || outage_new
+    [ "${kind%-*}" != exit ] || outage_new
     outage_sleep "$window"
     outage_mend
     outage_traffic_end

@@ -322,7 +322,7 @@ def within(value, limit):
 
 def judge(kind, rows):
     out = {"runs": len(rows)}
-    if kind == "exit-kill":
+    if kind.startswith("exit-"):
         for key in "gap_ms", "new_tcp_ms", "hold_lost_ms", "bulk_error_ms", "idle_lost_ms":
             out.update(spread(rows, key))
         out["other_errors"] = sum(row["hold_reason"] not in ("ECONNRESET", None)

@@ -6,6 +6,7 @@
 #     guard-kill, middle-kill       kill -9; started again 5 s later, as systemd would
 #     guard-silent, middle-silent   all its packets are dropped for 5 s
 #     exit-kill                     kill -9 of the exit
+#     exit-silent                   (only if named)
 #
 #     client -> guard -> middle -> exit -> web      each one of alder birch cedar elm hazel pine, maple oak rowan
 #
@@ -37,7 +38,7 @@ done
 case $runs in '' | 0 | *[!0-9]*) lab_die "not a number of runs: $runs" ;; esac
 for kind in ${only//,/ }; do
     case $kind in
-    guard-kill | guard-silent | middle-kill | middle-silent | exit-kill) ;;
+    guard-kill | guard-silent | middle-kill | middle-silent | exit-kill | exit-silent) ;;
     *) lab_die "no such event: $kind" ;;
     esac
 done

@@ -8,6 +8,7 @@
 #
 # Holds if each download is whole and was one connection, the circuit was replaced as often as it should be (a
 # quarter of the interval is drawn at random), and the median of the ratios of throughput, with to without, is 0.95.
+# cpu_ratio: the same of the CPU time of all programs, which a busy machine disturbs less.
 set -u
 . "$(dirname "$0")/../netns/lab.sh"
 . "$(dirname "$0")/../netns/mesh.sh"
@@ -37,22 +38,24 @@ NEVER=1000000
 
 # download PAIR with|without: a line of JSON
 download() {
-    local every_mb=$NEVER since rotations got size
+    local every_mb=$NEVER since rotations got size cpu
     [ "$2" = without ] || every_mb=$every
     outage_client "rotate_mb = $every_mb"
     outage_settle 30 || lab_say "note: no spare circuit after 30 s"
     rotations=$(outage_rotations)
+    cpu=$(mesh_cpu_s)
     outage_now
     since=$OUTAGE_NOW
     got=$(mesh_curl --max-time 1800 -w '%{stderr}%{size_download} %{num_connects}\n' "http://$(lab_addr4 web)/file/$mb" \
         2>"$LAB_DIR/curl" | sha256sum | cut -d' ' -f1)
     outage_now
+    cpu=$(mesh_cpu_s | awk -v before="$cpu" '{ print $1 - before }')
     size=$(tail -n 1 "$LAB_DIR/curl")
     [ "$size" = "$((mb * 1000000)) 1" ] || lab_say "curl: $(cat "$LAB_DIR/curl")"
     rotations=$(($(outage_rotations) - rotations))
     mesh_status >"$LAB_DIR/status.json"
     mesh_client_stop
-    echo "{\"pair\": $1, \"what\": \"$2\", \"mbit_s\": $((mb * 8000000 / (OUTAGE_NOW - since))), \
+    echo "{\"pair\": $1, \"what\": \"$2\", \"mbit_s\": $((mb * 8000000 / (OUTAGE_NOW - since))), \"cpu_s\": $cpu, \
 \"whole\": $([ "$got $size" = "$whole $((mb * 1000000)) 1" ] && echo true || echo false), \"rotations\": $rotations}" |
         tee -a "$LAB_DIR/downloads" >&2
 }
@@ -82,6 +85,7 @@ out = {"soak": "rotation", "pairs": len(ratios), "mb": int(mb), "every_mb": int(
        "mbit_s_with": statistics.median(r["mbit_s"] for r in of["with"].values()),
        "mbit_s_without": statistics.median(r["mbit_s"] for r in of["without"].values()),
        "ratio_median": round(statistics.median(ratios), 4), "ratio_min": round(ratios[0], 4), "ratio_max": round(ratios[-1], 4),
+       "cpu_ratio_median": round(statistics.median(of["with"][p]["cpu_s"] / of["without"][p]["cpu_s"] for p in of["with"]), 4),
        "rotations_expected": expected, "rotations_min": min(r["rotations"] for r in of["with"].values()),
        "rotations_max": max(r["rotations"] for r in of["with"].values()),
        "rotations_without": max(r["rotations"] for r in of["without"].values()),
