@@ -386,7 +386,8 @@ static void head_of(const uint8_t *p, const mvpn_ip *ip, struct head *h)
     }
 }
 
-/* Whole TCP and UDP packets without options are nearly all there are: true if it is one. */
+/* Whole TCP and UDP packets without options, between addresses that need no closer look, are nearly
+ * all there are: true if it is one. */
 static bool look_fast(const uint8_t *p, size_t n, struct head *h)
 {
     if (n < MVPN_IPV4_HEADER + MVPN_TCP_HEADER) {
@@ -400,7 +401,8 @@ static bool look_fast(const uint8_t *p, size_t n, struct head *h)
         h->l4 = p + MVPN_IPV4_HEADER;
     } else {
         if (n < MVPN_IPV6_HEADER + MVPN_TCP_HEADER || p[0] >> 4 != 6 ||
-            mvpn_load16(p + 4) + (size_t)MVPN_IPV6_HEADER != n || p[8] == 0xff || p[8] == 0) {
+            mvpn_load16(p + 4) + (size_t)MVPN_IPV6_HEADER != n || p[8] == 0xff || p[8] == 0 ||
+            p[24] == 0) {
             return false;
         }
         *h = (struct head){.src = p + 8, .version = 6, .protocol = p[6]};
