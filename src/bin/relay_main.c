@@ -382,6 +382,7 @@ static void fill_engine(relay_program *p)
         e->onion_keys[i] = (mvpn_relay_onion_key){p->keys.onion[i].id, p->keys.onion[i].pair};
     }
     e->onion_key_count = p->keys.onion_count;
+    e->relay_rate = (uint64_t)c->relay.limit_mbit * (1000000 / 8);
     for (unsigned i = 0; i < c->listen_count; i++) {
         e->has_ipv4 |= c->listen[i].family == 4;
         e->has_ipv6 |= c->listen[i].family == 6;

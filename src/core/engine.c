@@ -136,6 +136,7 @@ static int relay_create(mvpn_engine *e, const mvpn_engine_config *config, const 
         .unix_offset_us = config->unix_offset_us,
         .circuits_max = config->circuits_max,
         .no_circuits = config->no_circuits,
+        .rate = config->relay_rate,
     };
     memcpy(rc.onion_keys, config->onion_keys, sizeof(rc.onion_keys));
     int r = mvpn_relay_new(&rc, now, &e->relay);

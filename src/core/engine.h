@@ -67,6 +67,7 @@ typedef struct mvpn_engine_config {
     size_t own_address_count;
     bool has_ipv4, has_ipv6;
     size_t circuits_max;            /* 0 = the default */
+    uint64_t relay_rate;            /* bytes per second of all cells; 0: no limit */
     bool no_circuits;               /* a bootstrap node: Create is refused */
     bool is_dht_server;             /* at own_addresses[0], which must be reachable as it stands */
     const mvpn_descriptor *publish; /* template of the descriptor; NULL: none is published */

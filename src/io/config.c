@@ -234,6 +234,11 @@ static int set_bandwidth(void *target, const mvpn_setting_value *v, mvpn_fault *
     return set_number(&((mvpn_config *)target)->relay.bandwidth_mbit, v, 1, 4000000, why);
 }
 
+static int set_relay_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->relay.limit_mbit, v, 0, 4000000, why);
+}
+
 static int set_provider(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     if (!mvpn_provider_is_valid(v->text)) {
@@ -808,7 +813,9 @@ static const mvpn_setting settings[] = {
      "Never answer STUN with more bytes than were asked with: nobody can make this node flood others, but clients that ask without padding (most) get no answer. With false they get up to 4.6 times as many bytes, at most 10 answers a second to a block of addresses."},
     {"port_mapping", BOOL, RELAYS, set_port_mapping, "false",
      "For a node at home: ask the gateway for a UDP port (PCP, NAT-PMP, else UPnP) and publish the address that it gives in place of those of `address`, which may then be left out. Whoever listens on the home network sees that a node runs here."},
-    {"bandwidth_mbit", NUMBER, RELAYS, set_bandwidth, "not said", "Declared bandwidth in Mbit/s."},
+    {"bandwidth_mbit", NUMBER, RELAYS, set_bandwidth, "not said; else relay_limit", "Declared bandwidth in Mbit/s; never more than `relay_limit`."},
+    {"relay_limit", NUMBER, RELAYS, set_relay_limit, "0 (none)",
+     "Mbit/s of all circuits that pass this node or end here, both directions together, as on the wire. Set it a little below what the host's line carries: then queues are short, and each circuit has its fair share, whatever others send."},
     {"country", TEXT, RELAYS, set_country, "not said", "Declared country, two upper-case letters."},
     {"provider", TEXT, RELAYS, set_provider, "not said",
      "Who runs the host, such as the hosting company: no path takes two relays of one provider."},

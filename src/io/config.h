@@ -63,6 +63,7 @@ typedef struct mvpn_config_relay {
     unsigned address_count;
     mvpn_addr addresses[MVPN_DESCRIPTOR_ADDRESSES_MAX];
     uint32_t bandwidth_mbit;              /* 0 = not said */
+    uint32_t limit_mbit;                  /* of all cells; 0 = none */
     char country[3];                      /* "" = not said */
     char provider[MVPN_PROVIDER_MAX + 1]; /* "" = not said */
     bool lan_announce;                    /* answer who asks on the local network (§13.4) */

@@ -89,8 +89,8 @@ static void test_all_keys(void **state)
            "provider = \"Hoster 2\"\nfamily = {\"" B "\", \"" A "\"}\n"
            "control_socket = \"c.sock\"\nlog_level = debug\n"
            "listen = {\"0.0.0.0:4433\", \"[::]:4434\"}\nname = exit-1\n"
-           "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\nlan_announce "
-           "= true\nnat_relay = true\n"
+           "address = {\"11.0.0.1:4433\", \"[2a10::1]:4434\"}\nbandwidth_mbit = 1000\n"
+           "relay_limit = 900\nlan_announce = true\nnat_relay = true\n"
            "stun_listen = {\"11.0.0.1\", \"[2a10::1]:99\", \"11.0.0.2\"}\nstun_strict = false\n"
            "port_mapping = true\n"
            "country = CH\ntun_name = tx0\npool_v4 = \"10.99.0.0/20\"\npool_v6 = \"fd01::/64\"\n"
@@ -113,6 +113,7 @@ static void test_all_keys(void **state)
     assert_int_equal(config.relay.address_count, 2);
     assert_int_equal(config.relay.addresses[1].port, 4434);
     assert_int_equal(config.relay.bandwidth_mbit, 1000);
+    assert_int_equal(config.relay.limit_mbit, 900);
     assert_true(config.relay.lan_announce);
     assert_int_equal(config.relay.stun_count, 3);
     assert_int_equal(config.relay.stun_listen[0].port, 3478);

@@ -69,9 +69,13 @@ int mvpn_describe(const mvpn_config *config, const mvpn_node_keys *keys, bool ha
     memcpy(d->country, c->country, sizeof(d->country));
     memcpy(d->provider, c->provider, sizeof(d->provider));
     memcpy(d->name, c->name, sizeof(d->name));
-    if (c->bandwidth_mbit > 0) {
+    uint32_t mbit = c->bandwidth_mbit;
+    if (c->limit_mbit > 0 && (mbit == 0 || mbit > c->limit_mbit)) {
+        mbit = c->limit_mbit;
+    }
+    if (mbit > 0) {
         d->has_bandwidth = true;
-        d->bandwidth_kbit = c->bandwidth_mbit * 1000;
+        d->bandwidth_kbit = mbit * 1000;
     }
     d->family_count = (uint8_t)c->family_count;
     memcpy(d->family, c->family, c->family_count * sizeof(d->family[0]));

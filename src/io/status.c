@@ -213,6 +213,7 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
 {
     const mvpn_relay *relay = mvpn_engine_relay(engine);
     const mvpn_relay_counters *rc = mvpn_relay_get_counters(relay);
+    const mvpn_scheduler_counters *qc = mvpn_relay_get_queue_counters(relay);
     const mvpn_links_counters *lc = mvpn_links_get_counters(mvpn_engine_links(engine));
     mvpn_exit *exit = mvpn_engine_exit(engine);
     json_t *counters = json_object();
@@ -222,6 +223,9 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
     set_number(reply, "since_s", (now - started) / MVPN_US_PER_S);
     mvpn_status_links(reply, engine, now);
     set_number(reply, "circuits", mvpn_relay_circuit_count(relay));
+    set_number(reply, "cells_waiting", mvpn_relay_waiting(relay));
+    (void)json_object_set_new(reply, "is_overloaded",
+                              json_boolean(mvpn_relay_is_overloaded(relay, now)));
     set_number(reply, "sessions", exit == NULL ? 0 : mvpn_exit_session_count(exit));
     set_number(counters, "bytes_in", lc->bytes_in);
     set_number(counters, "bytes_out", lc->bytes_out);
@@ -235,6 +239,9 @@ void mvpn_status_relay(json_t *reply, mvpn_engine *engine, mvpn_time started, mv
     set_number(counters, "cells_forward", rc->cells_forward);
     set_number(counters, "cells_backward", rc->cells_backward);
     set_number(counters, "cells_dropped", rc->cells_dropped);
+    set_number(counters, "cells_dropped_queue", qc->dropped_codel + qc->dropped_full);
+    set_number(counters, "cells_marked", qc->marked);
+    set_number(counters, "circuits_killed", rc->killed);
     set_number(counters, "directory_answered", rc->directory_answered);
     set_number(counters, "directory_refused", rc->directory_refused);
     (void)json_object_set_new(reply, "counters", counters);
