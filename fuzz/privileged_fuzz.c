@@ -11,9 +11,9 @@ static void request(mvpn_bytes in)
 {
     mvpn_privileged_request m;
     if (mvpn_privileged_request_decode(in, &m) == 0) {
-        uint8_t again[MVPN_PRIVILEGED_REQUEST_LEN];
-        mvpn_privileged_request_encode(&m, again);
-        fuzz_same(again, sizeof(again), in);
+        static uint8_t again[MVPN_PRIVILEGED_REQUEST_MAX];
+        size_t n = mvpn_privileged_request_encode(&m, again);
+        fuzz_same(again, n, in);
     }
 }
 
@@ -28,16 +28,23 @@ static void reply(mvpn_bytes in)
     }
 }
 
-/* Said here again in another way: a /16, a /64, never the own end. */
+/* Said here again in another way: a /16, a /64, never the own end, and one of them at least. */
 static bool may_be_released(const mvpn_privileged_request *m)
 {
     static const uint8_t net6[8] = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe};
-    static const uint8_t own6[8] = {[7] = 1};
-    bool ok4 = m->v4.family == 0 ||
-               (m->v4.ip[0] == 10 && m->v4.ip[1] == 64 && !(m->v4.ip[2] == 0 && m->v4.ip[3] == 1));
-    bool ok6 =
-        m->v6.family == 0 || (memcmp(m->v6.ip, net6, 8) == 0 && memcmp(m->v6.ip + 8, own6, 8) != 0);
-    return ok4 && ok6;
+    static const uint8_t own6[8] = {[7] = 1}, zero[16];
+    if (m->pairs.n == 0 || m->pairs.n % 20 != 0 || m->pairs.n > 20 * 1024) {
+        return false;
+    }
+    for (const uint8_t *p = m->pairs.p; p < m->pairs.p + m->pairs.n; p += 20) {
+        bool no4 = memcmp(p, zero, 4) == 0, no6 = memcmp(p + 4, zero, 16) == 0;
+        bool ok4 = no4 || (p[0] == 10 && p[1] == 64 && !(p[2] == 0 && p[3] == 1));
+        bool ok6 = no6 || (memcmp(p + 4, net6, 8) == 0 && memcmp(p + 12, own6, 8) != 0);
+        if (!ok4 || !ok6 || (no4 && no6)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void conversation(mvpn_reader *in)
@@ -52,9 +59,11 @@ static void conversation(mvpn_reader *in)
     enum mvpn_privileged_state state = MVPN_PRIVILEGED_NEW;
     while (fuzz_more(in)) {
         mvpn_privileged_request m;
-        unsigned descriptors = mvpn_read8(in) % 3;
-        mvpn_bytes message =
-            mvpn_read_bytes(in, MVPN_MIN(mvpn_reader_left(in), MVPN_PRIVILEGED_REQUEST_LEN));
+        /* How many descriptors come along, and how many pairs are in the message. */
+        unsigned descriptors = mvpn_read8(in);
+        size_t size = MVPN_PRIVILEGED_HEAD_LEN + descriptors / 3 * MVPN_PRIVILEGED_PAIR_LEN;
+        descriptors %= 3;
+        mvpn_bytes message = mvpn_read_bytes(in, MVPN_MIN(mvpn_reader_left(in), size));
         if (mvpn_privileged_request_decode(message, &m) != 0 ||
             mvpn_privileged_check(&limits, state, &m, descriptors) != 0) {
             return; /* the helper hangs up */
@@ -64,6 +73,7 @@ static void conversation(mvpn_reader *in)
                    (kind == 0 && state == MVPN_PRIVILEGED_SEALED && may_be_released(&m)));
         FUZZ_CHECK(m.op != MVPN_PRIVILEGED_MARK || (kind == 1 && descriptors == 1));
         FUZZ_CHECK(m.op == MVPN_PRIVILEGED_MARK || descriptors == 0);
+        FUZZ_CHECK(m.op == MVPN_PRIVILEGED_RELEASE || m.pairs.n == 0);
         if (m.op == MVPN_PRIVILEGED_FINISH) {
             return;
         }

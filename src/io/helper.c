@@ -24,8 +24,16 @@
 #include "io/privileged.h"
 #include "io/sandbox.h"
 
-/* Sessions that end while the helper goes through a large table; an exit has as many at a time. */
+/* Sessions whose connections are to be forgotten; an exit has as many at a time. */
 #define WAITING_MAX 4096u
+/*
+ * Each time costs a pass over the kernel's whole table, so what ends within a moment goes together,
+ * and the helper rests nine times as long as it worked: a tenth of a core, whoever opens and ends
+ * sessions as fast as he may. The addresses rest for five minutes: nobody waits for this.
+ */
+#define RELEASE_PAUSE_MS 200
+#define RELEASE_PAUSE_MAX_MS 10000
+#define RELEASE_REST 9
 /* Setting up runs nft; everything else is a few system calls. */
 #define ANSWER_MS 20000
 #define FINISH_MS 10000
@@ -42,9 +50,13 @@ struct mvpn_helper {
     mvpn_loop_fn *lost;
     void *lost_ctx;
     bool is_lost;
-    /* Requests that wait until the socket takes them, oldest first. */
-    uint32_t waiting_first, waiting_count;
-    uint8_t waiting[WAITING_MAX][MVPN_PRIVILEGED_REQUEST_LEN];
+    /* Addresses of sessions that ended, oldest first; some of them were sent and are worked on. */
+    mvpn_loop_timer *timer;
+    bool is_timer_set, is_releasing;
+    mvpn_time release_since;
+    size_t waiting_count;
+    uint8_t waiting[WAITING_MAX][MVPN_PRIVILEGED_PAIR_LEN];
+    uint8_t request[MVPN_PRIVILEGED_REQUEST_MAX];
 };
 
 /* ---- messages ---- */
@@ -132,7 +144,11 @@ typedef struct server {
     dev_t control_dev;
     ino_t control_inode;
     bool has_control;
+    uint8_t request[MVPN_PRIVILEGED_REQUEST_MAX + 1]; /* longer is none */
+    mvpn_addr sources[2 * MVPN_PRIVILEGED_PAIRS_MAX];
 } server;
+_Static_assert(2 * MVPN_PRIVILEGED_PAIRS_MAX <= MVPN_CONNTRACK_SOURCES_MAX,
+               "what one message brings is forgotten in one pass");
 
 /*
  * Two programs with one device must not mend and set up at once: the helper of a worker that was
@@ -227,12 +243,18 @@ static int seal(server *s, mvpn_fault *fault)
     return s->config->sandbox ? mvpn_sandbox_enter(&options, &state, fault) : 0;
 }
 
-static void release(server *s, const mvpn_privileged_request *m)
+static int release(server *s, const mvpn_privileged_request *m, mvpn_fault *fault)
 {
-    const mvpn_exit_event event = {.pool_v4 = m->v4, .pool_v6 = m->v6};
-    if (s->has_host) {
-        mvpn_host_exit_release(&s->exit, &event);
+    size_t count = 0;
+    for (size_t at = 0; at < m->pairs.n; at += MVPN_PRIVILEGED_PAIR_LEN) {
+        mvpn_addr v4, v6;
+        mvpn_privileged_pair_decode(m->pairs.p + at, &v4, &v6);
+        s->sources[count] = v4;
+        count += v4.family != 0;
+        s->sources[count] = v6;
+        count += v6.family != 0;
     }
+    return s->has_host ? mvpn_host_exit_release(&s->exit, s->sources, count, fault) : 0;
 }
 
 /* Internet sockets alone: a mark means nothing to others. */
@@ -304,8 +326,8 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
         code = seal(s, &fault);
         break;
     case MVPN_PRIVILEGED_RELEASE:
-        release(s, m);
-        return true;
+        code = release(s, m, &fault);
+        break;
     case MVPN_PRIVILEGED_MARK:
         code = set_mark(s, in->descriptors[0], &fault);
         break;
@@ -322,14 +344,13 @@ static void serve_all(server *s)
 {
     bool goes_on = true;
     while (goes_on) {
-        uint8_t bytes[MVPN_PRIVILEGED_REQUEST_LEN + 1];
         mvpn_privileged_request m;
-        incoming in = receive_message(s->fd, bytes, sizeof(bytes));
+        incoming in = receive_message(s->fd, s->request, sizeof(s->request));
         if (in.n <= 0) {
             close_descriptors(&in);
             return; /* the worker is gone */
         }
-        int r = mvpn_privileged_request_decode(mvpn_bytes_of(bytes, (size_t)in.n), &m);
+        int r = mvpn_privileged_request_decode(mvpn_bytes_of(s->request, (size_t)in.n), &m);
         r = r != 0 ? r : mvpn_privileged_check(&s->limits, s->state, &m, in.count);
         if (r != 0) {
             static const char text[] =
@@ -428,21 +449,15 @@ static int gone(mvpn_helper *helper, mvpn_fault *fault)
     return mvpn_fault_set(fault, MVPN_E_CLOSED, "the helper process is gone");
 }
 
-/* Ask, and wait for the answer to this very request. */
-static int ask(mvpn_helper *helper, enum mvpn_privileged_op op, int descriptor, int ms,
-               mvpn_privileged_reply *reply, int *ret_tun, mvpn_fault *fault)
+/* The answer to request `serial`, if it is there and in order. */
+static int take_reply(mvpn_helper *helper, enum mvpn_privileged_op op, uint32_t serial,
+                      mvpn_privileged_reply *reply, int *ret_tun, mvpn_fault *fault)
 {
-    uint8_t out[MVPN_PRIVILEGED_REQUEST_LEN], bytes[MVPN_PRIVILEGED_REPLY_LEN + 1];
-    const mvpn_privileged_request m = {.op = op, .serial = ++helper->serial};
-    mvpn_privileged_request_encode(&m, out);
-    if (helper->is_lost || send_message(helper->fd, out, sizeof(out), descriptor, 0) != 0 ||
-        wait_readable(helper->fd, ms) != 0) {
-        return gone(helper, fault);
-    }
+    uint8_t bytes[MVPN_PRIVILEGED_REPLY_LEN + 1];
     incoming in = receive_message(helper->fd, bytes, sizeof(bytes));
     bool ok = in.n > 0 &&
               mvpn_privileged_reply_decode(mvpn_bytes_of(bytes, (size_t)in.n), reply) == 0 &&
-              reply->op == op && reply->serial == m.serial &&
+              reply->op == op && reply->serial == serial &&
               in.count == (reply->has_tun ? 1u : 0u) && (ret_tun != NULL || !reply->has_tun);
     if (!ok) {
         close_descriptors(&in);
@@ -452,6 +467,25 @@ static int ask(mvpn_helper *helper, enum mvpn_privileged_op op, int descriptor, 
         *ret_tun = in.descriptors[0];
     }
     return reply->code == 0 ? 0 : mvpn_fault_set(fault, reply->code, "%s", reply->text);
+}
+
+static int send_request(mvpn_helper *helper, enum mvpn_privileged_op op, mvpn_bytes pairs,
+                        int descriptor)
+{
+    const mvpn_privileged_request m = {.op = op, .serial = ++helper->serial, .pairs = pairs};
+    size_t n = mvpn_privileged_request_encode(&m, helper->request);
+    return send_message(helper->fd, helper->request, n, descriptor, 0);
+}
+
+/* Ask, and wait for the answer to this very request. */
+static int ask(mvpn_helper *helper, enum mvpn_privileged_op op, int descriptor, int ms,
+               mvpn_privileged_reply *reply, int *ret_tun, mvpn_fault *fault)
+{
+    if (helper->is_lost || send_request(helper, op, MVPN_BYTES_NONE, descriptor) != 0 ||
+        wait_readable(helper->fd, ms) != 0) {
+        return gone(helper, fault);
+    }
+    return take_reply(helper, op, helper->serial, reply, ret_tun, fault);
 }
 
 int mvpn_helper_setup(mvpn_helper *helper, mvpn_helper_host *ret, mvpn_fault *fault)
@@ -488,34 +522,62 @@ int mvpn_helper_seal(mvpn_helper *helper, mvpn_fault *fault)
     return ask_simply(helper, MVPN_PRIVILEGED_SEAL, fault);
 }
 
-/* ---- requests without an answer ---- */
+/* ---- sessions that ended ---- */
 
-static void flush(mvpn_helper *helper)
+/* One request at a time, so that the socket always takes it: the helper has nothing else to read.
+ */
+static void send_release(mvpn_helper *helper)
 {
-    while (helper->waiting_count > 0 &&
-           send_message(helper->fd, helper->waiting[helper->waiting_first],
-                        MVPN_PRIVILEGED_REQUEST_LEN, -1, MSG_DONTWAIT) == 0) {
-        helper->waiting_first = (helper->waiting_first + 1) % WAITING_MAX;
-        helper->waiting_count--;
+    size_t count = MVPN_MIN(helper->waiting_count, (size_t)MVPN_PRIVILEGED_PAIRS_MAX);
+    size_t size = count * MVPN_PRIVILEGED_PAIR_LEN;
+    mvpn_bytes pairs = mvpn_bytes_of(helper->waiting, size);
+    if (send_request(helper, MVPN_PRIVILEGED_RELEASE, pairs, -1) != 0) {
+        helper->is_lost = true;
+        return;
     }
-    if (helper->watch != NULL) {
-        mvpn_loop_watch_set(helper->watch,
-                            MVPN_LOOP_READABLE |
-                                (helper->waiting_count > 0 ? MVPN_LOOP_WRITABLE : 0u));
+    helper->waiting_count -= count;
+    memmove(helper->waiting, helper->waiting + count,
+            helper->waiting_count * MVPN_PRIVILEGED_PAIR_LEN);
+    helper->is_releasing = true;
+    helper->release_since = mvpn_clock_now();
+}
+
+static void set_timer(mvpn_helper *helper, uint64_t ms)
+{
+    mvpn_loop_timer_set(helper->timer, ms);
+    helper->is_timer_set = true;
+}
+
+static void timer_ended(void *ctx)
+{
+    mvpn_helper *helper = ctx;
+    helper->is_timer_set = false;
+    if (helper->waiting_count > 0 && !helper->is_releasing && !helper->is_lost) {
+        send_release(helper);
     }
+}
+
+/* What failed times out in the kernel, and the addresses rest meanwhile. */
+static void release_ended(mvpn_helper *helper)
+{
+    mvpn_privileged_reply reply;
+    uint64_t ms = (mvpn_clock_now() - helper->release_since) / MVPN_US_PER_MS * RELEASE_REST;
+    MVPN_IGNORE(take_reply(helper, MVPN_PRIVILEGED_RELEASE, helper->serial, &reply, NULL, NULL));
+    helper->is_releasing = false;
+    /* Also if nothing waits: the next one does then. */
+    set_timer(helper,
+              MVPN_MIN(MVPN_MAX(ms, (uint64_t)RELEASE_PAUSE_MS), (uint64_t)RELEASE_PAUSE_MAX_MS));
 }
 
 static void ready(void *ctx, unsigned events)
 {
     mvpn_helper *helper = ctx;
-    uint8_t bytes[MVPN_PRIVILEGED_REPLY_LEN + 1];
-    if ((events & MVPN_LOOP_WRITABLE) != 0) {
-        flush(helper);
-    }
-    /* It says nothing unasked: readable means that it is gone. */
-    if ((events & MVPN_LOOP_READABLE) != 0 && !helper->is_lost &&
-        recv(helper->fd, bytes, sizeof(bytes), MSG_DONTWAIT) >= 0) {
-        helper->is_lost = true;
+    uint8_t byte;
+    (void)events;
+    if (helper->is_releasing) {
+        release_ended(helper);
+    } else if (recv(helper->fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0) {
+        helper->is_lost = true; /* it says nothing unasked: it is gone */
     }
     if (helper->is_lost) {
         mvpn_loop_watch_set(helper->watch, 0);
@@ -527,23 +589,42 @@ int mvpn_helper_watch(mvpn_helper *helper, mvpn_loop *loop, mvpn_loop_fn *lost, 
 {
     helper->lost = lost;
     helper->lost_ctx = ctx;
-    return mvpn_loop_watch_fd(loop, helper->fd, MVPN_LOOP_READABLE, ready, helper, &helper->watch);
+    int r = mvpn_loop_timer_new(loop, timer_ended, helper, &helper->timer);
+    return r != 0 ? r
+                  : mvpn_loop_watch_fd(loop, helper->fd, MVPN_LOOP_READABLE, ready, helper,
+                                       &helper->watch);
 }
 
 int mvpn_helper_release(mvpn_helper *helper, const mvpn_addr *v4, const mvpn_addr *v6)
 {
-    mvpn_privileged_request m = {
-        .op = MVPN_PRIVILEGED_RELEASE, .serial = ++helper->serial, .v4 = *v4, .v6 = *v6};
     if (v4->family == 0 && v6->family == 0) {
         return 0; /* the session had no address yet */
     }
     if (helper->waiting_count == WAITING_MAX) {
         return MVPN_E_LIMIT;
     }
-    uint32_t at = (helper->waiting_first + helper->waiting_count++) % WAITING_MAX;
-    mvpn_privileged_request_encode(&m, helper->waiting[at]);
-    flush(helper);
+    mvpn_privileged_pair_encode(v4, v6, helper->waiting[helper->waiting_count++]);
+    if (!helper->is_timer_set && !helper->is_releasing) {
+        set_timer(helper, RELEASE_PAUSE_MS);
+    }
     return 0;
+}
+
+/* All of it now, before the end. */
+static void release_rest(mvpn_helper *helper)
+{
+    mvpn_time end = mvpn_clock_now() + MVPN_MS(FINISH_MS);
+    while (!helper->is_lost && (helper->is_releasing || helper->waiting_count > 0)) {
+        mvpn_time now = mvpn_clock_now();
+        if (!helper->is_releasing) {
+            send_release(helper);
+        } else if (now >= end ||
+                   wait_readable(helper->fd, (int)((end - now) / MVPN_US_PER_MS)) != 0) {
+            helper->is_lost = true;
+        } else {
+            release_ended(helper);
+        }
+    }
 }
 
 int mvpn_helper_mark(void *ctx, int fd)
@@ -566,12 +647,9 @@ void mvpn_helper_finish(mvpn_helper *helper)
     }
     mvpn_loop_unwatch(helper->watch);
     helper->watch = NULL;
-    while (helper->waiting_count > 0 && !helper->is_lost &&
-           send_message(helper->fd, helper->waiting[helper->waiting_first],
-                        MVPN_PRIVILEGED_REQUEST_LEN, -1, 0) == 0) {
-        helper->waiting_first = (helper->waiting_first + 1) % WAITING_MAX;
-        helper->waiting_count--;
-    }
+    release_rest(helper);
+    mvpn_loop_timer_free(helper->timer);
+    helper->timer = NULL;
     if (!helper->is_lost) {
         MVPN_IGNORE(ask(helper, MVPN_PRIVILEGED_FINISH, -1, FINISH_MS, &reply, NULL, NULL));
         MVPN_IGNORE(wait_readable(helper->fd, FINISH_MS)); /* its end: nothing of it outlives us */

@@ -46,8 +46,9 @@ MVPN_WUR int mvpn_helper_seal(mvpn_helper *helper, mvpn_fault *fault);
 MVPN_WUR int mvpn_helper_watch(mvpn_helper *helper, mvpn_loop *loop, mvpn_loop_fn *lost, void *ctx);
 
 /**
- * Exit: forget the connections of a session's addresses (family 0: none). Returns at once; what
- * finds the helper busy waits here. MVPN_E_LIMIT if too much waits: its entries stay until they
+ * Exit: forget the connections of a session's addresses (family 0: none). Returns at once; it is
+ * done some time later, together with what else ended by then, as it costs a pass over the kernel's
+ * whole table. After mvpn_helper_watch. MVPN_E_LIMIT if too much waits: its entries stay until they
  * time out.
  */
 MVPN_WUR int mvpn_helper_release(mvpn_helper *helper, const mvpn_addr *v4, const mvpn_addr *v6);

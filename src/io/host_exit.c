@@ -106,14 +106,12 @@ int mvpn_host_exit_cleanup(const mvpn_config_exit *config, const char *run_dir, 
     return mvpn_nat_remove(instance, run_dir, fault);
 }
 
-void mvpn_host_exit_release(mvpn_host_exit *host, const mvpn_exit_event *event)
+int mvpn_host_exit_release(mvpn_host_exit *host, const mvpn_addr *sources, size_t count,
+                           mvpn_fault *fault)
 {
-    if (host->conntrack == NULL) {
-        return;
-    }
-    /* What fails here times out in the kernel; the address rests for five minutes anyway. */
-    MVPN_IGNORE(mvpn_conntrack_delete(host->conntrack, &event->pool_v4, NULL, NULL));
-    MVPN_IGNORE(mvpn_conntrack_delete(host->conntrack, &event->pool_v6, NULL, NULL));
+    return host->conntrack != NULL
+               ? mvpn_conntrack_delete(host->conntrack, sources, count, NULL, fault)
+               : 0;
 }
 
 /* Connecting a UDP socket sends nothing: it only asks the routing table. */

@@ -5,7 +5,6 @@
 #ifndef MVPN_IO_HOST_EXIT_H
 #define MVPN_IO_HOST_EXIT_H
 
-#include "exit/exit.h"
 #include "io/config.h"
 #include "io/conntrack.h"
 #include "io/fault.h"
@@ -33,8 +32,10 @@ void mvpn_host_exit_remove(mvpn_host_exit *host);
 /** Take back what a crashed run left, and nothing else. */
 MVPN_WUR int mvpn_host_exit_cleanup(const mvpn_config_exit *config, const char *run_dir,
                                     mvpn_fault *fault);
-/** A session ended: forget its connections. */
-void mvpn_host_exit_release(mvpn_host_exit *host, const mvpn_exit_event *event);
+/** Sessions ended: forget the connections of their addresses, MVPN_CONNTRACK_SOURCES_MAX at most.
+ * MVPN_E_SYSTEM: they time out. */
+MVPN_WUR int mvpn_host_exit_release(mvpn_host_exit *host, const mvpn_addr *sources, size_t count,
+                                    mvpn_fault *fault);
 /** True if this host has a route to the IPv6 internet. */
 bool mvpn_host_has_ipv6(void);
 /** True on a host that has a way to the IPv6 internet and none to that of IPv4. */

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -27,12 +28,15 @@
 #include "base/error.h"
 #include "io/addrwatch.h"
 #include "io/conntrack.h"
+#include "io/helper.h"
 #include "io/nat.h"
 #include "io/netlink.h"
 #include "io/nft.h"
+#include "io/sockaddr.h"
 #include "io/tun.h"
 
 #define TEXT 65536
+#define ENTRIES (1u << 20)
 
 static char run_dir[64];
 
@@ -353,71 +357,244 @@ static void test_nat_names(void **state)
 
 static unsigned tracked(void)
 {
-    static char out[TEXT];
-    return (unsigned)strtoul(shell("cat /proc/sys/net/netfilter/nf_conntrack_count", out), NULL,
-                             10);
+    unsigned count = 0;
+    FILE *file = fopen("/proc/sys/net/netfilter/nf_conntrack_count", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%u", &count), 1);
+    (void)fclose(file);
+    return count;
 }
 
-static void open_flows(const char *from, const char *to, unsigned count)
+/* `count` connections from a port of its own each; `from` is local, as an address or a route. */
+static void open_flows_from(const mvpn_addr *from, const mvpn_addr *to, unsigned count)
 {
-    bool is_v6 = strchr(from, ':') != NULL;
+    const int on = 1;
     for (unsigned i = 0; i < count; i++) {
-        int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_DGRAM, 0);
-        struct sockaddr_in v4 = {.sin_family = AF_INET};
-        struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
-        struct sockaddr *sa = is_v6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4;
-        socklen_t len = is_v6 ? sizeof(v6) : sizeof(v4);
-        assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, from,
-                                   is_v6 ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr),
-                         1);
-        assert_int_equal(bind(fd, sa, len), 0);
-        assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, to,
-                                   is_v6 ? (void *)&v6.sin6_addr : (void *)&v4.sin_addr),
-                         1);
-        v4.sin_port = htons((uint16_t)(20000 + i));
-        v6.sin6_port = v4.sin_port;
-        assert_int_equal(sendto(fd, "x", 1, 0, sa, len), 1);
+        struct sockaddr_storage sa;
+        mvpn_addr peer = *to;
+        peer.port = (uint16_t)(20000 + i);
+        int fd = socket(from->family == 6 ? AF_INET6 : AF_INET, SOCK_DGRAM, 0);
+        socklen_t len = mvpn_sockaddr_from_addr(from, &sa);
+        if (from->family == 6) { /* of IPv6, a local route is not enough */
+            assert_int_equal(setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof(on)), 0);
+        }
+        assert_int_equal(bind(fd, (const struct sockaddr *)&sa, len), 0);
+        len = mvpn_sockaddr_from_addr(&peer, &sa);
+        assert_int_equal(sendto(fd, "x", 1, 0, (const struct sockaddr *)&sa, len), 1);
         (void)close(fd);
     }
 }
 
-/* 1,500 entries of one address take two passes; those of its neighbour stay. */
+static mvpn_addr address(const char *text)
+{
+    mvpn_addr addr = {.family = 0};
+    assert_int_equal(mvpn_addr_parse(text, &addr), 0);
+    return addr;
+}
+
+static void open_flows(const char *from, const char *to, unsigned count)
+{
+    const mvpn_addr a = address(from), b = address(to);
+    open_flows_from(&a, &b, count);
+}
+
+/* Anything is tracked, and these are local. */
+static void track(void)
+{
+    run("nft add table inet track && nft 'add chain inet track out { type filter hook output "
+        "priority 0; }' && nft add rule inet track out ct state new accept");
+    run("ip route replace local 10.64.0.0/16 dev lo table local && "
+        "ip -6 route replace local fd99::/64 dev lo table local");
+}
+
+static void track_no_more(void)
+{
+    run("nft flush ruleset && ip route del local 10.64.0.0/16 dev lo table local && "
+        "ip -6 route del local fd99::/64 dev lo table local");
+}
+
+/* All entries but for their remaining time, as text; valid until the next call with this place. */
+static const char *entries(char out[static ENTRIES])
+{
+    FILE *pipe = popen("for f in ipv4 ipv6; do conntrack -L -f $f -o id 2>/dev/null; done | "
+                       "sed -E 's/^([a-z0-9]+ +[0-9]+) [0-9]+ /\\1 /' | sort",
+                       "r");
+    assert_non_null(pipe);
+    size_t n = fread(out, 1, ENTRIES - 1, pipe);
+    out[n] = '\0';
+    assert_int_equal(pclose(pipe), 0);
+    assert_true(n < ENTRIES - 1);
+    return out;
+}
+
+/* Many entries of one address; those of its neighbours stay. */
 static void test_conntrack(void **state)
 {
     (void)state;
     mvpn_conntrack *ct = NULL;
     mvpn_fault fault = {{0}};
     unsigned count = 99;
-    mvpn_addr first, second, six;
-    assert_int_equal(mvpn_addr_parse("10.99.0.5", &first), 0);
-    assert_int_equal(mvpn_addr_parse("10.99.0.6", &second), 0);
-    assert_int_equal(mvpn_addr_parse("fd99::5", &six), 0);
-    run("nft add table inet track && nft 'add chain inet track out { type filter hook output "
-        "priority 0; "
-        "}' && "
-        "nft add rule inet track out ct state new accept");
-    run("ip addr add 10.99.0.5/32 dev lo && ip addr add 10.99.0.6/32 dev lo && ip addr add "
-        "10.99.0.7/32 dev lo "
-        "&& ip -6 addr add fd99::5/128 dev lo nodad && ip -6 addr add fd99::7/128 dev lo nodad");
+    const mvpn_addr first = address("10.64.0.5"), second = address("10.64.0.6");
+    const mvpn_addr third = address("10.64.0.7");
+    const mvpn_addr six = address("fd99::5");
+    const mvpn_addr both[] = {address("fd99::6"), second, address("10.64.0.99")};
+    track();
     assert_int_equal(mvpn_conntrack_open(&ct, &fault), 0);
     unsigned before = tracked();
-    open_flows("10.99.0.5", "10.99.0.7", 1500);
-    open_flows("10.99.0.6", "10.99.0.7", 3);
-    open_flows("10.99.0.7", "10.99.0.5", 2); /* towards it: not its own */
+    open_flows("10.64.0.5", "10.64.0.7", 1500);
+    open_flows("10.64.0.6", "10.64.0.7", 3);
+    open_flows("10.64.0.7", "10.64.0.5", 2); /* towards it: not its own */
     open_flows("fd99::5", "fd99::7", 4);
-    assert_int_equal(tracked(), before + 1509);
-    assert_int_equal(mvpn_conntrack_delete(ct, &first, &count, &fault), 0);
+    open_flows("fd99::6", "fd99::7", 5);
+    assert_int_equal(tracked(), before + 1514);
+    assert_int_equal(mvpn_conntrack_delete(ct, &first, 1, &count, &fault), 0);
     assert_int_equal(count, 1500);
-    assert_int_equal(tracked(), before + 9);
-    assert_int_equal(mvpn_conntrack_delete(ct, &first, &count, &fault), 0);
+    assert_int_equal(tracked(), before + 14);
+    assert_int_equal(mvpn_conntrack_delete(ct, &first, 1, &count, &fault), 0);
     assert_int_equal(count, 0);
-    assert_int_equal(mvpn_conntrack_delete(ct, &six, &count, &fault), 0);
+    assert_int_equal(mvpn_conntrack_delete(ct, &six, 1, &count, &fault), 0);
     assert_int_equal(count, 4);
-    assert_int_equal(mvpn_conntrack_delete(ct, &second, &count, &fault), 0);
-    assert_int_equal(count, 3);
+    assert_int_equal(mvpn_conntrack_delete(ct, both, MVPN_ARRAY_LEN(both), &count, &fault), 0);
+    assert_int_equal(count, 8);
+    assert_int_equal(tracked(), before + 2);
+    assert_int_equal(mvpn_conntrack_delete(ct, both, 0, &count, &fault), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(mvpn_conntrack_delete(ct, &third, 1, &count, &fault), 0);
+    assert_int_equal(count, 2);
     mvpn_conntrack_close(ct);
-    run("nft flush ruleset && ip addr flush dev lo scope global && ip -6 addr flush dev lo scope "
-        "global");
+    track_no_more();
+}
+
+/* ---- sessions that end all at once ---- */
+
+enum { SESSIONS = 1000, FLOWS = 5, OTHERS = 2000 };
+
+struct ending {
+    mvpn_loop *loop;
+    unsigned until;
+    unsigned checks_left;
+};
+
+static void stop_when_gone(void *ctx)
+{
+    struct ending *e = ctx;
+    if (tracked() <= e->until || --e->checks_left == 0) {
+        mvpn_loop_stop(e->loop);
+    }
+}
+
+static void helper_lost(void *ctx)
+{
+    (void)ctx;
+    fail_msg("the helper is gone");
+}
+
+static double children_cpu_s(void)
+{
+    struct rusage u;
+    assert_int_equal(getrusage(RUSAGE_CHILDREN, &u), 0);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* The k-th session's addresses, in several /24 of the pool. */
+static void session_addresses(unsigned k, mvpn_addr *ret_v4, mvpn_addr *ret_v6)
+{
+    *ret_v4 = address("10.64.0.0");
+    *ret_v6 = address("fd99::");
+    mvpn_store16(ret_v4->ip + 2, (uint16_t)(k + 2));
+    mvpn_store16(ret_v6->ip + 14, (uint16_t)(k + 2));
+}
+
+/* The helper of an exit with this pool, as the program starts it. */
+static mvpn_helper *start_helper(mvpn_config *config, mvpn_loop *loop)
+{
+    mvpn_helper *helper = NULL;
+    mvpn_helper_host host;
+    mvpn_fault fault = {{0}};
+    mvpn_config_init(config, MVPN_CONFIG_EXIT);
+    (void)snprintf(config->exit.tun_name, sizeof(config->exit.tun_name), "exit1");
+    (void)snprintf(config->run_dir, sizeof(config->run_dir), "%s", run_dir);
+    assert_int_equal(mvpn_prefix_parse("10.64.0.0/16", &config->exit.pool_v4), 0);
+    assert_int_equal(mvpn_prefix_parse("fd99::/64", &config->exit.pool_v6), 0);
+    assert_int_equal(mvpn_helper_start(config, NULL, NULL, &helper, &fault), 0);
+    assert_int_equal(mvpn_helper_setup(helper, &host, &fault), 0);
+    assert_int_equal(mvpn_helper_seal(helper, &fault), 0);
+    assert_int_equal(mvpn_helper_watch(helper, loop, helper_lost, NULL), 0);
+    mvpn_tun_close(host.tun);
+    return helper;
+}
+
+/*
+ * 1,000 sessions of one exit end in one turn: their 10,000 entries go within seconds, for less than
+ * a second of CPU (a pass over the table for each of them took more than ten), and the entries of
+ * others are what they were.
+ */
+static void test_sessions_end_together(void **state)
+{
+    static mvpn_config config;
+    static char before[ENTRIES], after[ENTRIES];
+    const mvpn_addr other = address("10.64.250.1"), server = address("10.64.251.1");
+    const mvpn_addr server6 = address("fd99::fb01");
+    struct ending ending = {.checks_left = 200};
+    (void)state;
+    track();
+    run("ip addr flush dev v0");
+    open_flows_from(&other, &server, OTHERS);
+    open_flows("10.64.250.1", "10.64.0.9", 3); /* towards a session's */
+    entries(before);
+    ending.until = tracked();
+    assert_true(ending.until >= OTHERS);
+    for (unsigned k = 0; k < SESSIONS; k++) {
+        mvpn_addr v4, v6;
+        session_addresses(k, &v4, &v6);
+        open_flows_from(&v4, &server, FLOWS);
+        open_flows_from(&v6, &server6, FLOWS);
+    }
+    assert_int_equal(tracked(), ending.until + 2 * SESSIONS * FLOWS);
+
+    double cpu_s = children_cpu_s();
+    assert_int_equal(mvpn_loop_new(&ending.loop), 0);
+    mvpn_helper *helper = start_helper(&config, ending.loop);
+    assert_int_equal(mvpn_loop_every(ending.loop, 50, stop_when_gone, &ending), 0);
+    for (unsigned k = 0; k < SESSIONS; k++) {
+        mvpn_addr v4, v6;
+        session_addresses(k, &v4, &v6);
+        assert_int_equal(mvpn_helper_release(helper, &v4, &v6), 0);
+    }
+    assert_int_equal(mvpn_loop_run(ending.loop), 0);
+    assert_true(ending.checks_left > 0);
+    mvpn_helper_finish(helper);
+    while (waitpid(-1, NULL, 0) > 0) {
+    }
+    cpu_s = children_cpu_s() - cpu_s;
+    print_message("%u sessions: %.3f s of CPU\n", (unsigned)SESSIONS, cpu_s);
+    assert_true(cpu_s < 1);
+    entries(after);
+    assert_string_equal(after, before);
+    mvpn_loop_free(ending.loop);
+    track_no_more();
+}
+
+/* What ends in the last moment is forgotten, too. */
+static void test_sessions_end_at_the_end(void **state)
+{
+    static mvpn_config config;
+    mvpn_loop *loop = NULL;
+    mvpn_addr v4, v6;
+    (void)state;
+    track();
+    session_addresses(7, &v4, &v6);
+    const mvpn_addr server = address("10.64.251.1");
+    open_flows_from(&v4, &server, FLOWS);
+    assert_true(shows("conntrack -L -s 10.64.0.9 2>/dev/null", "10.64.0.9"));
+    assert_int_equal(mvpn_loop_new(&loop), 0);
+    mvpn_helper *helper = start_helper(&config, loop);
+    assert_int_equal(mvpn_helper_release(helper, &v4, &v6), 0);
+    mvpn_helper_finish(helper);
+    assert_false(shows("conntrack -L -s 10.64.0.9 2>/dev/null", "10.64.0.9"));
+    mvpn_loop_free(loop);
+    track_no_more();
 }
 
 /* ---- an exit's whole way: TUN -> NAT -> another host, and back ---- */
@@ -589,6 +766,8 @@ int main(void)
         cmocka_unit_test(test_nat_after_crash),
         cmocka_unit_test(test_nat_names),
         cmocka_unit_test(test_conntrack),
+        cmocka_unit_test(test_sessions_end_together),
+        cmocka_unit_test(test_sessions_end_at_the_end),
         cmocka_unit_test(test_exit_traffic),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -8,8 +8,6 @@
 
 #define REQUEST_MAGIC 0x4d565071u /* "MVPq" */
 #define REPLY_MAGIC 0x4d565072u   /* "MVPr" */
-#define HAS_V4 1u
-#define HAS_V6 2u
 #define HAS_TUN 1u
 #define HAS_ADDRESSES 2u
 
@@ -40,19 +38,57 @@ static bool read_ip(mvpn_reader *r, bool is_there, uint8_t family, mvpn_addr *re
     return is_there || memcmp(addr.ip, zero, len) == 0;
 }
 
-void mvpn_privileged_request_encode(const mvpn_privileged_request *request,
-                                    uint8_t out[static MVPN_PRIVILEGED_REQUEST_LEN])
+void mvpn_privileged_pair_encode(const mvpn_addr *v4, const mvpn_addr *v6,
+                                 uint8_t out[static MVPN_PRIVILEGED_PAIR_LEN])
 {
-    mvpn_writer w = mvpn_writer_init(out, MVPN_PRIVILEGED_REQUEST_LEN);
-    mvpn_write32(&w, REQUEST_MAGIC);
-    mvpn_write8(&w, (uint8_t)request->op);
-    mvpn_write8(&w, (uint8_t)((request->v4.family != 0 ? HAS_V4 : 0) |
-                              (request->v6.family != 0 ? HAS_V6 : 0)));
-    mvpn_write16(&w, 0);
-    mvpn_write32(&w, request->serial);
-    write_ip(&w, &request->v4, 4);
-    write_ip(&w, &request->v6, 16);
-    MVPN_ASSERT(!w.failed && mvpn_writer_len(&w) == MVPN_PRIVILEGED_REQUEST_LEN);
+    mvpn_writer w = mvpn_writer_init(out, MVPN_PRIVILEGED_PAIR_LEN);
+    write_ip(&w, v4, 4);
+    write_ip(&w, v6, 16);
+    MVPN_ASSERT(!w.failed && mvpn_writer_len(&w) == MVPN_PRIVILEGED_PAIR_LEN);
+}
+
+static mvpn_addr addr_or_none(const uint8_t *ip, uint8_t family)
+{
+    mvpn_addr addr = {.family = family};
+    mvpn_addr none = {.family = 0};
+    size_t len = mvpn_addr_ip_len(&addr);
+    memcpy(addr.ip, ip, len);
+    return memcmp(addr.ip, none.ip, len) != 0 ? addr : none;
+}
+
+void mvpn_privileged_pair_decode(const uint8_t in[static MVPN_PRIVILEGED_PAIR_LEN],
+                                 mvpn_addr *ret_v4, mvpn_addr *ret_v6)
+{
+    *ret_v4 = addr_or_none(in, 4);
+    *ret_v6 = addr_or_none(in + 4, 6);
+}
+
+size_t mvpn_privileged_request_encode(const mvpn_privileged_request *request,
+                                      uint8_t out[static MVPN_PRIVILEGED_REQUEST_MAX])
+{
+    size_t n = request->pairs.n;
+    MVPN_ASSERT(n % MVPN_PRIVILEGED_PAIR_LEN == 0 &&
+                n <= MVPN_PRIVILEGED_REQUEST_MAX - MVPN_PRIVILEGED_HEAD_LEN);
+    mvpn_store32(out, REQUEST_MAGIC);
+    out[4] = (uint8_t)request->op;
+    out[5] = 0;
+    mvpn_store16(out + 6, (uint16_t)(n / MVPN_PRIVILEGED_PAIR_LEN));
+    mvpn_store32(out + 8, request->serial);
+    if (n > 0) {
+        memcpy(out + MVPN_PRIVILEGED_HEAD_LEN, request->pairs.p, n);
+    }
+    return MVPN_PRIVILEGED_HEAD_LEN + n;
+}
+
+static bool has_empty_pair(mvpn_bytes pairs)
+{
+    static const uint8_t zero[MVPN_PRIVILEGED_PAIR_LEN];
+    for (size_t at = 0; at < pairs.n; at += MVPN_PRIVILEGED_PAIR_LEN) {
+        if (memcmp(pairs.p + at, zero, sizeof(zero)) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret)
@@ -60,17 +96,16 @@ int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret)
     mvpn_reader r = mvpn_reader_init(in);
     mvpn_privileged_request m = {.serial = 0};
     bool ok = mvpn_read32(&r) == REQUEST_MAGIC;
-    unsigned op = mvpn_read8(&r), families = mvpn_read8(&r);
-    ok = ok && is_op(op) && (families & ~(HAS_V4 | HAS_V6)) == 0 && mvpn_read16(&r) == 0;
-    ok = ok && (families != 0) == (op == MVPN_PRIVILEGED_RELEASE);
+    unsigned op = mvpn_read8(&r), zero = mvpn_read8(&r), count = mvpn_read16(&r);
+    ok = ok && is_op(op) && zero == 0 && count <= MVPN_PRIVILEGED_PAIRS_MAX;
+    ok = ok && (count != 0) == (op == MVPN_PRIVILEGED_RELEASE);
     if (!ok) {
         return MVPN_E_FORMAT;
     }
     m.op = (enum mvpn_privileged_op)op;
     m.serial = mvpn_read32(&r);
-    ok = read_ip(&r, (families & HAS_V4) != 0, 4, &m.v4) &&
-         read_ip(&r, (families & HAS_V6) != 0, 6, &m.v6) && mvpn_reader_done(&r);
-    if (!ok) {
+    m.pairs = mvpn_read_bytes(&r, (size_t)count * MVPN_PRIVILEGED_PAIR_LEN);
+    if (!mvpn_reader_done(&r) || has_empty_pair(m.pairs)) {
         return MVPN_E_FORMAT;
     }
     *ret = m;
@@ -165,6 +200,18 @@ static bool is_of_pool(const mvpn_addr *addr, const mvpn_prefix *pool)
            memcmp(addr->ip, own.ip, len) != 0;
 }
 
+static bool are_of_pool(const mvpn_privileged_limits *limits, mvpn_bytes pairs)
+{
+    for (size_t at = 0; at < pairs.n; at += MVPN_PRIVILEGED_PAIR_LEN) {
+        mvpn_addr v4, v6;
+        mvpn_privileged_pair_decode(pairs.p + at, &v4, &v6);
+        if (!is_of_pool(&v4, &limits->pool_v4) || !is_of_pool(&v6, &limits->pool_v6)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privileged_state state,
                           const mvpn_privileged_request *request, unsigned descriptors)
 {
@@ -195,7 +242,5 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
         descriptors != (request->op == MVPN_PRIVILEGED_MARK ? 1u : 0u)) {
         return MVPN_E_PROTOCOL;
     }
-    return is_of_pool(&request->v4, &limits->pool_v4) && is_of_pool(&request->v6, &limits->pool_v6)
-               ? 0
-               : MVPN_E_REFUSED;
+    return are_of_pool(limits, request->pairs) ? 0 : MVPN_E_REFUSED;
 }

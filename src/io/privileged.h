@@ -5,12 +5,11 @@
  * at the wrong time, or that names an address outside the exit's pool ends the conversation, which
  * means that everything is taken back. Pure; used by io/helper. (docs/architecture.md "Privileges")
  *
- *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK--> SEALED --FINISH--> the
- * end
+ *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK--> SEALED --FINISH--> end
  *
- *   request  "MVPq" | op 1 | families 1 | 0 0 | serial 4 | IPv4 4 | IPv6 16                  32
- * bytes reply    "MVPr" | op 1 | flags 1 | 0 0 | serial 4 | code 4 | IPv4 4 | IPv6 16 | IPv4 4 |
- * text 216
+ *   request  "MVPq" | op 1 | 0 | pairs 2 | serial 4 | pairs times (IPv4 4 | IPv6 16)
+ *   reply    "MVPr" | op 1 | flags 1 | 0 0 | serial 4 | code 4 | IPv4 4 | IPv6 16 | IPv4 4 | text
+ * 216
  */
 #ifndef MVPN_IO_PRIVILEGED_H
 #define MVPN_IO_PRIVILEGED_H
@@ -21,7 +20,14 @@
 #include "base/bytes.h"
 #include "io/netlink.h"
 
-#define MVPN_PRIVILEGED_REQUEST_LEN 32
+#define MVPN_PRIVILEGED_HEAD_LEN 12
+/* The addresses of one session. */
+#define MVPN_PRIVILEGED_PAIR_LEN 20
+/* In one message: what ends together costs one pass over the kernel's table. More of them would ask
+ * for more memory of the socket than kernels give by default. */
+#define MVPN_PRIVILEGED_PAIRS_MAX 1024
+#define MVPN_PRIVILEGED_REQUEST_MAX                                                                \
+    (MVPN_PRIVILEGED_HEAD_LEN + MVPN_PRIVILEGED_PAIRS_MAX * MVPN_PRIVILEGED_PAIR_LEN)
 #define MVPN_PRIVILEGED_TEXT 216
 #define MVPN_PRIVILEGED_REPLY_LEN (40 + MVPN_PRIVILEGED_TEXT)
 
@@ -29,7 +35,7 @@ enum mvpn_privileged_op {
     MVPN_PRIVILEGED_SETUP = 1, /* set up this host as configured; the reply brings the TUN */
     MVPN_PRIVILEGED_CONTROL,   /* the control socket is there: remove it at the end */
     MVPN_PRIVILEGED_SEAL,      /* the start is over: give up what is not needed any more */
-    MVPN_PRIVILEGED_RELEASE,   /* exit: forget the connections of these pool addresses; no reply */
+    MVPN_PRIVILEGED_RELEASE,   /* exit: forget the connections of these pool addresses */
     MVPN_PRIVILEGED_MARK,      /* client: set the configured mark on the socket that comes along */
     MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
 };
@@ -38,7 +44,7 @@ enum mvpn_privileged_op {
 typedef struct mvpn_privileged_request {
     enum mvpn_privileged_op op;
     uint32_t serial;
-    mvpn_addr v4, v6; /* RELEASE: at least one; else family 0 */
+    mvpn_bytes pairs; /* RELEASE: 1 to MVPN_PRIVILEGED_PAIRS_MAX; else none. Borrowed */
 } mvpn_privileged_request;
 
 typedef struct mvpn_privileged_reply {
@@ -58,10 +64,20 @@ typedef struct mvpn_privileged_limits {
     mvpn_prefix pool_v4, pool_v6; /* exit */
 } mvpn_privileged_limits;
 
-void mvpn_privileged_request_encode(const mvpn_privileged_request *request,
-                                    uint8_t out[static MVPN_PRIVILEGED_REQUEST_LEN]);
-/** MVPN_E_FORMAT for anything that the encoder does not make; `*ret` is untouched then. */
+/** Returns the length. */
+MVPN_WUR size_t mvpn_privileged_request_encode(const mvpn_privileged_request *request,
+                                               uint8_t out[static MVPN_PRIVILEGED_REQUEST_MAX]);
+/**
+ * MVPN_E_FORMAT for anything that the encoder does not make; `*ret` is untouched then. Its pairs
+ * are borrowed from `in`.
+ */
 MVPN_WUR int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret);
+
+/** The addresses of a session, of which one may be missing (family 0), but not both. */
+void mvpn_privileged_pair_encode(const mvpn_addr *v4, const mvpn_addr *v6,
+                                 uint8_t out[static MVPN_PRIVILEGED_PAIR_LEN]);
+void mvpn_privileged_pair_decode(const uint8_t in[static MVPN_PRIVILEGED_PAIR_LEN],
+                                 mvpn_addr *ret_v4, mvpn_addr *ret_v6);
 
 /** Characters that are not printable become '?'. */
 void mvpn_privileged_reply_encode(const mvpn_privileged_reply *reply,

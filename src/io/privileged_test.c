@@ -21,12 +21,18 @@ static const mvpn_privileged_limits exit_limits = {
 static const mvpn_privileged_limits client_limits = {.is_client = true};
 static const mvpn_privileged_limits relay_limits = {.is_exit = false};
 
+enum { PAIRS = 3 };
+static uint8_t sample_pairs[PAIRS][MVPN_PRIVILEGED_PAIR_LEN];
+
 static mvpn_privileged_request sample(enum mvpn_privileged_op op)
 {
     mvpn_privileged_request m = {.op = op, .serial = 0x01020304};
+    static const mvpn_addr none = {.family = 0};
+    mvpn_privileged_pair_encode(&pool_address4, &pool_address6, sample_pairs[0]);
+    mvpn_privileged_pair_encode(&none, &pool_address6, sample_pairs[1]);
+    mvpn_privileged_pair_encode(&pool_address4, &none, sample_pairs[2]);
     if (op == MVPN_PRIVILEGED_RELEASE) {
-        m.v4 = pool_address4;
-        m.v6 = pool_address6;
+        m.pairs = MVPN_BYTES_ARRAY(sample_pairs);
     }
     return m;
 }
@@ -35,34 +41,83 @@ static void test_request_round_trip(void **state)
 {
     (void)state;
     for (unsigned op = 1; op <= MVPN_PRIVILEGED_OP_LAST; op++) {
-        uint8_t bytes[MVPN_PRIVILEGED_REQUEST_LEN];
+        static uint8_t bytes[MVPN_PRIVILEGED_REQUEST_MAX];
         mvpn_privileged_request in = sample((enum mvpn_privileged_op)op), out;
-        mvpn_privileged_request_encode(&in, bytes);
-        assert_int_equal(mvpn_privileged_request_decode(MVPN_BYTES_ARRAY(bytes), &out), 0);
+        size_t n = mvpn_privileged_request_encode(&in, bytes);
+        assert_int_equal(n, MVPN_PRIVILEGED_HEAD_LEN + in.pairs.n);
+        assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out), 0);
         assert_int_equal(out.op, in.op);
         assert_int_equal(out.serial, in.serial);
-        assert_true(mvpn_addr_eq(&out.v4, &in.v4) && mvpn_addr_eq(&out.v6, &in.v6));
+        assert_int_equal(out.pairs.n, in.pairs.n);
+        assert_memory_equal(out.pairs.p, sample_pairs, out.pairs.n);
     }
+}
+
+static void test_pairs(void **state)
+{
+    static const mvpn_addr none = {.family = 0};
+    const struct {
+        mvpn_addr v4, v6;
+    } rows[] = {{pool_address4, pool_address6}, {none, pool_address6}, {pool_address4, none}};
+    (void)state;
+    for (size_t i = 0; i < PAIRS; i++) {
+        uint8_t bytes[MVPN_PRIVILEGED_PAIR_LEN];
+        mvpn_addr v4, v6;
+        mvpn_privileged_pair_encode(&rows[i].v4, &rows[i].v6, bytes);
+        mvpn_privileged_pair_decode(bytes, &v4, &v6);
+        assert_true(mvpn_addr_eq(&v4, &rows[i].v4) && mvpn_addr_eq(&v6, &rows[i].v6));
+    }
+}
+
+/* As many pairs as there may be, and one more; the right message with a wrong number of them. */
+static void test_request_bounds(void **state)
+{
+    static uint8_t pairs[MVPN_PRIVILEGED_PAIRS_MAX + 1][MVPN_PRIVILEGED_PAIR_LEN];
+    static uint8_t bytes[MVPN_PRIVILEGED_REQUEST_MAX + MVPN_PRIVILEGED_PAIR_LEN];
+    mvpn_privileged_request in = sample(MVPN_PRIVILEGED_RELEASE), out;
+    (void)state;
+    memset(pairs, 1, sizeof(pairs));
+    in.pairs = mvpn_bytes_of(pairs, sizeof(pairs) - MVPN_PRIVILEGED_PAIR_LEN);
+    size_t n = mvpn_privileged_request_encode(&in, bytes);
+    assert_int_equal(n, MVPN_PRIVILEGED_REQUEST_MAX);
+    assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out), 0);
+    assert_int_equal(out.pairs.n, in.pairs.n);
+    memset(bytes + n, 1, MVPN_PRIVILEGED_PAIR_LEN);
+    bytes[6] = (MVPN_PRIVILEGED_PAIRS_MAX + 1) >> 8;
+    bytes[7] = (MVPN_PRIVILEGED_PAIRS_MAX + 1) & 0xff;
+    assert_int_equal(mvpn_privileged_request_decode(MVPN_BYTES_ARRAY(bytes), &out), MVPN_E_FORMAT);
+    for (unsigned count = 0; count <= 2; count++) {
+        bytes[6] = 0;
+        bytes[7] = (uint8_t)count;
+        mvpn_bytes one = mvpn_bytes_of(bytes, MVPN_PRIVILEGED_HEAD_LEN + MVPN_PRIVILEGED_PAIR_LEN);
+        assert_int_equal(mvpn_privileged_request_decode(one, &out), count == 1 ? 0 : MVPN_E_FORMAT);
+    }
+    /* Pairs belong to a release alone, and each of them names an address. */
+    bytes[7] = 1;
+    mvpn_bytes one = mvpn_bytes_of(bytes, MVPN_PRIVILEGED_HEAD_LEN + MVPN_PRIVILEGED_PAIR_LEN);
+    bytes[4] = MVPN_PRIVILEGED_SEAL;
+    assert_int_equal(mvpn_privileged_request_decode(one, &out), MVPN_E_FORMAT);
+    bytes[4] = MVPN_PRIVILEGED_RELEASE;
+    memset(bytes + MVPN_PRIVILEGED_HEAD_LEN, 0, MVPN_PRIVILEGED_PAIR_LEN);
+    assert_int_equal(mvpn_privileged_request_decode(one, &out), MVPN_E_FORMAT);
 }
 
 /* Every other length and every bit flipped: refused, or another message that encodes to itself. */
 static void test_request_damaged(void **state)
 {
-    uint8_t bytes[MVPN_PRIVILEGED_REQUEST_LEN + 1], again[MVPN_PRIVILEGED_REQUEST_LEN];
+    static uint8_t bytes[MVPN_PRIVILEGED_REQUEST_MAX], again[MVPN_PRIVILEGED_REQUEST_MAX];
     mvpn_privileged_request in = sample(MVPN_PRIVILEGED_RELEASE), out;
     (void)state;
-    mvpn_privileged_request_encode(&in, bytes);
-    bytes[MVPN_PRIVILEGED_REQUEST_LEN] = 0;
-    for (size_t n = 0; n <= sizeof(bytes); n++) {
-        int want = n == MVPN_PRIVILEGED_REQUEST_LEN ? 0 : MVPN_E_FORMAT;
+    size_t size = mvpn_privileged_request_encode(&in, bytes);
+    for (size_t n = 0; n <= size + 1; n++) {
+        int want = n == size ? 0 : MVPN_E_FORMAT;
         assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out), want);
     }
-    for (size_t bit = 0; bit < 8 * MVPN_PRIVILEGED_REQUEST_LEN; bit++) {
+    for (size_t bit = 0; bit < 8 * size; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        mvpn_bytes damaged = mvpn_bytes_of(bytes, MVPN_PRIVILEGED_REQUEST_LEN);
-        if (mvpn_privileged_request_decode(damaged, &out) == 0) {
-            mvpn_privileged_request_encode(&out, again);
-            assert_memory_equal(again, bytes, sizeof(again));
+        if (mvpn_privileged_request_decode(mvpn_bytes_of(bytes, size), &out) == 0) {
+            assert_int_equal(mvpn_privileged_request_encode(&out, again), size);
+            assert_memory_equal(again, bytes, size);
         }
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
@@ -156,7 +211,6 @@ static void test_only_the_pool(void **state)
         {{.family = 4, .ip = {10, 64, 0, 1}}, {0}, MVPN_E_REFUSED}, /* the TUN's own */
         {{.family = 4, .ip = {10, 65, 0, 2}}, {0}, MVPN_E_REFUSED},
         {{.family = 4, .ip = {192, 168, 0, 2}}, {0}, MVPN_E_REFUSED},
-        {{.family = 4, .ip = {0}}, {0}, MVPN_E_REFUSED},
         {{0}, {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe, [15] = 2}}, 0},
         {{0}, {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xe, [15] = 1}}, MVPN_E_REFUSED},
         {{0}, {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0, 0xf, [15] = 2}}, MVPN_E_REFUSED},
@@ -164,18 +218,25 @@ static void test_only_the_pool(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        mvpn_privileged_request m = {
-            .op = MVPN_PRIVILEGED_RELEASE, .v4 = rows[i].v4, .v6 = rows[i].v6};
-        assert_int_equal(mvpn_privileged_check(&exit_limits, MVPN_PRIVILEGED_SEALED, &m, 0),
-                         rows[i].want);
+        /* Among others that are in order, wherever it stands. */
+        for (size_t at = 0; at < PAIRS; at++) {
+            mvpn_privileged_request m = sample(MVPN_PRIVILEGED_RELEASE);
+            mvpn_privileged_pair_encode(&rows[i].v4, &rows[i].v6, sample_pairs[at]);
+            assert_int_equal(mvpn_privileged_check(&exit_limits, MVPN_PRIVILEGED_SEALED, &m, 0),
+                             rows[i].want);
+        }
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request_round_trip), cmocka_unit_test(test_request_damaged),
-        cmocka_unit_test(test_reply_round_trip),   cmocka_unit_test(test_check),
+        cmocka_unit_test(test_request_round_trip),
+        cmocka_unit_test(test_request_damaged),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_request_bounds),
+        cmocka_unit_test(test_reply_round_trip),
+        cmocka_unit_test(test_check),
         cmocka_unit_test(test_only_the_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
