@@ -49,6 +49,7 @@ typedef struct mvpn_packet {
 #define MVPN_PACKET_CSUM_OK 0x02 /* IP packet whose transport checksum is known to be right */
 #define MVPN_PACKET_KEEP 0x04    /* congestion does not drop it */
 #define MVPN_PACKET_ECT 0x08     /* congestion can be marked in what it holds: RFC 3168 */
+#define MVPN_PACKET_INNER 0x10   /* IP packet of the client with the addresses inside a circuit */
 
 typedef struct mvpn_packet_pool {
     mvpn_list free;

@@ -77,6 +77,18 @@ static void every_second(void *ctx)
     }
 }
 
+/* The first hop that said nothing any more. */
+static const char *hop_text(unsigned hop)
+{
+    static const char *const text[] = {"",
+                                       "; the guard is silent",
+                                       "; the second hop is silent",
+                                       "; the third hop is silent",
+                                       "; the fourth hop is silent",
+                                       "; the fifth hop is silent"};
+    return text[hop < MVPN_ARRAY_LEN(text) ? hop : 0];
+}
+
 static void on_event(void *ctx, const mvpn_engine_event *event)
 {
     client_program *p = ctx;
@@ -105,6 +117,14 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
         break;
     case MVPN_CLIENT_EVENT_BUILD_FAILED:
         log_failure(p, e);
+        break;
+    case MVPN_CLIENT_EVENT_SWITCHED:
+        mvpn_logf(log, MVPN_LOG_INFO, "the circuit failed (%s%s): another takes over",
+                  mvpn_strerror(e->error), hop_text(e->hop));
+        break;
+    case MVPN_CLIENT_EVENT_SESSION_LOST:
+        mvpn_logf(log, MVPN_LOG_WARN,
+                  "the exit has gone, or has forgotten us: open connections are reset");
         break;
     case MVPN_CLIENT_EVENT_BLOCKED:
         mvpn_logf(log, MVPN_LOG_ERROR, "no path can be chosen: %s", mvpn_path_block_text(e->block));

@@ -21,6 +21,8 @@ static void circuit_reset(mvpn_circuit *c)
     mvpn_packet_free(c->env->pool, c->dht_answer);
     c->dht_answer = NULL;
     mvpn_onion_done(&c->onion);
+    mvpn_wipe(c->begin_ticket, sizeof(c->begin_ticket));
+    mvpn_wipe(c->ticket, sizeof(c->ticket));
 }
 
 static void send_destroy(mvpn_circuit *c, mvpn_time now)
@@ -167,7 +169,7 @@ static int send_sized(mvpn_circuit *c, unsigned hop, unsigned command, enum mvpn
         c->early_left--;
     }
     c->cells_out++;
-    c->last_out = now;
+    c->bytes += packet->len;
     return mvpn_link_send(c->link, packet, &h, early, now);
 }
 
@@ -298,6 +300,19 @@ static void handle_extended(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
     }
 }
 
+/* RelayData without packets: the exit sees that we have its ticket. (§7.1) */
+static void confirm(mvpn_circuit *c, mvpn_time now)
+{
+    mvpn_packet *p = mvpn_packet_new(c->env->pool);
+    if (p == NULL) {
+        return; /* the first packets say as much */
+    }
+    int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_DATA, c->early_left > 0, p, now);
+    if (mvpn_error_is_close(r)) {
+        mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
+    }
+}
+
 static void handle_connected(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
 {
     mvpn_connected m;
@@ -308,12 +323,34 @@ static void handle_connected(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
     if (c->state == MVPN_CIRCUIT_RELAY) {
         return; /* the answer to a repeated Begin */
     }
+    if (m.status == MVPN_REASON_SESSION_UNKNOWN && c->begin_epoch != 0) {
+        mvpn_wipe(c->begin_ticket, sizeof(c->begin_ticket));
+        c->session_end = MVPN_SESSION_UNKNOWN;
+        c->state = MVPN_CIRCUIT_READY;
+        return;
+    }
     if (m.status != 0) {
         mvpn_circuit_close(c, MVPN_E_REFUSED, m.status, c->onion.count, now);
         return;
     }
+    mvpn_wipe(c->begin_ticket, sizeof(c->begin_ticket));
+    memcpy(c->ticket, m.ticket.p, sizeof(c->ticket));
     c->connected_flags = m.flags;
     c->state = MVPN_CIRCUIT_RELAY;
+    confirm(c, now);
+}
+
+/* As RFC 6298 §2 does. */
+static void note_rtt(mvpn_circuit *c, uint32_t rtt)
+{
+    if (c->rtt_us == 0) {
+        c->rtt_us = rtt;
+        c->rtt_var_us = rtt / 2;
+        return;
+    }
+    uint32_t off = c->rtt_us > rtt ? c->rtt_us - rtt : rtt - c->rtt_us;
+    c->rtt_var_us = (uint32_t)(((uint64_t)c->rtt_var_us * 3 + off) / 4);
+    c->rtt_us = (uint32_t)(((uint64_t)c->rtt_us * 7 + rtt) / 8);
 }
 
 static void handle_pong(mvpn_circuit *c, unsigned hop, mvpn_bytes data, mvpn_time now)
@@ -321,18 +358,23 @@ static void handle_pong(mvpn_circuit *c, unsigned hop, mvpn_bytes data, mvpn_tim
     if (data.n != 8) {
         return;
     }
-    if (c->ping_token == 0 || mvpn_load64(data.p) != c->ping_token) {
-        c->probe_pong = mvpn_load64(data.p); /* or a late answer to a ping given up */
+    uint64_t token = mvpn_load64(data.p);
+    mvpn_circuit_ping_out *ping = NULL;
+    for (size_t i = 0; i < MVPN_CIRCUIT_PINGS && ping == NULL; i++) {
+        ping = token != 0 && c->pings[i].token == token ? &c->pings[i] : NULL;
+    }
+    if (ping == NULL) {
+        c->probe_pong = token; /* or a late answer to a ping given up */
         return;
     }
-    if (hop != c->ping_hop) {
+    if (hop != ping->hop) {
         protocol_error(c, hop, now);
         return;
     }
-    c->ping_token = 0;
+    ping->token = 0;
+    c->pings_out--;
     if (hop == c->onion.count) {
-        uint32_t rtt = (uint32_t)(now - c->ping_sent);
-        c->rtt_us = c->rtt_us == 0 ? rtt : (uint32_t)(((uint64_t)c->rtt_us * 7 + rtt) / 8);
+        note_rtt(c, (uint32_t)MVPN_MIN(now - ping->sent, (mvpn_time)UINT32_MAX));
     }
 }
 
@@ -340,15 +382,18 @@ static void handle_pong(mvpn_circuit *c, unsigned hop, mvpn_bytes data, mvpn_tim
 static bool command_is_expected(const mvpn_circuit *c, unsigned command, unsigned hop)
 {
     bool from_last = hop == c->onion.count;
-    bool in_session = c->state == MVPN_CIRCUIT_RELAY;
+    /* After a take-over the exit sends this way at once; its Connected may come later. */
+    bool in_session =
+        c->state == MVPN_CIRCUIT_RELAY || (c->state == MVPN_CIRCUIT_BEGIN && c->begin_epoch != 0);
     switch (command) {
     case MVPN_CMD_EXTENDED:
         return from_last && c->state == MVPN_CIRCUIT_EXTEND;
     case MVPN_CMD_RELAY_CONNECTED:
         return from_last && (in_session || c->state == MVPN_CIRCUIT_BEGIN);
     case MVPN_CMD_RELAY_DATA:
+        return from_last && (in_session || c->session_end == MVPN_SESSION_CLOSED);
     case MVPN_CMD_RELAY_END:
-        return from_last && in_session;
+        return from_last && c->state == MVPN_CIRCUIT_RELAY;
     case MVPN_CMD_RELAY_DHT:
         return (c->dht_asked & 1u << (hop - 1)) != 0;
     case MVPN_CMD_CREATE:
@@ -376,13 +421,18 @@ static void handle_relay(mvpn_circuit *c, const mvpn_header *header, mvpn_packet
         return;
     }
     c->cells_in++;
+    c->bytes += packet->len;
+    for (unsigned i = 0; i < hop; i++) {
+        c->hop_in[i] = now; /* what this one says has passed those before it */
+    }
     if (hop == c->onion.count) {
         c->last_in = now; /* a hop in between must not pass a dead circuit off as alive */
+        c->unanswered = 0;
     }
     mvpn_bytes data = {packet->data, packet->len};
     if (!command_is_expected(c, layer.command, hop)) {
         protocol_error(c, hop, now);
-    } else if (layer.command == MVPN_CMD_RELAY_DATA) {
+    } else if (layer.command == MVPN_CMD_RELAY_DATA && c->session_end == MVPN_SESSION_NOT_ENDED) {
         if (mvpn_unpacker_take(&c->unpacker, c->env->pool, packet, now, to_tun) != 0) {
             c->cells_dropped++;
         }
@@ -399,7 +449,9 @@ static void handle_relay(mvpn_circuit *c, const mvpn_header *header, mvpn_packet
         c->dht_hop = hop;
         return;
     } else if (layer.command == MVPN_CMD_RELAY_END) {
-        mvpn_circuit_close(c, MVPN_E_CLOSED, MVPN_REASON_FINISHED, 0, now);
+        c->session_end = MVPN_SESSION_CLOSED;
+        c->state = MVPN_CIRCUIT_READY;
+        mvpn_wipe(c->ticket, sizeof(c->ticket));
     }
     mvpn_packet_free(c->env->pool, packet);
 }
@@ -430,23 +482,65 @@ void mvpn_circuit_message(mvpn_circuit *c, const mvpn_header *header, mvpn_packe
     mvpn_packet_free(c->env->pool, packet);
 }
 
-void mvpn_circuit_begin(mvpn_circuit *c, mvpn_time now)
+static void send_begin(mvpn_circuit *c, bool early, mvpn_time now)
 {
-    bool again = c->state == MVPN_CIRCUIT_BEGIN;
     mvpn_packet *p = mvpn_packet_new(c->env->pool);
-    if (p == NULL || (!again && c->state != MVPN_CIRCUIT_READY)) {
-        mvpn_packet_free(c->env->pool, p);
+    if (p == NULL) {
+        return; /* it is sent again */
+    }
+    mvpn_begin m = {
+        .request_id = c->request_id,
+        .profile = c->profile,
+        .flags = MVPN_BEGIN_IPV6,
+        .epoch = c->begin_epoch,
+        .ticket = c->begin_epoch != 0 ? MVPN_BYTES_ARRAY(c->begin_ticket) : MVPN_BYTES_NONE,
+    };
+    p->len = (uint32_t)mvpn_begin_encode(p->data, MVPN_BODY_MAX, &m);
+    c->begin_sent = now;
+    int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_BEGIN, early, p, now);
+    if (r != 0) {
+        mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
+    }
+}
+
+void mvpn_circuit_begin(mvpn_circuit *c, const uint8_t *ticket, uint32_t epoch, mvpn_time now)
+{
+    if (c->state != MVPN_CIRCUIT_READY) {
         return;
     }
-    if (!again) {
-        c->request_id = mvpn_rng_u32(c->env->rng);
+    MVPN_ASSERT((ticket != NULL) == (epoch != 0));
+    c->request_id = mvpn_rng_u32(c->env->rng);
+    c->begin_epoch = epoch;
+    c->session_end = MVPN_SESSION_NOT_ENDED;
+    if (ticket != NULL) {
+        memcpy(c->begin_ticket, ticket, sizeof(c->begin_ticket));
     }
-    mvpn_begin m = {.request_id = c->request_id, .profile = c->profile, .flags = MVPN_BEGIN_IPV6};
-    p->len = (uint32_t)mvpn_begin_encode(p->data, MVPN_BODY_MAX, &m);
     c->state = MVPN_CIRCUIT_BEGIN;
-    c->begin_sent = now;
-    int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_BEGIN, !again && c->early_left > 0, p, now);
-    if (r != 0) {
+    send_begin(c, c->early_left > 0, now);
+}
+
+void mvpn_circuit_begin_again(mvpn_circuit *c, mvpn_time now)
+{
+    if (c->state == MVPN_CIRCUIT_BEGIN) {
+        send_begin(c, false, now);
+    }
+}
+
+void mvpn_circuit_end_session(mvpn_circuit *c, mvpn_time now)
+{
+    if (c->state != MVPN_CIRCUIT_RELAY) {
+        return;
+    }
+    mvpn_wipe(c->ticket, sizeof(c->ticket));
+    c->session_end = MVPN_SESSION_CLOSED;
+    c->state = MVPN_CIRCUIT_READY;
+    mvpn_packet *p = mvpn_packet_new(c->env->pool);
+    if (p == NULL) {
+        return; /* the exit's own timers end it otherwise */
+    }
+    *mvpn_packet_append(p, 1) = MVPN_REASON_FINISHED;
+    int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_END, c->early_left > 0, p, now);
+    if (mvpn_error_is_close(r)) {
         mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
     }
 }
@@ -458,6 +552,9 @@ static void send_bodies(mvpn_circuit *c, mvpn_packet_queue *bodies, mvpn_time no
         if (c->state != MVPN_CIRCUIT_RELAY) {
             mvpn_packet_free(c->env->pool, p);
             continue;
+        }
+        if (c->unanswered == 0) {
+            c->unanswered = now;
         }
         int r = send_cell(c, c->onion.count, MVPN_CMD_RELAY_DATA, false, p, now);
         if (mvpn_error_is_close(r)) {
@@ -496,14 +593,24 @@ void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now)
     if (p == NULL) {
         return;
     }
-    c->ping_token = mvpn_rng_u64(c->env->rng) | 1;
-    c->ping_hop = hop;
-    c->ping_sent = now;
-    mvpn_store64(mvpn_packet_append(p, 8), c->ping_token);
+    mvpn_circuit_ping_out *ping = &c->pings[c->ping_next++ % MVPN_CIRCUIT_PINGS];
+    c->pings_out += ping->token == 0; /* else the oldest is given up */
+    *ping = (mvpn_circuit_ping_out){mvpn_rng_u64(c->env->rng) | 1, now, hop};
+    mvpn_store64(mvpn_packet_append(p, 8), ping->token);
     int r = send_cell(c, hop, MVPN_CMD_RELAY_PING, false, p, now);
     if (mvpn_error_is_close(r)) {
         mvpn_circuit_close(c, r, MVPN_REASON_NONE, 0, now);
     }
+}
+
+unsigned mvpn_circuit_silent_hop(const mvpn_circuit *c, mvpn_time since)
+{
+    for (unsigned i = 0; i < c->onion.count; i++) {
+        if (c->hop_in[i] < since) {
+            return i + 1;
+        }
+    }
+    return 0;
 }
 
 int mvpn_circuit_ask(mvpn_circuit *c, unsigned hop, uint32_t request_id, unsigned command,

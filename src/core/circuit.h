@@ -29,10 +29,26 @@ typedef struct mvpn_circuit_env {
 enum mvpn_circuit_state {
     MVPN_CIRCUIT_BUILD,  /* waiting for Created */
     MVPN_CIRCUIT_EXTEND, /* waiting for Extended */
-    MVPN_CIRCUIT_READY,  /* all hops are there, no session */
+    MVPN_CIRCUIT_READY,  /* all hops are there, no session (any more: see session_end) */
     MVPN_CIRCUIT_BEGIN,  /* waiting for RelayConnected */
     MVPN_CIRCUIT_RELAY,  /* packets flow */
     MVPN_CIRCUIT_CLOSED,
+};
+
+/* Pings under way: two of each hop of the longest circuit. */
+#define MVPN_CIRCUIT_PINGS 10
+
+typedef struct mvpn_circuit_ping_out {
+    uint64_t token; /* 0: answered */
+    mvpn_time sent;
+    unsigned hop;
+} mvpn_circuit_ping_out;
+
+/** What became of a session that was asked for, or of the one that was there. */
+enum mvpn_session_end {
+    MVPN_SESSION_NOT_ENDED,
+    MVPN_SESSION_UNKNOWN, /* the exit does not know the ticket */
+    MVPN_SESSION_CLOSED,  /* the exit has closed it */
 };
 
 typedef struct mvpn_circuit {
@@ -48,16 +64,22 @@ typedef struct mvpn_circuit {
     mvpn_assembly *assembly;
     uint8_t early_left;
     uint8_t profile;
-    uint8_t connected_flags; /* MVPN_CONNECTED_* */
+    /* The session: what was asked for, and what came. */
+    uint32_t begin_epoch; /* 0: a new session */
+    uint8_t begin_ticket[MVPN_TICKET_LEN];
+    uint8_t ticket[MVPN_TICKET_LEN]; /* for the next take-over (RELAY) */
+    uint8_t connected_flags;         /* MVPN_CONNECTED_* */
+    enum mvpn_session_end session_end;
     mvpn_packer packer;
     mvpn_unpacker unpacker;
-    mvpn_time began, built, begin_sent, last_out;
-    mvpn_time last_in; /* from the last hop */
-    /* Ping to one hop at a time. */
-    uint64_t ping_token; /* 0: none outstanding */
-    unsigned ping_hop;
-    mvpn_time ping_sent;
+    mvpn_time began, built, begin_sent;
+    mvpn_time hop_in[MVPN_HOPS_MAX]; /* when each hop last showed that it lives */
+    mvpn_time last_in;               /* that of the last hop */
+    mvpn_time unanswered; /* since when data has waited for any word of it; 0: none has */
+    mvpn_circuit_ping_out pings[MVPN_CIRCUIT_PINGS];
+    unsigned ping_next, pings_out;
     uint32_t rtt_us;     /* to the exit, smoothed; 0 = not measured */
+    uint32_t rtt_var_us; /* its mean deviation */
     uint64_t probe_pong; /* token of the latest Pong that answers no ping of ours: a probe's */
     /* RelayDht: hops that were asked (bit n - 1 = hop n), and an answer not taken yet. */
     uint8_t dht_asked;
@@ -68,6 +90,7 @@ typedef struct mvpn_circuit {
     uint8_t reason;
     unsigned failed_hop;
     uint64_t cells_out, cells_in, cells_dropped;
+    uint64_t bytes; /* of cells, both directions */
 } mvpn_circuit;
 
 /**
@@ -83,15 +106,25 @@ MVPN_WUR int mvpn_circuit_start(mvpn_circuit *c, const mvpn_circuit_env *env, co
 void mvpn_circuit_message(mvpn_circuit *c, const mvpn_header *header, mvpn_packet *packet,
                           mvpn_time now, mvpn_packet_queue *to_tun);
 
-/** Ask for a session at the exit (READY), or ask again (BEGIN). */
-void mvpn_circuit_begin(mvpn_circuit *c, mvpn_time now);
+/**
+ * Ask for a session at the exit (READY): a new one, or with `ticket` (MVPN_TICKET_LEN bytes) and a
+ * higher `epoch` than ever before the one that it opens (§7.1). A ticket that the exit does not
+ * know leaves the circuit READY with session_end UNKNOWN.
+ */
+void mvpn_circuit_begin(mvpn_circuit *c, const uint8_t *ticket, uint32_t epoch, mvpn_time now);
+/** Ask once more, with the same words (BEGIN). */
+void mvpn_circuit_begin_again(mvpn_circuit *c, mvpn_time now);
+/** End the session for good (RELAY). */
+void mvpn_circuit_end_session(mvpn_circuit *c, mvpn_time now);
 
 /** Send one IP packet (taken; state RELAY). Call _flush at the end of the batch. */
 void mvpn_circuit_send(mvpn_circuit *c, mvpn_packet *packet, mvpn_time now);
 void mvpn_circuit_flush(mvpn_circuit *c, mvpn_time now);
 
-/** Ping a hop; the exit's answer updates last_in and rtt_us. A ping outstanding is forgotten. */
+/** Ping a hop; the answer updates hop_in, and that of the exit rtt_us. */
 void mvpn_circuit_ping(mvpn_circuit *c, unsigned hop, mvpn_time now);
+/** The first hop that has not been heard since then, 1 = guard; 0: all have. */
+unsigned mvpn_circuit_silent_hop(const mvpn_circuit *c, mvpn_time since);
 
 /**
  * Send a full-size cell that moves nothing: RelayPing with `token`, or RelayDrop if that is 0. The

@@ -95,13 +95,12 @@ static void test_a_pong_from_the_middle_shows_nothing(void **state)
     for (unsigned hop = 1; hop <= HOPS; hop++) {
         const mvpn_time before = c.last_in;
         uint8_t token[8];
-        c.ping_token = 0x1122334455667788;
-        c.ping_hop = hop;
-        c.ping_sent = now;
-        mvpn_store64(token, c.ping_token);
+        c.pings[0] = (mvpn_circuit_ping_out){0x1122334455667788, now, hop};
+        c.pings_out = 1;
+        mvpn_store64(token, c.pings[0].token);
         now += MVPN_MS(40);
         answer(hop, MVPN_CMD_RELAY_PONG, MVPN_BYTES_ARRAY(token));
-        assert_int_equal(c.ping_token, 0);
+        assert_int_equal(c.pings_out, 0);
         assert_int_equal(c.last_in, hop == HOPS ? now : before);
         assert_int_equal(c.rtt_us, hop == HOPS ? MVPN_MS(40) : 0);
     }

@@ -1,6 +1,6 @@
 /*
  * The client engine: keeps one circuit in use and a spare one behind another guard, and carries the
- * TUN's packets through it. Sans-IO. (docs/protocol.md §7)
+ * TUN's packets through it; sessions at exits outlive the circuits. Sans-IO. (docs/protocol.md §7)
  */
 #ifndef MVPN_CORE_CLIENT_H
 #define MVPN_CORE_CLIENT_H
@@ -28,6 +28,11 @@ typedef struct mvpn_client_config {
     uint32_t exit_min_kbit; /* 0: any */
     mvpn_bytes guards;      /* as mvpn_client_guards_save wrote them; borrowed during _new */
     mvpn_path fixed_path;   /* count > 0: this path only, and no spare */
+    /* 0: the defaults of docs/protocol.md §7. */
+    uint64_t rotate_bytes;   /* a fresh circuit over the same path after so many, +- 25 % */
+    mvpn_time rotate_pause;  /* but not sooner after the last; with rotate_bytes 0 means none */
+    mvpn_time renew_time;    /* and one with new middles */
+    mvpn_time exit_lifetime; /* a new session after that */
     int64_t unix_offset_us;
     /* The TUN's own addresses, where they differ from the constant inner ones; family 0: the
      * constants. */
@@ -45,13 +50,15 @@ enum mvpn_client_event_type {
     MVPN_CLIENT_EVENT_DISCONNECTED, /* no session: packets wait or are dropped */
     MVPN_CLIENT_EVENT_BUILD_FAILED, /* one attempt failed; another follows */
     MVPN_CLIENT_EVENT_BLOCKED,      /* no path can be drawn; see `block` */
+    MVPN_CLIENT_EVENT_SWITCHED,     /* the circuit failed; another takes the session over */
+    MVPN_CLIENT_EVENT_SESSION_LOST, /* the exit has gone, or forgot us: connections are reset */
 };
 
 typedef struct mvpn_client_event {
     enum mvpn_client_event_type type;
     int error;              /* BUILD_FAILED, DISCONNECTED */
     uint8_t reason;         /* mvpn_reason */
-    unsigned hop;           /* BUILD_FAILED: hop to blame, 1 = guard; 0 = none */
+    unsigned hop;           /* BUILD_FAILED, SWITCHED: hop to blame, 1 = guard; 0 = none */
     mvpn_ed25519_pub relay; /* BUILD_FAILED with a hop */
     enum mvpn_path_block block;
 } mvpn_client_event;
@@ -67,7 +74,15 @@ typedef struct mvpn_client_status {
     bool has_ipv6;
     enum mvpn_path_block block; /* why no path can be drawn, if so */
     uint64_t packets_up, packets_down, bytes_up, bytes_down, dropped;
-    uint64_t builds, build_failures, switches;
+    uint64_t builds, build_failures;
+    uint64_t switches;      /* circuits that failed under a session */
+    uint64_t takeovers;     /* sessions taken over by another circuit, for any reason */
+    uint64_t rotations;     /* of them, from one that worked */
+    uint64_t sessions_lost; /* with their connections */
+    mvpn_time session_since, session_expires; /* 0: there is none */
+    uint32_t flows;                           /* open ones, of the current session */
+    bool is_draining;                         /* an older session keeps its open flows */
+    uint32_t draining_flows;
 } mvpn_client_status;
 
 MVPN_WUR int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client **ret);
@@ -77,6 +92,11 @@ void mvpn_client_free(mvpn_client *client, mvpn_time now);
 /** A verified message of a link (packet taken). */
 void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header *header,
                          mvpn_packet *packet, mvpn_time now);
+/** The host's addresses changed: it has some, or none at all. */
+void mvpn_client_network_changed(mvpn_client *client, bool is_online, mvpn_time now);
+/** The user wishes to be another: a new session, at another exit if there is one; flows that are
+ * open keep the old. */
+void mvpn_client_new_identity(mvpn_client *client, mvpn_time now);
 void mvpn_client_set_unix_offset(mvpn_client *client, int64_t unix_offset_us);
 void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now);
 /** One IP packet from the TUN (taken). */

@@ -916,6 +916,16 @@ void mvpn_engine_network_changed(mvpn_engine *e, const mvpn_addr *addresses, siz
         mvpn_nat_probe_network_changed(e->nat_probe, now);
     }
     mvpn_links_local_changed(e->links, now);
+    if (e->client != NULL) {
+        mvpn_client_network_changed(e->client, count > 0, now);
+    }
+}
+
+void mvpn_engine_new_identity(mvpn_engine *e, mvpn_time now)
+{
+    if (e->client != NULL) {
+        mvpn_client_new_identity(e->client, now);
+    }
 }
 
 void mvpn_engine_set_mapped(mvpn_engine *e, const mvpn_addr *mapped, size_t count)

@@ -146,6 +146,8 @@ bool mvpn_engine_pull_event(mvpn_engine *engine, mvpn_engine_event *ret);
  * socket's port). */
 void mvpn_engine_network_changed(mvpn_engine *engine, const mvpn_addr *addresses, size_t count,
                                  mvpn_time now);
+/** A client: become another to the exits. (client.h) */
+void mvpn_engine_new_identity(mvpn_engine *engine, mvpn_time now);
 /** Addresses that routers map to our main socket at our request; replaces the former. */
 void mvpn_engine_set_mapped(mvpn_engine *engine, const mvpn_addr *mapped, size_t count);
 /** How long this network's NATs keep a mapping, as measured before; 0: not known. */

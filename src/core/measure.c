@@ -202,7 +202,7 @@ static void look(mvpn_measure *m, mvpn_time now)
         } else {
             finish(m, 0, now);
         }
-    } else if (m->state == MVPN_MEASURE_RTT && c->ping_token == 0) {
+    } else if (m->state == MVPN_MEASURE_RTT && c->pings_out == 0) {
         m->rtt_us = m->rtt_us == 0 ? c->rtt_us : MVPN_MIN(m->rtt_us, c->rtt_us);
         m->trains_began = now;
         begin_train(m, MVPN_MEASURE_KBIT_FIRST, now);

@@ -133,7 +133,7 @@ static void wrong_hop(uint64_t seed)
             size_t len = plausible_body(lies[i].command, body);
             answer_as(t.hop[hop], lies[i].command, body, len);
             sim_for(t.w, MVPN_MS(100));
-            CHECK(t.client->disconnected == (lies[i].is_allowed ? 0 : 1));
+            CHECK(t.client->switched == (lies[i].is_allowed ? 0 : 1));
             CHECK(t.host.packets == packets);
             CHECK(sim_connect(t.client, MVPN_S(5)));
             CHECK(inet_echo(t.client, 4, 100, MVPN_S(2)));

@@ -647,6 +647,13 @@ static void note_event(sim_node *n, const mvpn_client_event *e)
     case MVPN_CLIENT_EVENT_BLOCKED:
         n->blocked++;
         break;
+    case MVPN_CLIENT_EVENT_SWITCHED:
+        n->switched++;
+        n->switched_hop = e->hop;
+        break;
+    case MVPN_CLIENT_EVENT_SESSION_LOST:
+        n->sessions_lost++;
+        break;
     }
 }
 

@@ -110,7 +110,8 @@ struct sim_node {
     void *user;
 
     /* Events of a client. */
-    unsigned connected, disconnected, build_failed, blocked;
+    unsigned connected, disconnected, build_failed, blocked, switched, sessions_lost;
+    unsigned switched_hop; /* the last one that was silent; 0: none */
     mvpn_time connected_at;
     mvpn_client_event last_failure;
 };
