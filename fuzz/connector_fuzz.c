@@ -230,7 +230,8 @@ static void choose_ids(mvpn_nat_ids *m, uint8_t how)
     if (how & 8) {
         const mvpn_link *link = link_of(US, NAT_RELAY);
         for (uint8_t i = 0; link != NULL && link->session != NULL && i < m->count; i++) {
-            m->own[i] = link->session->local[i].id; /* known to it: those of its own link */
+            /* Known to it: those of its own link. */
+            m->own[i] = connid_at(link->session, i % LOCAL_IDS_FEW)->id;
         }
     }
 }

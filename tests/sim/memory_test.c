@@ -207,6 +207,35 @@ static void idle_circuits(uint64_t seed)
     sim_free(w);
 }
 
+/* Each of a client of its own, with a link. */
+static void idle_clients(uint64_t seed)
+{
+    enum { CLIENTS = 12 };
+    sim *w = sim_standard(seed, 2, 0, 2);
+    sim_node *guard = w->node[0];
+    puppet *p[CLIENTS + 2];
+    int64_t before = 0;
+    for (size_t i = 0; i < CLIENTS + 2; i++) { /* two for the first size of tables */
+        before = i == 2 ? bytes[guard->index] : before;
+        p[i] = puppet_new(w);
+        puppet_circuit *c = puppet_build(p[i], w->node, 2);
+        CHECK(c != NULL);
+        if (c != NULL) {
+            puppet_send(p[i], c, 2, MVPN_CMD_RELAY_PING, false, (const uint8_t *)"12345678", 8);
+        }
+        sim_for(w, MVPN_MS(500));
+    }
+    sim_for(w, MVPN_S(60));
+    int64_t each = (bytes[guard->index] - before) / CLIENTS;
+    CHECK(sim_circuits(guard) == CLIENTS + 2 && sim_links(guard) >= CLIENTS + 2);
+    say("%d clients: %lld bytes each at the guard", CLIENTS, (long long)each);
+    CHECK(each > 0 && each <= 4096);
+    for (size_t i = 0; i < CLIENTS + 2; i++) {
+        puppet_free(p[i]);
+    }
+    sim_free(w);
+}
+
 /* ---- floods ---- */
 
 static void create_flood(uint64_t seed)
@@ -385,9 +414,10 @@ static void many_clients(uint64_t seed)
 int main(int argc, char **argv)
 {
     static const scenario scenarios[] = {
-        {"packet_path", packet_path},       {"idle_circuits", idle_circuits},
-        {"create_flood", create_flood},     {"link_flood", link_flood},
-        {"fragment_flood", fragment_flood}, {"many_clients", many_clients},
+        {"packet_path", packet_path},   {"idle_circuits", idle_circuits},
+        {"idle_clients", idle_clients}, {"create_flood", create_flood},
+        {"link_flood", link_flood},     {"fragment_flood", fragment_flood},
+        {"many_clients", many_clients},
     };
     if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1) {
         printf("libcrypto has allocated before: its allocations are not counted\n");

@@ -233,7 +233,7 @@ static void ask_for_session(struct connection *conn, mvpn_time now)
     c->next_request = c->next_request == UINT32_MAX ? 1 : c->next_request + 1;
     conn->request = c->next_request;
     const mvpn_nat_open m = {.request = conn->request,
-                             .rendezvous = conn->link->target.via[conn->via].rendezvous,
+                             .rendezvous = conn->link->target->via[conn->via].rendezvous,
                              .count = MVPN_NAT_IDS_MAX};
     mvpn_nat_open_encode(body, &m);
     connection_enter(conn, MVPN_CONNECTION_STUN, MVPN_CONNECTION_RELAY_READY, now);
@@ -244,7 +244,7 @@ static void ask_for_session(struct connection *conn, mvpn_time now)
 static void call_via(struct connection *conn, mvpn_time now)
 {
     mvpn_connector *c = conn->connector;
-    const mvpn_link_target *t = &conn->link->target;
+    const mvpn_link_target *t = conn->link->target;
     leave_relay(conn, now);
     if (conn->link->state == LINK_CLOSED) {
         return; /* given up meanwhile: its event follows */
@@ -530,7 +530,7 @@ static void on_opened(mvpn_connector *c, mvpn_link *link, const mvpn_nat_opened 
             return;
         }
         call->is_caller = true;
-        call->called = conn->link->target.identity;
+        call->called = conn->link->target->identity;
         dial(conn, call, now);
         return;
     }

@@ -450,9 +450,9 @@ static void test_assigned_ids_that_are_taken(void **state)
     mvpn_nat_ids ids = reach_ids(1);
     mvpn_connection_id taken[2];
     size_t count = 0;
-    for (size_t i = 0; i < LOCAL_IDS && count < 2; i++) {
-        if (at->local[i].live) {
-            taken[count++] = at->local[i].id;
+    for (size_t i = 0; connid_at(at, i) != NULL && count < 2; i++) {
+        if (connid_at(at, i)->live) {
+            taken[count++] = connid_at(at, i)->id;
         }
     }
     assert_int_equal(count, 2);

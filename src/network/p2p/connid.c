@@ -2,6 +2,8 @@
  * Connection ids: random, ours to choose, the peer's to use in the order given. (docs/protocol.md
  * §4.3)
  */
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "network/p2p/internal.h"
 
@@ -27,6 +29,29 @@ bool mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id)
     return connid_find(links, id->b) != NULL;
 }
 
+struct local_id *connid_at(struct session *s, size_t i)
+{
+    if (i < LOCAL_IDS_FEW) {
+        return &s->few[i];
+    }
+    return s->more != NULL && i < LOCAL_IDS ? &s->more[i - LOCAL_IDS_FEW] : NULL;
+}
+
+/* A slot that is free. */
+static struct local_id *slot_new(struct session *s)
+{
+    for (size_t i = 0; i < LOCAL_IDS; i++) {
+        if (i == LOCAL_IDS_FEW && s->more == NULL) {
+            s->more = calloc(LOCAL_IDS - LOCAL_IDS_FEW, sizeof(*s->more));
+        }
+        struct local_id *l = connid_at(s, i);
+        if (l == NULL || !l->live) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
 /* An id that is free here: of our choice, or of those assigned. */
 static bool choose(struct session *s, enum route_kind kind, mvpn_connection_id *ret)
 {
@@ -49,24 +74,18 @@ static bool choose(struct session *s, enum route_kind kind, mvpn_connection_id *
 
 int connid_give(struct session *s, enum route_kind kind, mvpn_connection_id *ret)
 {
-    for (size_t i = 0; i < LOCAL_IDS; i++) {
-        struct local_id *l = &s->local[i];
-        if (l->live) {
-            continue;
-        }
-        if (!choose(s, kind, &l->id)) {
-            return MVPN_E_LIMIT;
-        }
-        l->session = s;
-        l->kind = (uint8_t)kind;
-        l->order = s->local_next++;
-        l->retire_at = MVPN_TIME_NEVER;
-        l->live = true;
-        mvpn_hash_insert(&s->links->ids, &l->node, id_hash(s->links, l->id.b));
-        *ret = l->id;
-        return 0;
+    struct local_id *l = slot_new(s);
+    if (l == NULL || !choose(s, kind, &l->id)) {
+        return MVPN_E_LIMIT;
     }
-    return MVPN_E_LIMIT;
+    l->session = s;
+    l->kind = (uint8_t)kind;
+    l->order = s->local_next++;
+    l->retire_at = MVPN_TIME_NEVER;
+    l->live = true;
+    mvpn_hash_insert(&s->links->ids, &l->node, id_hash(s->links, l->id.b));
+    *ret = l->id;
+    return 0;
 }
 
 static void retire(struct session *s, struct local_id *l)
@@ -78,16 +97,22 @@ static void retire(struct session *s, struct local_id *l)
 
 void connid_remove_all(struct session *s)
 {
-    for (size_t i = 0; i < LOCAL_IDS; i++) {
-        if (s->local[i].live) {
-            retire(s, &s->local[i]);
+    struct local_id *l;
+    for (size_t i = 0; (l = connid_at(s, i)) != NULL; i++) {
+        if (l->live) {
+            retire(s, l);
         }
     }
+    free(s->more);
+    s->more = NULL;
 }
 
 void connid_assign(struct session *s, const mvpn_connection_id *ids, size_t count)
 {
-    for (size_t i = 0; i < count && s->assigned_count < ASSIGNED_IDS; i++) {
+    if (s->assigned == NULL && count > 0) {
+        s->assigned = calloc(ASSIGNED_IDS, sizeof(*s->assigned));
+    }
+    for (size_t i = 0; s->assigned != NULL && i < count && s->assigned_count < ASSIGNED_IDS; i++) {
         s->assigned[s->assigned_count++] = ids[i];
     }
 }
@@ -101,9 +126,10 @@ static bool is_unused(const struct session *s, const struct local_id *l, enum ro
 size_t connid_unused(struct session *s, mvpn_connection_id ret[static MVPN_HANDSHAKE_IDS_MAX])
 {
     size_t count = 0;
-    for (size_t i = 0; i < LOCAL_IDS && count < MVPN_HANDSHAKE_IDS_MAX; i++) {
-        if (is_unused(s, &s->local[i], ROUTE_DIRECT)) {
-            ret[count++] = s->local[i].id;
+    const struct local_id *l;
+    for (size_t i = 0; (l = connid_at(s, i)) != NULL && count < MVPN_HANDSHAKE_IDS_MAX; i++) {
+        if (is_unused(s, l, ROUTE_DIRECT)) {
+            ret[count++] = l->id;
         }
     }
     while (count < MVPN_HANDSHAKE_IDS_MAX && connid_give(s, ROUTE_DIRECT, &ret[count]) == 0) {
@@ -118,12 +144,13 @@ void connid_replenish(struct session *s, enum route_kind kind, mvpn_time now)
     if (s->is_giving_ids[kind] || s->state != SESSION_OPEN || !s->routes[kind].live) {
         return;
     }
-    size_t spares = 0, room = 0;
-    for (size_t i = 0; i < LOCAL_IDS; i++) {
-        spares += is_unused(s, &s->local[i], kind);
-        room += !s->local[i].live;
+    size_t spares = 0, live = 0;
+    struct local_id *l;
+    for (size_t i = 0; (l = connid_at(s, i)) != NULL; i++) {
+        spares += is_unused(s, l, kind);
+        live += l->live;
     }
-    if (spares >= SPARES_WANTED || room == 0) {
+    if (spares >= SPARES_WANTED || live == LOCAL_IDS) {
         return;
     }
     mvpn_connection_id ids[SPARES_WANTED];
@@ -143,10 +170,10 @@ void connid_replenish(struct session *s, enum route_kind kind, mvpn_time now)
         return;
     }
     /* Not sent, so the peer does not know them. */
-    for (size_t i = 0; i < LOCAL_IDS; i++) {
-        if (s->local[i].live && s->local[i].order >= first) {
-            connid_assign(s, &s->local[i].id, kind == ROUTE_RELAYED);
-            retire(s, &s->local[i]);
+    for (size_t i = 0; (l = connid_at(s, i)) != NULL; i++) {
+        if (l->live && l->order >= first) {
+            connid_assign(s, &l->id, kind == ROUTE_RELAYED);
+            retire(s, l);
         }
     }
     mvpn_timer_set(&s->links->timers, &s->timers[TIMER_IDS], now + ID_OVERLAP);
@@ -159,8 +186,8 @@ bool connid_used(struct session *s, const struct local_id *id, mvpn_time now)
         return false;
     }
     s->local_highest[kind] = id->order;
-    for (size_t i = 0; i < LOCAL_IDS; i++) {
-        struct local_id *l = &s->local[i];
+    struct local_id *l;
+    for (size_t i = 0; (l = connid_at(s, i)) != NULL; i++) {
         if (l->live && l->kind == kind && l->order < id->order && l->retire_at == MVPN_TIME_NEVER) {
             l->retire_at = now + ID_OVERLAP;
         }
@@ -175,8 +202,8 @@ bool connid_used(struct session *s, const struct local_id *id, mvpn_time now)
 void connid_timer(struct session *s, mvpn_time now)
 {
     mvpn_time next = MVPN_TIME_NEVER;
-    for (size_t i = 0; i < LOCAL_IDS; i++) {
-        struct local_id *l = &s->local[i];
+    struct local_id *l;
+    for (size_t i = 0; (l = connid_at(s, i)) != NULL; i++) {
         if (l->live && l->retire_at <= now) {
             retire(s, l);
         } else if (l->live) {

@@ -96,6 +96,10 @@ void session_free(struct session *s)
     handshake_free(s);
     connid_remove_all(s);
     split_clear(s);
+    rekey_forget(s);
+    epoch_wipe(&s->cur);
+    path_try_again(s);
+    free(s->assigned);
     for (size_t i = 0; i < TIMER_COUNT; i++) {
         mvpn_timer_clear(&links->timers, &s->timers[i]);
     }
@@ -193,7 +197,7 @@ static int write_first(struct session *s, mvpn_link *link, mvpn_time now)
     }
     mvpn_handshake_header_encode(hs->packet, &header);
 
-    noise_init(links, &hs->noise, s->is_ik, &link->target);
+    noise_init(links, &hs->noise, s->is_ik, link->target);
     uint8_t body[PAYLOAD_MAX];
     size_t size = MVPN_HANDSHAKE_NOISE1_LEN - mvpn_noise_overhead(&hs->noise);
     size_t n = 0;
@@ -207,7 +211,7 @@ static int write_first(struct session *s, mvpn_link *link, mvpn_time now)
     }
     hs->is_unsure = c->clock_is_unsure && link->attempts >= UNSURE_AFTER && !link->hour_is_right;
     mvpn_key key;
-    mvpn_mac1_key(&key, &link->target.link_key, &links->token,
+    mvpn_mac1_key(&key, &link->target->link_key, &links->token,
                   s->is_ik ? MVPN_PATTERN_IK : MVPN_PATTERN_NK,
                   hs->is_unsure ? MVPN_HOUR_UNSURE : links_unix(links, now) / 3600);
     mvpn_mac1(hs->mac1, &key, hs->packet);
@@ -244,14 +248,14 @@ int handshake_begin(mvpn_link *link, mvpn_time now)
     s->is_initiator = true;
     s->is_ik = link->links->config.is_relay;
     s->has_peer_identity = true;
-    s->peer_identity = link->target.identity;
-    s->peer_key = link->target.link_key;
+    s->peer_identity = link->target->identity;
+    s->peer_key = link->target->link_key;
     s->link = link;
     if (link->connection != NULL) {
         connector_calling(s);
     } else {
         s->route->live = true;
-        s->route->addr = link->target.addr;
+        s->route->addr = link->target->addr;
     }
     int err = write_first(s, link, now);
     if (err != 0) {
@@ -291,7 +295,7 @@ static bool take_cookie(struct session *s, const uint8_t *packet, mvpn_time now)
     mvpn_link *link = s->link;
     uint8_t plain[MVPN_COOKIE_BOX_LEN - MVPN_AEAD_TAG];
     mvpn_key key;
-    mvpn_cookie_key(&key, &link->target.link_key, &s->links->token);
+    mvpn_cookie_key(&key, &link->target->link_key, &s->links->token);
     const uint8_t *nonce = packet + MVPN_HANDSHAKE_HEADER_LEN;
     int err = mvpn_xaead_open(plain, &key, nonce, MVPN_BYTES_ARRAY(hs->mac1),
                               mvpn_bytes_of(nonce + MVPN_COOKIE_NONCE_LEN, MVPN_COOKIE_BOX_LEN));

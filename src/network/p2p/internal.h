@@ -51,7 +51,13 @@
 /* A sequence is handled once within so many. (§4.5) */
 #define DEDUPE_WINDOW 1024
 #define ACKS_REPEATED 16
+/* Sequences to acknowledge at the end of the turn; the link that has more of them borrows the
+ * node's one array for the rest, and the next such link sends what it has. */
+#define ACKS_OWN 16
 #define REPLAY_WINDOW 8192
+/* While no more than 64 packets come in a second: an idle link gets a dozen in an epoch, and there
+ * may be thousands of such. */
+#define REPLAY_SMALL 256
 /* Messages of which one half has come. (§4.7) */
 #define PARTS_PER_LINK 32
 /* Each holds a packet of the pool for up to a second: so many for all links. */
@@ -82,12 +88,23 @@ struct epoch {
     mvpn_key recv_filler;
     uint64_t send_pn;
     mvpn_replay replay;
-    uint64_t *words; /* one of the session's two windows */
+    uint64_t small[MVPN_REPLAY_WORDS(REPLAY_SMALL)];
+    uint64_t *large; /* in its place, of REPLAY_WINDOW; NULL: not needed yet */
+    uint64_t mark;   /* the number at which the pace was last looked at */
+    mvpn_time mark_at;
+};
+
+/* While keys change and until those before are forgotten. */
+struct rotation {
+    struct epoch prev, next; /* next: keys only, until the first packet of it verifies */
+    mvpn_noise noise;        /* initiator, while is_rekeying */
 };
 
 /* Of each route 1 in use, 4 spares, and as many on their way out; a peer that moves faster has to
  * wait. */
 #define LOCAL_IDS 20
+/* Of an ordinary link that is idle: 1 in use, 3 spares, 1 on its way out. */
+#define LOCAL_IDS_FEW 6
 /* Spares that we want the peer to hold. */
 #define SPARES_WANTED 3
 
@@ -117,9 +134,9 @@ struct local_id {
     mvpn_hash_node node; /* in links->ids while live */
     struct session *session;
     mvpn_connection_id id;
-    uint8_t kind;   /* of the route: enum route_kind */
-    uint32_t order; /* ids of a route are used in the order given */
     mvpn_time retire_at;
+    uint32_t order; /* ids of a route are used in the order given */
+    uint8_t kind;   /* of the route: enum route_kind */
     bool live;
 };
 
@@ -148,6 +165,11 @@ struct part_slot {
     mvpn_time until;
     uint16_t id;
     uint8_t index;
+};
+
+struct parts {
+    mvpn_time used_at;
+    struct part_slot slot[PARTS_PER_LINK];
 };
 
 enum session_state {
@@ -184,6 +206,8 @@ struct handshake {
     uint8_t ephemeral[32];
 };
 
+/* A node has thousands, most of them idle: what few need, or for a short time, is apart and comes
+ * into being when it is needed. */
 struct session {
     mvpn_links *links;
     mvpn_link *link; /* NULL while half-open */
@@ -205,13 +229,13 @@ struct session {
 
     mvpn_key send_mask;
     mvpn_key recv_mask;
-    struct epoch cur, prev, next; /* next: keys only, until the first packet of it verifies */
-    uint64_t windows[2][MVPN_REPLAY_WORDS(REPLAY_WINDOW)];
-    mvpn_noise rekey; /* initiator, while is_rekeying */
+    struct epoch cur;
+    struct rotation *rotation; /* NULL: there are no other keys */
     bool is_rekeying;
     bool is_rekey_due;
 
-    struct local_id local[LOCAL_IDS];
+    struct local_id few[LOCAL_IDS_FEW];
+    struct local_id *more;          /* the other LOCAL_IDS; NULL: never needed */
     uint32_t local_next;            /* order of the next id given */
     uint32_t local_highest[ROUTES]; /* highest order that the peer has used */
     bool is_giving_ids[ROUTES];     /* a LinkNewIds is under way: one at a time keeps the order */
@@ -219,11 +243,11 @@ struct session {
     struct route *route; /* the one in use, of these */
     struct route routes[ROUTES];
     /* Not yet given to the peer, of a relayed link. */
-    mvpn_connection_id assigned[ASSIGNED_IDS];
+    mvpn_connection_id *assigned; /* ASSIGNED_IDS; NULL: none ever */
     size_t assigned_count;
     mvpn_nat_id nat_session; /* at the NAT relay, of a relayed link */
     struct path_check check;
-    struct failed_path failed[FAILED_PATHS];
+    struct failed_path *failed; /* FAILED_PATHS; NULL: none ever */
     size_t failed_next;
 
     uint16_t peer_max_datagram;
@@ -231,7 +255,7 @@ struct session {
     uint64_t probe_token;
     unsigned probes; /* sent in this series */
 
-    struct part_slot parts[PARTS_PER_LINK];
+    struct parts *parts; /* NULL: none came lately */
     uint16_t part_next_id;
 
     mvpn_time last_recv;
@@ -256,7 +280,7 @@ struct mvpn_link {
     mvpn_links *links;
     enum link_state state;
     struct session *session;       /* NULL when closed */
-    mvpn_link_target target;       /* of ours */
+    mvpn_link_target *target;      /* of ours; NULL: the peer's */
     struct connection *connection; /* how it goes over NATs, the connector's; NULL: ordinary */
     bool has_identity;
     mvpn_ed25519_pub identity;
@@ -295,8 +319,8 @@ struct mvpn_link {
     size_t acked_count;
     mvpn_replay dedupe;
     uint64_t dedupe_words[MVPN_REPLAY_WORDS(DEDUPE_WINDOW)];
-    uint32_t acks[MVPN_LINK_ACK_MAX];
-    size_t ack_count;
+    uint32_t acks[ACKS_OWN];
+    size_t ack_count; /* with those in links->more_acks, if that is ours */
     /* Acknowledged lately: told again with the next, which makes up for one that was lost. */
     uint32_t acked_lately[ACKS_REPEATED];
     size_t acked_lately_next;
@@ -334,7 +358,9 @@ struct mvpn_links {
     mvpn_list half_open;
     size_t half_open_count;
     mvpn_list events;
-    mvpn_list acks;      /* links with acknowledgements to send */
+    mvpn_list acks;          /* links with acknowledgements to send */
+    mvpn_link *more_acks_of; /* NULL: nobody's */
+    uint32_t more_acks[MVPN_LINK_ACK_MAX - ACKS_OWN];
     mvpn_list graveyard; /* links whose CLOSED event has been pulled: freed at the next call */
     mvpn_packet_queue out;
     struct acked *acked_nodes;
@@ -403,6 +429,7 @@ int transport_token(struct session *s, unsigned command, uint64_t token, struct 
 MVPN_WUR int transport_open(mvpn_links *links, mvpn_packet *packet, mvpn_time now,
                             struct session **ret, mvpn_header *ret_header, bool *ret_is_newest,
                             struct local_id **ret_id);
+/** Also frees its large window. */
 void epoch_wipe(struct epoch *e);
 /* Derive an epoch's keys from the transport keys of its handshake. (§3.3) */
 void epoch_keys(struct epoch *e, const mvpn_key *send, const mvpn_key *recv);
@@ -412,14 +439,23 @@ void rekey_schedule(struct session *s, mvpn_time now);
 void rekey_begin(struct session *s, mvpn_time now);
 MVPN_WUR int rekey_request(struct session *s, mvpn_bytes body, mvpn_time now);
 MVPN_WUR int rekey_answer(struct session *s, mvpn_bytes body, mvpn_time now);
+/** The keys before are forgotten. */
+void rekey_time_is_over(struct session *s);
+/** Those, and all of the next ones. */
+void rekey_forget(struct session *s);
+/** Are packets of the epoch before still accepted? */
+bool rekey_overlaps(const struct session *s);
 /** Make `next` the current epoch. */
 void rekey_promote(struct session *s, mvpn_time now);
 
 /* connid.c */
+/** One of the LOCAL_IDS slots; NULL: this one and those after it were never needed. */
+struct local_id *connid_at(struct session *s, size_t i);
 /** Give out an id for this route and copy it. MVPN_E_LIMIT: all slots are taken, or the NAT relay
- * has assigned no more. */
+ * has assigned no more; MVPN_E_NOMEM. */
 MVPN_WUR int connid_give(struct session *s, enum route_kind kind, mvpn_connection_id *ret);
-/** The NAT relay assigned these; those that are not free here are left out. */
+/** The NAT relay assigned these; those that are not free here are left out (all, without memory).
+ */
 void connid_assign(struct session *s, const mvpn_connection_id *ids, size_t count);
 /** Ids of the direct route that the peer has not used, topped up; at most MVPN_HANDSHAKE_IDS_MAX.
  * Returns how many. */
@@ -450,6 +486,7 @@ bool reliable_is_repeated(const mvpn_link *link, uint32_t seq);
 /** Note a sequence as handled, or as repeated, and acknowledge it soon. */
 void reliable_note(mvpn_link *link, uint32_t seq, mvpn_time now);
 void reliable_flush_acks(mvpn_link *link, mvpn_time now);
+void reliable_forget_acks(mvpn_link *link);
 
 /* liveness.c */
 /** What the peer, or the path to it, owes us by now: keepalive, doubt, the end of the idle. */

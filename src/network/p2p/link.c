@@ -82,6 +82,7 @@ static void link_free(mvpn_link *link)
     connector_forget(link);
     link->links->link_count--;
     mvpn_list_remove(&link->in_links);
+    free(link->target);
     mvpn_wipe(link, sizeof(*link));
     free(link);
 }
@@ -253,9 +254,13 @@ int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time
     if (link == NULL) {
         return MVPN_E_NOMEM;
     }
-    link->target = *target;
+    link->target = malloc(sizeof(*target));
     link->opening_since = now;
-    int err = target->via_count > 0 ? connector_wanted(link, now) : handshake_begin(link, now);
+    int err = MVPN_E_NOMEM;
+    if (link->target != NULL) {
+        *link->target = *target;
+        err = target->via_count > 0 ? connector_wanted(link, now) : handshake_begin(link, now);
+    }
     if (err != 0) {
         mvpn_hash_remove(&links->by_identity, &link->by_identity);
         link_free(link);
@@ -316,8 +321,7 @@ void link_fail(mvpn_link *link, int error)
     reliable_clear(link, false);
     session_free(link->session);
     link->session = NULL;
-    mvpn_list_remove(&link->in_acks);
-    link->ack_count = 0;
+    reliable_forget_acks(link);
     if (link->has_identity) {
         mvpn_hash_remove(&links->by_identity, &link->by_identity);
     }
@@ -352,8 +356,9 @@ void mvpn_links_check_revocations(mvpn_links *links, mvpn_time now)
         mvpn_link *link = MVPN_CONTAINER_OF(node, mvpn_link, in_links);
         const struct session *s = link->session;
         /* The one that we looked for and the one that it showed may differ: it was renewed. */
-        bool is_revoked = serial_is_revoked(links, link->target.serial) ||
-                          (s != NULL && serial_is_revoked(links, s->peer_serial));
+        bool is_revoked =
+            serial_is_revoked(links, link->target != NULL ? link->target->serial : 0) ||
+            (s != NULL && serial_is_revoked(links, s->peer_serial));
         if (link->state != LINK_CLOSED && is_revoked) {
             mvpn_link_close(link, CLOSE_FINISHED, now);
         }
@@ -428,7 +433,7 @@ static void session_timer(struct session *s, enum session_timer kind, mvpn_time 
         rekey_begin(s, now);
         break;
     case TIMER_EPOCH:
-        epoch_wipe(&s->prev);
+        rekey_time_is_over(s);
         break;
     case TIMER_IDS:
         connid_timer(s, now);
@@ -545,7 +550,11 @@ const mvpn_ed25519_pub *mvpn_link_peer_identity(const mvpn_link *link)
 
 const mvpn_addr *mvpn_link_peer_addr(const mvpn_link *link)
 {
-    return link->session != NULL ? &link->session->route->addr : &link->target.addr;
+    static const mvpn_addr nowhere;
+    if (link->session != NULL) {
+        return &link->session->route->addr;
+    }
+    return link->target != NULL ? &link->target->addr : &nowhere;
 }
 
 uint32_t mvpn_link_rtt_us(const mvpn_link *link)

@@ -156,7 +156,7 @@ void alive_timer(struct session *s, mvpn_time now)
         return;
     }
     bool is_unproven =
-        s->is_initiator && (!s->has_received || (!s->has_received_epoch && s->prev.live));
+        s->is_initiator && (!s->has_received || (!s->has_received_epoch && rekey_overlaps(s)));
     if (!s->has_received && now - s->opened >= OPEN_TIMEOUT) {
         link_fail(link, MVPN_E_TIMEOUT);
         return;

@@ -6,6 +6,8 @@
  * the link's traffic on the victim. Until the victim's address answers a challenge it gets at most
  * three packets, and at most three times the bytes that came from it.
  */
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "network/p2p/internal.h"
 
@@ -62,7 +64,7 @@ static void challenge(struct session *s, mvpn_time now)
 
 static bool has_failed_lately(const struct session *s, const mvpn_addr *addr, mvpn_time now)
 {
-    for (size_t i = 0; i < FAILED_PATHS; i++) {
+    for (size_t i = 0; s->failed != NULL && i < FAILED_PATHS; i++) {
         if (s->failed[i].until > now && mvpn_addr_eq(&s->failed[i].addr, addr)) {
             return true;
         }
@@ -96,7 +98,8 @@ void path_use(struct session *s, enum route_kind kind, mvpn_time now)
 
 void path_try_again(struct session *s)
 {
-    memset(s->failed, 0, sizeof(s->failed));
+    free(s->failed);
+    s->failed = NULL;
 }
 
 void path_give_up_direct(struct session *s, mvpn_time now)
@@ -162,8 +165,11 @@ void path_timer(struct session *s, mvpn_time now)
         challenge(s, now);
         return;
     }
-    s->failed[s->failed_next] = (struct failed_path){c->addr, now + FAILED_FOR};
-    s->failed_next = (s->failed_next + 1) % FAILED_PATHS;
+    s->failed = s->failed != NULL ? s->failed : calloc(FAILED_PATHS, sizeof(*s->failed));
+    if (s->failed != NULL) { /* else the next packet from there begins another check */
+        s->failed[s->failed_next] = (struct failed_path){c->addr, now + FAILED_FOR};
+        s->failed_next = (s->failed_next + 1) % FAILED_PATHS;
+    }
     *c = (struct path_check){0};
     connector_unheard(s, now);
 }

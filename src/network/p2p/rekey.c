@@ -7,6 +7,8 @@
  *   anything (epoch n + 1)       ------>    cur = n + 1, prev = n
  *   both wipe epoch n 10 s after their own switch
  */
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "network/p2p/internal.h"
 
@@ -40,6 +42,37 @@ static void noise_init(struct session *s, mvpn_noise *hs, enum mvpn_noise_role r
     mvpn_noise_init(hs, c->aead, &config);
 }
 
+static int rotation_begin(struct session *s)
+{
+    s->rotation = s->rotation != NULL ? s->rotation : calloc(1, sizeof(*s->rotation));
+    return s->rotation != NULL ? 0 : MVPN_E_NOMEM;
+}
+
+void rekey_forget(struct session *s)
+{
+    if (s->rotation != NULL) {
+        epoch_wipe(&s->rotation->prev);
+        epoch_wipe(&s->rotation->next);
+        mvpn_wipe(s->rotation, sizeof(*s->rotation));
+        free(s->rotation);
+        s->rotation = NULL;
+    }
+}
+
+void rekey_time_is_over(struct session *s)
+{
+    if (s->is_rekeying || s->rotation->next.live) {
+        epoch_wipe(&s->rotation->prev);
+    } else {
+        rekey_forget(s);
+    }
+}
+
+bool rekey_overlaps(const struct session *s)
+{
+    return s->rotation != NULL && s->rotation->prev.live;
+}
+
 void rekey_schedule(struct session *s, mvpn_time now)
 {
     if (s->is_initiator && s->state == SESSION_OPEN && !s->is_rekeying && !s->is_rekey_due) {
@@ -54,20 +87,23 @@ void rekey_begin(struct session *s, mvpn_time now)
         return;
     }
     /* Three epochs at once cannot be told apart from what is left of the one before. */
-    if (s->prev.live) {
+    if (rekey_overlaps(s)) {
         session_timer(s, TIMER_REKEY, s->timers[TIMER_EPOCH].at + 1);
         return;
     }
     uint8_t message[MVPN_HANDSHAKE_LEN];
     size_t n = 0;
-    noise_init(s, &s->rekey, MVPN_NOISE_INITIATOR);
-    int err = mvpn_noise_write(&s->rekey, message, sizeof(message), &n, MVPN_BYTES_NONE,
+    int err = rotation_begin(s);
+    if (err == 0) {
+        noise_init(s, &s->rotation->noise, MVPN_NOISE_INITIATOR);
+        err = mvpn_noise_write(&s->rotation->noise, message, sizeof(message), &n, MVPN_BYTES_NONE,
                                s->links->config.rng);
+    }
     if (err == 0) {
         err = reliable_command(s->link, MVPN_CMD_LINK_REKEY, mvpn_bytes_of(message, n), now);
     }
     if (err != 0) {
-        mvpn_noise_done(&s->rekey);
+        rekey_forget(s);
         session_timer(s, TIMER_REKEY, now + RETRY);
         return;
     }
@@ -87,13 +123,11 @@ static void keys_from(struct session *s, const mvpn_noise *hs, struct epoch *ret
 
 void rekey_promote(struct session *s, mvpn_time now)
 {
-    MVPN_ASSERT(s->next.live);
-    uint64_t *words = s->prev.words;
-    epoch_wipe(&s->prev);
-    s->prev = s->cur;
-    s->cur = s->next;
-    s->cur.words = words;
-    epoch_wipe(&s->next);
+    struct rotation *r = s->rotation;
+    MVPN_ASSERT(r->next.live && !r->prev.live);
+    r->prev = s->cur; /* with its window */
+    s->cur = r->next;
+    mvpn_wipe(&r->next, sizeof(r->next));
     s->is_rekeying = false;
     s->is_rekey_due = false;
     s->has_received_epoch = false;
@@ -109,10 +143,11 @@ void rekey_promote(struct session *s, mvpn_time now)
 
 int rekey_request(struct session *s, mvpn_bytes body, mvpn_time now)
 {
-    if (s->is_initiator || s->state != SESSION_OPEN || s->next.live) {
+    bool is_asked_again = s->rotation != NULL && s->rotation->next.live;
+    if (s->is_initiator || s->state != SESSION_OPEN || is_asked_again) {
         return MVPN_E_PROTOCOL;
     }
-    if (s->prev.live) {
+    if (rekey_overlaps(s)) {
         return MVPN_E_LIMIT; /* one in 10 s: a peer that only rekeys is expensive. It asks again */
     }
     mvpn_noise hs;
@@ -130,13 +165,20 @@ int rekey_request(struct session *s, mvpn_bytes body, mvpn_time now)
         mvpn_noise_done(&hs);
         return MVPN_E_PROTOCOL;
     }
+    err = rotation_begin(s);
+    if (err != 0) {
+        mvpn_noise_done(&hs);
+        return err; /* not acknowledged: it asks again */
+    }
     err =
         mvpn_noise_write(&hs, message, sizeof(message), &n, MVPN_BYTES_NONE, s->links->config.rng);
     if (err == 0) {
         err = reliable_command(s->link, MVPN_CMD_LINK_REKEYED, mvpn_bytes_of(message, n), now);
     }
     if (err == 0) {
-        keys_from(s, &hs, &s->next);
+        keys_from(s, &hs, &s->rotation->next);
+    } else {
+        rekey_forget(s);
     }
     mvpn_noise_done(&hs);
     return err;
@@ -149,12 +191,13 @@ int rekey_answer(struct session *s, mvpn_bytes body, mvpn_time now)
     }
     uint8_t payload[MVPN_HANDSHAKE_LEN];
     size_t n = 0;
-    int err = mvpn_noise_read(&s->rekey, payload, sizeof(payload), &n, body);
+    mvpn_noise *noise = &s->rotation->noise;
+    int err = mvpn_noise_read(noise, payload, sizeof(payload), &n, body);
     if (err != 0 || n != 0) {
         return MVPN_E_PROTOCOL;
     }
-    keys_from(s, &s->rekey, &s->next);
-    mvpn_noise_done(&s->rekey);
+    keys_from(s, noise, &s->rotation->next);
+    mvpn_noise_done(noise);
     rekey_promote(s, now);
     /* The responder switches when something of the new epoch reaches it: repeated until it answers
      * in it, for an idle link would go on under keys that we wipe. */

@@ -205,33 +205,54 @@ bool reliable_is_repeated(const mvpn_link *link, uint32_t seq)
 void reliable_note(mvpn_link *link, uint32_t seq, mvpn_time now)
 {
     mvpn_replay_commit(&link->dedupe, link->dedupe_words, MVPN_ARRAY_LEN(link->dedupe_words), seq);
-    link->acks[link->ack_count++] = seq;
+    mvpn_links *links = link->links;
+    if (link->ack_count == ACKS_OWN && links->more_acks_of == NULL) {
+        links->more_acks_of = link;
+    }
+    if (link->ack_count == ACKS_OWN && links->more_acks_of != link) {
+        reliable_flush_acks(link, now);
+    }
+    *(link->ack_count < ACKS_OWN ? &link->acks[link->ack_count]
+                                 : &links->more_acks[link->ack_count - ACKS_OWN]) = seq;
+    link->ack_count++;
     if (!mvpn_list_is_linked(&link->in_acks)) {
-        mvpn_list_append(&link->links->acks, &link->in_acks);
+        mvpn_list_append(&links->acks, &link->in_acks);
     }
     if (link->ack_count == MVPN_LINK_ACK_MAX) {
         reliable_flush_acks(link, now);
     }
 }
 
-void reliable_flush_acks(mvpn_link *link, mvpn_time now)
+void reliable_forget_acks(mvpn_link *link)
 {
     mvpn_list_remove(&link->in_acks);
-    if (link->ack_count == 0 || link->session == NULL) {
+    link->ack_count = 0;
+    if (link->links->more_acks_of == link) {
+        link->links->more_acks_of = NULL;
+    }
+}
+
+void reliable_flush_acks(mvpn_link *link, mvpn_time now)
+{
+    uint32_t seqs[MVPN_LINK_ACK_MAX];
+    size_t fresh = link->ack_count, count = fresh;
+    size_t own = MVPN_MIN(fresh, (size_t)ACKS_OWN);
+    memcpy(seqs, link->acks, own * sizeof(*seqs));
+    memcpy(seqs + own, link->links->more_acks, (fresh - own) * sizeof(*seqs));
+    reliable_forget_acks(link);
+    if (fresh == 0 || link->session == NULL) {
         return;
     }
     uint8_t body[MVPN_LINK_ACK_LEN_MAX];
-    size_t fresh = link->ack_count;
-    for (size_t i = 0; i < ACKS_REPEATED && link->ack_count < MVPN_LINK_ACK_MAX; i++) {
+    for (size_t i = 0; i < ACKS_REPEATED && count < MVPN_LINK_ACK_MAX; i++) {
         if (link->acked_lately[i] != 0) {
-            link->acks[link->ack_count++] = link->acked_lately[i];
+            seqs[count++] = link->acked_lately[i];
         }
     }
     for (size_t i = 0; i < fresh; i++) {
-        link->acked_lately[link->acked_lately_next++ % ACKS_REPEATED] = link->acks[i];
+        link->acked_lately[link->acked_lately_next++ % ACKS_REPEATED] = seqs[i];
     }
-    size_t n = mvpn_link_ack_encode(body, link->acks, link->ack_count);
-    link->ack_count = 0;
+    size_t n = mvpn_link_ack_encode(body, seqs, count);
     /* Lost for want of a packet: the peer sends again and is acknowledged then. */
     (void)transport_command(link->session, MVPN_CMD_LINK_ACK, mvpn_bytes_of(body, n), now);
 }

@@ -44,6 +44,42 @@ static void test_acks_are_batched(void **state)
     net_free(net);
 }
 
+/* Two links have many to acknowledge in one turn: nothing is lost, and nothing sent twice. */
+static void test_acks_of_two_links(void **state)
+{
+    (void)state;
+    struct net *net = net_standard(1, false);
+    mvpn_link *link[2], *other;
+    link[0] = net_joined(net, 0, 1, &other);
+    link[1] = net_joined(net, 2, 1, &other);
+    memset(acks_sent, 0, sizeof(acks_sent));
+    net->filter = count_sizes;
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(
+            net_send(net, i % 2 == 0 ? 0 : 2, link[i % 2], MVPN_CMD_CREATE, 400, i, true), 0);
+    }
+    net_for(net, 0);
+    net->now += MVPN_MS(10);
+    while (net->flight_count > 0) {
+        struct net_datagram d = net->flight[--net->flight_count];
+        assert_int_equal(net_inject(net, &d), 1);
+    }
+    net_for(net, MVPN_MS(500));
+    /* One has room for 50; the other sends each time 16 have come. */
+    assert_int_equal(acks_sent[1], 1 + 4);
+    assert_int_equal(link[0]->acked_count + link[1]->acked_count, 0);
+    assert_int_equal(net->node[0].links->counters.resent, 0);
+    assert_int_equal(net->node[2].links->counters.resent, 0);
+    /* Closed in the same turn: the array is free again. */
+    for (unsigned i = 0; i < 20; i++) {
+        reliable_note(other, 1000 + i, net->now);
+    }
+    assert_ptr_equal(net->node[1].links->more_acks_of, other);
+    mvpn_link_close(other, 0, net->now);
+    assert_null(net->node[1].links->more_acks_of);
+    net_free(net);
+}
+
 static void test_a_silent_peer_takes_no_last_packets(void **state)
 {
     (void)state;
@@ -311,6 +347,7 @@ int main(void)
 {
     const struct CMUnitTest all[] = {
         cmocka_unit_test(test_acks_are_batched),
+        cmocka_unit_test(test_acks_of_two_links),
         cmocka_unit_test(test_a_silent_peer_takes_no_last_packets),
         cmocka_unit_test(test_failure_after_eight_sendings),
         cmocka_unit_test(test_a_slow_peer_is_not_waited_for_long),

@@ -2,10 +2,14 @@
  * Messages in two parts, for paths that do not take full-size packets (yet). (docs/protocol.md
  * §4.7) A part waits in the packet that it came in; the two are joined in the later one's.
  */
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "network/p2p/internal.h"
 
 #define JOIN_WITHIN MVPN_S(1)
+/* The slots of a link to which no parts come any more are given back. */
+#define SLOTS_KEPT MVPN_S(10)
 
 int split_send(struct session *s, mvpn_packet *packet, const mvpn_header *header, mvpn_time now)
 {
@@ -44,18 +48,24 @@ static void slot_clear(struct session *s, struct part_slot *slot)
 
 void split_clear(struct session *s)
 {
-    for (size_t i = 0; i < PARTS_PER_LINK; i++) {
-        if (s->parts[i].packet != NULL) {
-            slot_clear(s, &s->parts[i]);
+    for (size_t i = 0; s->parts != NULL && i < PARTS_PER_LINK; i++) {
+        if (s->parts->slot[i].packet != NULL) {
+            slot_clear(s, &s->parts->slot[i]);
         }
     }
+    free(s->parts);
+    s->parts = NULL;
 }
 
 void split_timer(struct session *s, mvpn_time now)
 {
-    mvpn_time next = MVPN_TIME_NEVER;
+    mvpn_time next = s->parts->used_at + SLOTS_KEPT;
+    if (next <= now) { /* none can be waiting */
+        split_clear(s);
+        return;
+    }
     for (size_t i = 0; i < PARTS_PER_LINK; i++) {
-        struct part_slot *slot = &s->parts[i];
+        struct part_slot *slot = &s->parts->slot[i];
         if (slot->packet != NULL && slot->until <= now) {
             slot_clear(s, slot);
         } else if (slot->packet != NULL) {
@@ -68,8 +78,9 @@ void split_timer(struct session *s, mvpn_time now)
 static struct part_slot *slot_find(struct session *s, uint16_t id)
 {
     for (size_t i = 0; i < PARTS_PER_LINK; i++) {
-        if (s->parts[i].packet != NULL && s->parts[i].id == id) {
-            return &s->parts[i];
+        struct part_slot *slot = &s->parts->slot[i];
+        if (slot->packet != NULL && slot->id == id) {
+            return slot;
         }
     }
     return NULL;
@@ -80,7 +91,7 @@ static struct part_slot *slot_take(struct session *s)
 {
     struct part_slot *oldest = NULL, *unused = NULL;
     for (size_t i = 0; i < PARTS_PER_LINK; i++) {
-        struct part_slot *slot = &s->parts[i];
+        struct part_slot *slot = &s->parts->slot[i];
         if (slot->packet == NULL) {
             unused = slot;
         } else if (oldest == NULL || slot->until < oldest->until) {
@@ -122,6 +133,12 @@ int split_recv(struct session *s, mvpn_packet *packet, mvpn_time now)
         return MVPN_E_FORMAT;
     }
     mvpn_packet_pull(packet, MVPN_LINK_PART_HEADER_LEN);
+    s->parts = s->parts != NULL ? s->parts : calloc(1, sizeof(*s->parts));
+    if (s->parts == NULL) {
+        mvpn_packet_free(pool, packet);
+        return MVPN_E_LIMIT;
+    }
+    s->parts->used_at = now;
     struct part_slot *slot = slot_find(s, part.id);
     if (slot != NULL && slot->index != part.index && slot->until > now) {
         mvpn_packet *other = slot->packet;
@@ -143,7 +160,8 @@ int split_recv(struct session *s, mvpn_packet *packet, mvpn_time now)
     }
     *slot = (struct part_slot){packet, now + JOIN_WITHIN, part.id, part.index};
     s->links->part_count++;
-    if (!mvpn_timer_is_set(&s->timers[TIMER_PARTS])) {
+    if (!mvpn_timer_is_set(&s->timers[TIMER_PARTS]) ||
+        s->timers[TIMER_PARTS].at > now + JOIN_WITHIN) {
         mvpn_timer_set(&s->links->timers, &s->timers[TIMER_PARTS], now + JOIN_WITHIN);
     }
     return 0;

@@ -1,7 +1,10 @@
 /*
  * Transport packets: sealing, opening, header protection, epochs' replay windows. (docs/protocol.md
- * §4.1) The packet path: nothing here allocates, and a cell's body is neither copied nor sealed.
+ * §4.1) The packet path: nothing here allocates but, once an epoch, the large replay window; and a
+ * cell's body is neither copied nor sealed.
  */
+#include <stdlib.h>
+
 #include "base/assert.h"
 #include "crypto/mask.h"
 #include "network/p2p/internal.h"
@@ -14,6 +17,9 @@
 #define FLAG_CELL 0x01
 #define EPOCH_SHIFT 1
 #define EPOCH_MASK 3u
+/* So many packets within so long call for the large replay window. */
+#define PACE_PACKETS 64
+#define PACE_TIME MVPN_S(1)
 
 enum {
     AT_ID = 1,
@@ -22,9 +28,8 @@ enum {
 
 void epoch_wipe(struct epoch *e)
 {
-    uint64_t *words = e->words;
+    free(e->large);
     mvpn_wipe(e, sizeof(*e));
-    e->words = words;
 }
 
 static void derive(mvpn_key *ret, const char *context, const mvpn_key *from)
@@ -47,8 +52,7 @@ void transport_start(struct session *s, const mvpn_noise *noise)
     mvpn_noise_split(noise, &send, &recv);
     derive(&s->send_mask, "meshvpn v1 link header", &send);
     derive(&s->recv_mask, "meshvpn v1 link header", &recv);
-    s->cur = (struct epoch){.live = true, .words = s->windows[0]};
-    s->prev = (struct epoch){.words = s->windows[1]};
+    s->cur = (struct epoch){.live = true};
     epoch_keys(&s->cur, &send, &recv);
     s->handshake_hash = *mvpn_noise_hash(noise);
     mvpn_wipe(&send, sizeof(send));
@@ -195,13 +199,40 @@ static uint64_t expand_number(uint64_t expected, uint32_t low)
 static struct epoch *epoch_of(struct session *s, uint8_t flags)
 {
     unsigned low = flags >> EPOCH_SHIFT & EPOCH_MASK;
-    struct epoch *all[] = {&s->cur, &s->prev, &s->next};
+    struct rotation *r = s->rotation;
+    struct epoch *all[] = {&s->cur, r != NULL ? &r->prev : NULL, r != NULL ? &r->next : NULL};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(all); i++) {
-        if (all[i]->live && (all[i]->number & EPOCH_MASK) == low) {
+        if (all[i] != NULL && all[i]->live && (all[i]->number & EPOCH_MASK) == low) {
             return all[i];
         }
     }
     return NULL;
+}
+
+struct window {
+    uint64_t *words;
+    size_t count;
+};
+
+static struct window window_of(struct epoch *e)
+{
+    return e->large != NULL ? (struct window){e->large, MVPN_REPLAY_WORDS(REPLAY_WINDOW)}
+                            : (struct window){e->small, MVPN_ARRAY_LEN(e->small)};
+}
+
+/* Packets come fast: some may be late by more than the small window from now on. */
+static void window_pace(struct epoch *e, mvpn_time now)
+{
+    bool is_fast = e->mark_at != 0 && now - e->mark_at < PACE_TIME;
+    e->mark = e->replay.next;
+    e->mark_at = now;
+    uint64_t *large = is_fast ? malloc(MVPN_REPLAY_WORDS(REPLAY_WINDOW) * sizeof(*large)) : NULL;
+    if (large == NULL) {
+        return; /* without memory the small one goes on: it refuses more, never less */
+    }
+    mvpn_replay_grow(&e->replay, large, MVPN_REPLAY_WORDS(REPLAY_WINDOW), e->small,
+                     MVPN_ARRAY_LEN(e->small));
+    e->large = large;
 }
 
 /* Open in place and strip what the link added; the header is decoded but nothing is committed yet.
@@ -258,8 +289,8 @@ int transport_open(mvpn_links *links, mvpn_packet *packet, mvpn_time now, struct
         return MVPN_E_AUTH;
     }
     uint64_t number = expand_number(e->replay.next, mvpn_load32(p + AT_NUMBER));
-    const size_t words = MVPN_ARRAY_LEN(s->windows[0]);
-    if (e != &s->next && mvpn_replay_check(&e->replay, e->words, words, number) != 0) {
+    struct window window = window_of(e);
+    if (mvpn_replay_check(&e->replay, window.words, window.count, number) != 0) {
         return MVPN_E_REPLAY;
     }
     int err = open_message(s, e, number, packet, ret_header);
@@ -268,12 +299,16 @@ int transport_open(mvpn_links *links, mvpn_packet *packet, mvpn_time now, struct
                        yet */
     }
     /* Verified: from here on the session's state may change. */
-    if (e == &s->next) {
+    if (s->rotation != NULL && e == &s->rotation->next) {
         rekey_promote(s, now);
         e = &s->cur;
+        window = window_of(e);
     }
     *ret_is_newest = e == &s->cur && number >= e->replay.next;
-    mvpn_replay_commit(&e->replay, e->words, words, number);
+    mvpn_replay_commit(&e->replay, window.words, window.count, number);
+    if (MVPN_UNLIKELY(e->large == NULL) && e->replay.next - e->mark >= PACE_PACKETS) {
+        window_pace(e, now);
+    }
     if (MVPN_UNLIKELY(number + 1 >= links->config.rekey_packets && e == &s->cur)) {
         rekey_schedule(s, now);
     }

@@ -210,7 +210,7 @@ static void test_the_kind_decides_what_is_sealed(void **state)
     net_free(net);
 }
 
-static struct net_datagram series[8300];
+static struct net_datagram series[8500];
 static size_t series_count;
 static bool keep_series(struct net *net, struct net_datagram *d)
 {
@@ -222,24 +222,85 @@ static bool keep_series(struct net *net, struct net_datagram *d)
     return false;
 }
 
-static void test_replay_window(void **state)
+static mvpn_link *make_series(struct net *net, size_t count)
 {
-    (void)state;
-    struct net *net = net_standard(1, false);
     mvpn_link *other, *link = net_joined(net, 0, 1, &other);
     net->filter = keep_series;
     series_count = 0;
-    for (uint64_t i = 0; i < 8200; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         assert_int_equal(net_send(net, 0, link, MVPN_CMD_RELAY, 208, i, false), 0);
         net_for(net, 0);
     }
-    assert_int_equal(net_inject(net, &series[8199]), 1);
-    assert_int_equal(net_inject(net, &series[8199 - 8192]), 1);
-    assert_int_equal(net_inject(net, &series[8199 - 8192]), MVPN_E_REPLAY);
-    assert_int_equal(net_inject(net, &series[8199 - 8193]), MVPN_E_REPLAY);
+    return other;
+}
+
+static void test_replay_window(void **state)
+{
+    (void)state;
+    enum { WARM = 200, LAST = WARM + 8199 };
+    struct net *net = net_standard(1, false);
+    mvpn_link *other = make_series(net, LAST + 1);
+    for (size_t i = 0; i < WARM; i++) {
+        assert_int_equal(net_inject(net, &series[i]), 1);
+    }
+    assert_non_null(other->session->cur.large);
+    assert_int_equal(net_inject(net, &series[LAST]), 1);
+    assert_int_equal(net_inject(net, &series[LAST - 8192]), 1);
+    assert_int_equal(net_inject(net, &series[LAST - 8192]), MVPN_E_REPLAY);
+    assert_int_equal(net_inject(net, &series[LAST - 8193]), MVPN_E_REPLAY);
     assert_int_equal(net_inject(net, &series[4000]), 1);
     assert_int_equal(net_inject(net, &series[4000]), MVPN_E_REPLAY);
     net_free(net);
+}
+
+/* The linker leads malloc() here. */
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+static size_t refused_size;
+void *__wrap_malloc(size_t n)
+{
+    return n == refused_size ? NULL : __real_malloc(n);
+}
+
+/* Until packets come fast a small window does. Nothing that was accepted before it grew is accepted
+ * after, nor what was too old then. */
+static void test_replay_window_grows(void **state)
+{
+    (void)state;
+    enum { SLOW = 400, FAST = 1000, TOO_LATE = 10, LATE = SLOW - 100 };
+    for (unsigned no_memory = 0; no_memory < 2; no_memory++) {
+        struct net *net = net_standard(1, false);
+        mvpn_link *other = make_series(net, FAST);
+        const struct epoch *e = &other->session->cur;
+        refused_size = no_memory ? 8 * MVPN_REPLAY_WORDS(8192) : 0;
+        for (size_t i = 0; i < SLOW; i++) {
+            assert_int_equal(i == TOO_LATE || i == LATE ? 1 : net_inject(net, &series[i]), 1);
+            net->now += MVPN_MS(16);
+        }
+        assert_null(e->large);
+        for (size_t i = 0; i < SLOW; i++) {
+            assert_int_equal(i == LATE ? MVPN_E_REPLAY : net_inject(net, &series[i]),
+                             MVPN_E_REPLAY);
+        }
+        size_t at = SLOW;
+        for (; at < SLOW + 128; at++) {
+            assert_int_equal(net_inject(net, &series[at]), 1);
+        }
+        assert_int_equal(e->large != NULL, !no_memory);
+        for (size_t i = 0; i < at; i++) {
+            assert_int_equal(i == LATE ? MVPN_E_REPLAY : net_inject(net, &series[i]),
+                             MVPN_E_REPLAY);
+        }
+        assert_int_equal(net_inject(net, &series[LATE]), 1);
+        assert_int_equal(net_inject(net, &series[LATE]), MVPN_E_REPLAY);
+        assert_int_equal(net_inject(net, &series[FAST - 1]), 1);
+        assert_int_equal(net_inject(net, &series[at]), no_memory ? MVPN_E_REPLAY : 1);
+        for (size_t i = 0; i <= at; i++) {
+            assert_int_equal(net_inject(net, &series[i]), MVPN_E_REPLAY);
+        }
+        refused_size = 0;
+        net_free(net);
+    }
 }
 
 /* Which counters were sealed: by node, epoch and number. */
@@ -302,19 +363,17 @@ static void rekey_run(void (*tune)(mvpn_links_config *), size_t from, unsigned s
     mvpn_link *other, *link = net_joined(net, from, 1 - from, &other);
     net->filter = note_sealed;
     uint64_t sent = 0;
-    uint8_t wiped[32] = {0};
     for (mvpn_time end = net->now + MVPN_S(seconds); net->now < end; net_for(net, MVPN_MS(5))) {
         assert_int_equal(net_send(net, from, link, MVPN_CMD_RELAY, 208, sent, false), 0);
         assert_int_equal(net_send(net, 1 - from, other, MVPN_CMD_RELAY, 208, sent, false), 0);
         sent++;
         /* No epoch outlives its successor's first ten seconds. */
         const struct session *s = link->session;
-        if (!s->prev.live) {
-            assert_memory_equal(s->prev.send_key.b, wiped, 32);
-            assert_memory_equal(s->prev.recv_key.b, wiped, 32);
-        } else {
+        if (rekey_overlaps(s)) {
             assert_true(mvpn_timer_is_set(&s->timers[TIMER_EPOCH]));
             assert_true(s->timers[TIMER_EPOCH].at <= net->now + EPOCH_OVERLAP);
+        } else {
+            assert_true(s->rotation == NULL || s->is_rekeying || !s->is_initiator);
         }
     }
     net_for(net, MVPN_S(11));
@@ -389,7 +448,7 @@ static void test_old_epoch_is_refused_after_its_time(void **state)
     net_for(net, MVPN_S(9));
     assert_int_equal(net_inject(net, &old[0]), 1);
     net_for(net, MVPN_S(1));
-    assert_false(other->session->prev.live);
+    assert_false(rekey_overlaps(other->session));
     assert_true(net_inject(net, &old[1]) < 0); /* its connection id is gone as well */
     net_free(net);
 }
@@ -469,12 +528,12 @@ static void test_a_rekey_too_early_waits(void **state)
     rekey_begin(link->session, net->now);
     net_for(net, MVPN_S(5));
     assert_int_equal(other->session->cur.number, 1);
-    assert_true(other->session->prev.live);
-    epoch_wipe(&link->session->prev); /* an honest one would wait for that */
+    assert_true(rekey_overlaps(other->session));
+    epoch_wipe(&link->session->rotation->prev); /* an honest one would wait for that */
     rekey_begin(link->session, net->now);
     net_for(net, MVPN_S(4));
     assert_int_equal(other->session->cur.number, 1);
-    assert_false(other->session->next.live);
+    assert_false(other->session->rotation->next.live);
     assert_true(mvpn_link_is_open(link) && mvpn_link_is_open(other));
     net_for(net, MVPN_S(5)); /* it was not acknowledged, and is asked again */
     assert_int_equal(other->session->cur.number, 2);
@@ -505,7 +564,7 @@ void __wrap_free(void *p)
 static void test_freed_memory_holds_no_keys(void **state)
 {
     (void)state;
-    for (unsigned by_free = 0; by_free < 2; by_free++) {
+    for (unsigned by_free = 0; by_free < 3; by_free++) {
         struct net *net = net_standard(7, true);
         mvpn_link *other, *link = net_joined(net, 0, 1, &other);
         secrets[0] = link->session->cur.send_key;
@@ -519,6 +578,10 @@ static void test_freed_memory_holds_no_keys(void **state)
         if (by_free == 0) {
             mvpn_link_close(link, 0, net->now);
             net_for(net, MVPN_S(1));
+        } else if (by_free == 2) {
+            rekey_begin(link->session, net->now);
+            net_for(net, MVPN_S(12));
+            assert_null(link->session->rotation);
         } else {
             mvpn_links_free(net->node[0].links);
             mvpn_links_free(net->node[1].links);
@@ -542,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_an_acked_cell_is_sealed_whole),
         cmocka_unit_test(test_the_kind_decides_what_is_sealed),
         cmocka_unit_test(test_replay_window),
+        cmocka_unit_test(test_replay_window_grows),
         cmocka_unit_test(test_rekey_by_time_loses_nothing),
         cmocka_unit_test(test_rekey_by_packets_loses_nothing),
         cmocka_unit_test(test_idle_rekey_under_loss),
