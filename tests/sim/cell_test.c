@@ -48,7 +48,7 @@ typedef struct record {
 
 enum act {
     ACT_FLIP,
-    ACT_EXPECTED, /* what a lost cell, or an untouched one, looks like */
+    ACT_EXPECTED, /* what a lost cell looks like */
 };
 
 static struct {
@@ -124,8 +124,6 @@ static record *flip_run(uint64_t seed, unsigned link, bool forward, size_t body,
     if (world_new(&t, seed)) {
         flip.records = NULL;
         flip.count = flip.size = 0;
-        flip.from = t.hop[forward ? link : link + 1];
-        flip.to = t.hop[forward ? link + 1 : link];
         flip.len = len;
         t.w->tap = flip_tap;
         t.w->internet = flip_internet;
@@ -136,9 +134,13 @@ static record *flip_run(uint64_t seed, unsigned link, bool forward, size_t body,
             }
             flip.bit = bit;
             flip.flip = act == ACT_FLIP;
-            flip.lose = act == ACT_EXPECTED && vanishes(bit, len, link, forward);
+            flip.lose = act == ACT_EXPECTED;
+            /* Lost where it is dropped: at the next hop, or on its last link. */
+            unsigned at = flip.lose && !vanishes(bit, len, link, forward) ? 0 : link;
+            flip.from = t.hop[forward ? at : at + 1];
+            flip.to = t.hop[forward ? at + 1 : at];
             flip.is_armed = true;
-            flip.at = t.w->now + MVPN_MS(forward ? link : 2 * HOPS + 1 - link);
+            flip.at = t.w->now + MVPN_MS(forward ? at : 2 * HOPS + 1 - at);
             inet_echo_send(t.hop[0], 4, echo, (uint32_t)bit + 100);
             sim_for(t.w, MVPN_MS(12));
             CHECK(!flip.is_armed);
@@ -166,8 +168,8 @@ static void flips(uint64_t seed, size_t body, size_t stride)
                 r[i] = flip_run(seed, link, forward, body, i == 0 ? ACT_FLIP : ACT_EXPECTED, stride,
                                 &counts[i]);
             }
-            /* What anybody sees of the network, the exit's side included, is what a lost or an
-             * untouched cell would have shown: time, ends and size of every datagram and packet. */
+            /* What anybody sees of the network, the exit's side included, is what a lost cell would
+             * have shown: time, ends and size of every datagram and packet. */
             CHECK(counts[0] == counts[1]);
             size_t n = counts[0] < counts[1] ? counts[0] : counts[1];
             for (size_t i = 0; i < n; i++) {
