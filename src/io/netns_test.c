@@ -599,10 +599,27 @@ static void test_sessions_end_at_the_end(void **state)
 
 /* ---- an exit's whole way: TUN -> NAT -> another host, and back ---- */
 
-/* The other host: answers each datagram with the source address that it saw. */
-static void echo_sources(int ready, int go)
+/* A live flow: to be sent to without end. */
+struct stream {
+    struct sockaddr_in to;
+    char text[16];
+};
+
+static void send_streams(int fd, const struct stream *streams, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        (void)sendto(fd, streams[i].text, strlen(streams[i].text), 0,
+                     (const struct sockaddr *)&streams[i].to, sizeof(streams[i].to));
+    }
+}
+
+/* The other host: answers a datagram that begins with 0 with the source address that it saw, any
+ * other with "stream N", every 5 ms for ever, whatever becomes of them. */
+static void other_host(int ready, int go)
 {
     char c = 'r', text[INET_ADDRSTRLEN], buf[64];
+    struct stream streams[8];
+    unsigned count = 0;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when an assertion ends the test early */
     if (unshare(CLONE_NEWNET) != 0 || write(ready, &c, 1) != 1 || read(go, &c, 1) != 1 ||
         system("ip addr add 10.1.0.2/24 dev v1 && ip link set v1 up") != 0) {
@@ -611,21 +628,29 @@ static void echo_sources(int ready, int go)
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(7)};
     socklen_t len = sizeof(sa);
+    struct pollfd pfd = {fd, POLLIN, 0};
     if (bind(fd, (const struct sockaddr *)&sa, len) != 0 || write(ready, &c, 1) != 1) {
         _exit(2);
     }
-    while (recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&sa, &len) >= 0) {
-        (void)inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
-        if (sendto(fd, text, strlen(text), 0, (const struct sockaddr *)&sa, len) < 0) {
+    for (;;) {
+        if (poll(&pfd, 1, 5) != 1) {
+            send_streams(fd, streams, count);
+        } else if (recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&sa, &len) < 1) {
             _exit(3);
+        } else if (buf[0] != 0 && count < MVPN_ARRAY_LEN(streams)) {
+            streams[count].to = sa;
+            (void)snprintf(streams[count].text, sizeof(streams[count].text), "stream %d", buf[0]);
+            count++;
+        } else {
+            (void)inet_ntop(AF_INET, &sa.sin_addr, text, sizeof(text));
+            (void)sendto(fd, text, strlen(text), 0, (const struct sockaddr *)&sa, len);
         }
     }
-    _exit(4);
 }
 
 /* An IPv4 datagram of 4 bytes; UDP without checksum, which IPv4 allows. */
 static void push_datagram(mvpn_packet_queue *queue, mvpn_packet_pool *pool, const char *from,
-                          const char *to)
+                          uint16_t port, const char *to, uint8_t tag)
 {
     mvpn_packet *p = mvpn_packet_new(pool);
     uint8_t *d = mvpn_packet_append(p, 32);
@@ -642,9 +667,10 @@ static void push_datagram(mvpn_packet_queue *queue, mvpn_packet_pool *pool, cons
     }
     sum = (sum & 0xffff) + (sum >> 16);
     mvpn_store16(d + 10, (uint16_t) ~(sum + (sum >> 16)));
-    mvpn_store16(d + 20, 5555);
+    mvpn_store16(d + 20, port);
     mvpn_store16(d + 22, 7);
     mvpn_store16(d + 24, 12);
+    d[28] = tag;
     mvpn_packet_queue_push(queue, p);
 }
 
@@ -672,6 +698,44 @@ static const char *next_datagram(mvpn_tun *tun, mvpn_packet_pool *pool, int ms)
     return found;
 }
 
+/*
+ * The next session of an address hears nothing of what the last one's peers go on sending, also if
+ * it speaks to the same peer from the same port.
+ */
+static void next_session_hears_nothing(mvpn_tun *tun, mvpn_packet_pool *pool)
+{
+    const mvpn_addr released = address("10.99.0.5");
+    mvpn_packet_queue queue;
+    mvpn_conntrack *ct = NULL;
+    mvpn_fault fault = {{0}};
+    unsigned count = 0;
+    mvpn_packet_queue_init(&queue);
+    push_datagram(&queue, pool, "10.99.0.5", 5555, "10.1.0.2", 1);
+    push_datagram(&queue, pool, "10.99.0.5", 5556, "10.1.0.2", 1);
+    assert_int_equal(mvpn_tun_write(tun, &queue, pool), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        const char *got = next_datagram(tun, pool, 3000);
+        assert_non_null(got);
+        assert_string_equal(got, "stream 1");
+    }
+    assert_int_equal(mvpn_conntrack_open(&ct, &fault), 0);
+    assert_int_equal(mvpn_conntrack_delete(ct, &released, 1, &count, &fault), 0);
+    assert_int_equal(count, 2);
+    mvpn_conntrack_close(ct);
+    for (unsigned i = 0; i < 1000 && next_datagram(tun, pool, 0) != NULL; i++) {
+    }
+    assert_null(next_datagram(tun, pool, 200));
+
+    push_datagram(&queue, pool, "10.99.0.5", 5555, "10.1.0.2", 2);
+    push_datagram(&queue, pool, "10.99.0.5", 6666, "10.1.0.2", 2);
+    assert_int_equal(mvpn_tun_write(tun, &queue, pool), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        const char *got = next_datagram(tun, pool, 3000);
+        assert_non_null(got);
+        assert_string_equal(got, "stream 2");
+    }
+}
+
 static void test_exit_traffic(void **state)
 {
     (void)state;
@@ -688,7 +752,7 @@ static void test_exit_traffic(void **state)
     (void)fflush(NULL);
     pid_t host = fork();
     if (host == 0) {
-        echo_sources(ready[1], go[0]);
+        other_host(ready[1], go[0]);
     }
     assert_int_equal(read(ready[0], &c, 1), 1);
     (void)snprintf(command, sizeof(command), "ip link set v1 netns %d", (int)host);
@@ -709,16 +773,17 @@ static void test_exit_traffic(void **state)
     options.tun_name = "exit0";
     assert_int_equal(mvpn_nat_setup(&options, &fault), 0);
 
-    push_datagram(&queue, &pool, "10.99.0.5", "10.1.0.2");
+    push_datagram(&queue, &pool, "10.99.0.5", 5555, "10.1.0.2", 0);
     assert_int_equal(mvpn_tun_write(tun, &queue, &pool), 0);
     const char *seen = next_datagram(tun, &pool, 3000);
     assert_non_null(seen);
     assert_string_equal(seen, "10.1.0.1"); /* the other host saw the exit's address */
 
-    push_datagram(&queue, &pool, "10.99.0.5", "10.99.0.6"); /* one session to another */
-    push_datagram(&queue, &pool, "10.98.0.5", "10.1.0.2");  /* not an address of the pool */
+    push_datagram(&queue, &pool, "10.99.0.5", 5555, "10.99.0.6", 0); /* one session to another */
+    push_datagram(&queue, &pool, "10.98.0.5", 5555, "10.1.0.2", 0); /* not an address of the pool */
     assert_int_equal(mvpn_tun_write(tun, &queue, &pool), 0);
     assert_null(next_datagram(tun, &pool, 200));
+    next_session_hears_nothing(tun, &pool);
 
     assert_int_equal(mvpn_nat_remove("test", run_dir, &fault), 0);
     mvpn_tun_close(tun);
