@@ -10,6 +10,8 @@
 /* What is sent to keep a NAT's mapping, whatever was measured. (§14.4) */
 #define KEEPALIVE_MIN MVPN_S(15)
 #define KEEPALIVE_MAX MVPN_S(60)
+/* Old keys live so long in the cache of cipher contexts, at most twice. */
+#define FORGET_AFTER MVPN_S(5)
 
 struct mvpn_engine {
     mvpn_aead *aead;
@@ -33,6 +35,8 @@ struct mvpn_engine {
     bool told_withdrawn;
     mvpn_time next_exit_relays;
     mvpn_clock clock;
+    mvpn_time forget_at;    /* copies of old keys */
+    bool has_copies;
     int64_t unix_offset_us; /* of our own clock, uncorrected */
     int64_t corrected_us;   /* the one in use */
     uint8_t link_certificate[MVPN_LINK_CERTIFICATE_LEN];
@@ -471,6 +475,7 @@ void mvpn_engine_free(mvpn_engine *e)
     mvpn_rng_done(&e->rng);
     mvpn_wipe(e, sizeof(*e));
     free(e);
+    mvpn_wipe_stack();
 }
 
 static void dht_datagram(mvpn_engine *e, mvpn_packet *p, mvpn_time now)
@@ -748,6 +753,16 @@ static void nat_turn(mvpn_engine *e, mvpn_time now)
     mvpn_connector_tick(e->connector, now);
 }
 
+/* What libraries keep of keys that we have wiped. */
+static void forget_turn(mvpn_engine *e, mvpn_time now)
+{
+    if (now >= e->forget_at) {
+        e->has_copies = mvpn_aead_expire(e->aead);
+        mvpn_wipe_stack();
+        e->forget_at = now + FORGET_AFTER;
+    }
+}
+
 void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
 {
     handle_link_events(e, now);
@@ -772,6 +787,7 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
     }
     mvpn_links_tick(e->links, now);
     handle_link_events(e, now);
+    forget_turn(e, now);
 }
 
 mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
@@ -806,6 +822,9 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     if (e->learner != NULL) {
         t = mvpn_time_min(t, mvpn_learner_deadline(e->learner));
         t = mvpn_time_min(t, mvpn_dht_exchange_deadline(e->exchange));
+    }
+    if (e->has_copies) {
+        t = mvpn_time_min(t, e->forget_at);
     }
     return t;
 }

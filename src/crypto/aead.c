@@ -33,6 +33,11 @@ void mvpn_aead_free(mvpn_aead *aead)
     }
 }
 
+bool mvpn_aead_expire(mvpn_aead *aead)
+{
+    return aead->ops->expire != NULL && aead->ops->expire(aead);
+}
+
 const char *mvpn_aead_backend_name(const mvpn_aead *aead)
 {
     return aead->ops->name;

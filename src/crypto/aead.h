@@ -25,6 +25,11 @@ typedef struct mvpn_aead mvpn_aead;
  * allowed). */
 MVPN_WUR int mvpn_aead_new(enum mvpn_aead_backend backend, mvpn_aead **ret);
 void mvpn_aead_free(mvpn_aead *aead);
+/**
+ * Wipe the copies of keys that were not used since the last call: to be called every few seconds,
+ * so that keys which their owners have wiped do not live on in the cache. True if copies are left.
+ */
+bool mvpn_aead_expire(mvpn_aead *aead);
 /** "ipsec-mb" or "openssl". */
 const char *mvpn_aead_backend_name(const mvpn_aead *aead);
 

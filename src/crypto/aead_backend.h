@@ -18,6 +18,7 @@ struct mvpn_aead_ops {
                  const uint8_t *nonce, mvpn_bytes ad, mvpn_bytes in);
     int (*open)(mvpn_aead *aead, uint8_t *out, const mvpn_key *key, const uint8_t *nonce,
                 mvpn_bytes ad, mvpn_bytes in, const uint8_t *tag);
+    bool (*expire)(mvpn_aead *aead); /* NULL: keeps no keys */
 };
 
 struct mvpn_aead {

@@ -28,6 +28,7 @@ struct openssl {
     mvpn_aead aead;
     EVP_CIPHER *cipher;
     uint64_t tick;
+    uint64_t expired; /* the tick at the last call of expire */
     struct entry cache[CACHE_SETS][CACHE_WAYS];
 };
 
@@ -67,6 +68,26 @@ static struct entry *find(struct openssl *self, const mvpn_key *key, int enc)
     oldest->enc = enc;
     oldest->used = self->tick;
     return oldest;
+}
+
+/* OpenSSL offers no way to take a key out of a context but another key. */
+static bool openssl_expire(mvpn_aead *aead)
+{
+    static const mvpn_key none;
+    struct openssl *self = MVPN_CONTAINER_OF(aead, struct openssl, aead);
+    bool is_left = false;
+    for (size_t i = 0; i < CACHE_SETS * CACHE_WAYS; i++) {
+        struct entry *e = &self->cache[i / CACHE_WAYS][i % CACHE_WAYS];
+        if (e->used != 0 && e->used <= self->expired) {
+            int ok = EVP_CipherInit_ex2(e->ctx, NULL, none.b, NULL, e->enc, NULL);
+            MVPN_ASSERT(ok == 1);
+            mvpn_wipe(&e->key, sizeof(e->key));
+            e->used = 0;
+        }
+        is_left |= e->used != 0;
+    }
+    self->expired = self->tick;
+    return is_left;
 }
 
 /* Everything up to the tag. Fails only if the library does, never for what the bytes are. */
@@ -116,6 +137,7 @@ static const struct mvpn_aead_ops openssl_ops = {
     .free = openssl_free,
     .seal = openssl_seal,
     .open = openssl_open,
+    .expire = openssl_expire,
 };
 
 static int make_contexts(struct openssl *self)

@@ -34,6 +34,12 @@ typedef struct mvpn_signature {
 
 /** Overwrite `n` bytes so that the compiler cannot leave it out. */
 void mvpn_wipe(void *p, size_t n);
+/**
+ * Overwrite what functions that have returned left on the stack below the caller: libraries leave
+ * key bytes there. As deep as cryptography goes; deeper calls than the caller's own, so call it
+ * from near the top.
+ */
+void mvpn_wipe_stack(void);
 /** Equal? Constant time in the content. */
 bool mvpn_ct_equal(const void *a, const void *b, size_t n);
 bool mvpn_ct_is_zero(const void *p, size_t n);
