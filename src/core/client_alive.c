@@ -108,6 +108,13 @@ static void hear_exit(mvpn_client *client, const slot *s)
     }
 }
 
+static bool is_doubted(mvpn_client *client, const slot *s)
+{
+    const client_session *session =
+        s->session == 0 ? NULL : client_session_find(client, s->session);
+    return session != NULL && session->doubted != 0;
+}
+
 /* Is the circuit alive? Unanswered data or a long silence is asked about. */
 static void check_alive(mvpn_client *client, slot *s, mvpn_time now)
 {
@@ -116,7 +123,13 @@ static void check_alive(mvpn_client *client, slot *s, mvpn_time now)
     if (s->asked != 0 && c->last_in >= s->asked) {
         s->asked = 0;
     }
-    if (s->role == SLOT_DRAINS || client->is_offline) {
+    if (client->is_offline) {
+        return;
+    }
+    if (s->role == SLOT_DRAINS) {
+        if (is_doubted(client, s) && now >= s->ask_next) {
+            ask_hops(client, s, now); /* before its connections are reset */
+        }
         return;
     }
     if (s->asked != 0) {

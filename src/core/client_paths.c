@@ -122,7 +122,8 @@ static void exclude_in_use(const mvpn_client *client, mvpn_path_constraints *wis
 {
     for (size_t i = 0; i < SLOTS; i++) {
         const mvpn_path *path = &client->slots[i].circuit.path;
-        unsigned count = !client->slots[i].used ? 0 : whole_path ? path->count - 1 : 1;
+        bool counts = client->slots[i].used && client->slots[i].role != SLOT_DRAINS;
+        unsigned count = !counts ? 0 : whole_path ? path->count - 1 : 1;
         for (unsigned k = 0; k < count && wish->excluded_count < MVPN_PATH_EXCLUDED_MAX; k++) {
             wish->excluded[wish->excluded_count++] = path->hop[k];
         }
@@ -400,11 +401,18 @@ static bool is_being_built(const mvpn_client *client, enum slot_cause cause)
 static bool build_new(mvpn_client *client, mvpn_time now)
 {
     mvpn_path path;
-    if (!client_wants_new(client, now) || client->cfg.fixed_path.count > 0 ||
-        is_being_built(client, CAUSE_NEW) || now < client->next_new) {
-        return is_being_built(client, CAUSE_NEW);
+    if (is_being_built(client, CAUSE_NEW)) {
+        return true;
     }
-    if (select_elsewhere(client, &path, now) != MVPN_PATH_OK) {
+    if (!client_wants_new(client, now) || now < client->next_new) {
+        return false;
+    }
+    if (client->cfg.fixed_path.count > 0) {
+        if (client->current->doubted != 0) {
+            return false; /* there is no elsewhere */
+        }
+        path = client->cfg.fixed_path;
+    } else if (select_elsewhere(client, &path, now) != MVPN_PATH_OK) {
         client->next_new = now + BLOCKED_RETRY;
         return false;
     }

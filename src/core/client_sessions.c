@@ -383,7 +383,11 @@ static void close_drained(mvpn_client *client, mvpn_time now)
 {
     for (size_t i = 0; i < SLOTS; i++) {
         slot *s = &client->slots[i];
-        if (s->used && s->role == SLOT_DRAINS && s->drained - now <= DRAIN_TIME - DRAIN_QUIET &&
+        const client_session *session =
+            s->session == 0 ? NULL : client_session_find(client, s->session);
+        bool is_doubted = session != NULL && session->doubted != 0;
+        if (s->used && s->role == SLOT_DRAINS && !is_doubted &&
+            now + DRAIN_TIME - s->drained >= DRAIN_QUIET &&
             now - s->circuit.last_in >= DRAIN_QUIET) {
             client_give_up(client, s, now);
         }
