@@ -203,7 +203,6 @@ static void send_rest(mvpn_relay *relay, exit_session *s, mvpn_time now);
 static void begin(mvpn_relay *relay, relay_circuit *c, const mvpn_begin *m, mvpn_time now)
 {
     enum mvpn_reason status = MVPN_REASON_REFUSED;
-    relay_session_tick(relay, now); /* what is over is over, also if no timer was seen to yet */
     if (c->begin.is_answered && c->begin.request_id == m->request_id) {
         if (c->begin.status != MVPN_REASON_NONE || relay_session_is_open(c)) {
             send_connected(relay, c, now);
@@ -253,7 +252,7 @@ void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, 
     mvpn_packet_queue packets;
     mvpn_packet *p;
     exit_session *s = c->session;
-    if (s == NULL || (s->entry.draining == c && now >= s->entry.drain_until)) {
+    if (s == NULL) {
         relay->counters.cells_dropped++;
         mvpn_packet_free(relay->cfg.pool, body);
         return;
@@ -273,7 +272,7 @@ void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, 
     }
     while ((p = mvpn_packet_queue_pop(&packets)) != NULL) {
         if (mvpn_exit_from_session(relay->cfg.exit, s->id, p, now) == 0) { /* counted there */
-            mvpn_session_passed(&s->entry);
+            s->entry.has_passed = true;
         }
     }
 }

@@ -155,13 +155,18 @@ static void send_empty_data(lab_circuit *c)
     lab_for(l, MVPN_MS(2));
 }
 
-static void send_ping(lab_circuit *c)
+static void send_ping_from(lab_circuit *c, const uint8_t *source)
 {
     uint8_t body[200];
-    size_t n = build_icmp(body + 2, 4, mvpn_inner_client(4), mvpn_inner_gateway(4), 8, 0, 20);
+    size_t n = build_icmp(body + 2, 4, source, mvpn_inner_gateway(4), 8, 0, 20);
     mvpn_store16(body, (uint16_t)n);
     lab_cell(l, c, MVPN_CMD_RELAY_DATA, false, mvpn_bytes_of(body, n + 2));
     lab_for(l, MVPN_MS(2));
+}
+
+static void send_ping(lab_circuit *c)
+{
+    send_ping_from(c, mvpn_inner_client(4));
 }
 
 static void assert_pong(lab_circuit *c)
@@ -252,6 +257,11 @@ static void test_the_circuit_before_drains(void **state)
     lab_for(l, MVPN_S(2));
     assert_destroyed(&a, MVPN_REASON_TIMEOUT);
     assert_carries(&b);
+    a = circuit_by(0);
+    assert_int_equal(begin_with(&a, &t, 2), 0);
+    lab_for(l, IDLE_TIME + MVPN_S(1)); /* also when it is silent */
+    assert_destroyed(&b, MVPN_REASON_TIMEOUT);
+    assert_carries(&a);
 }
 
 /* A third circuit: the first has had its time. */
@@ -285,6 +295,9 @@ static void test_a_circuit_that_drains_may_begin_anew(void **state)
     assert_int_equal(begin_with(&b, &t, 1), 0);
     other = open_session(&a);
     assert_int_equal(sessions(), 2);
+    assert_carries(&a);
+    assert_carries(&b);
+    lab_for(l, 2 * MVPN_SESSION_DRAIN_TIME);
     assert_carries(&a);
     assert_carries(&b);
     destroy(&a);
@@ -324,6 +337,80 @@ static void test_a_take_over_brings_its_profile(void **state)
     lab_message cell;
     assert_true(lab_next(l, 0, &cell));
     assert_int_equal(lab_open(l, &b, &cell, out, &len), MVPN_CMD_RELAY_DATA);
+}
+
+/* An answer of the network to the only session. */
+static void from_tun(unsigned tag, size_t payload)
+{
+    static const uint8_t far[4] = {9, 8, 7, 6};
+    mvpn_addr v4 = {.family = 4}, v6;
+    for (uint32_t i = 0; i < 100; i++) {
+        if (mvpn_exit_session_addrs(the_exit(), 0x10000 + i, &v4, &v6) == 0) {
+            break;
+        }
+    }
+    mvpn_packet_queue q;
+    mvpn_packet *p = mvpn_packet_new(mvpn_engine_pool(l->engine));
+    assert_non_null(p);
+    mvpn_packet_queue_init(&q);
+    p->len = (uint32_t)build_udp(p->data, 4, far, 53, v4.ip, (uint16_t)(2000 + tag), payload);
+    p->data[6] = 0; /* may be fragmented */
+    slow_fix(p->data, p->len);
+    mvpn_packet_queue_push(&q, p);
+    mvpn_engine_tun_in(l->engine, &q, l->now);
+    lab_settle(l);
+}
+
+/* Halves of a packet that came by the circuit before do not fit those that come by the next. */
+static void test_fragments_keep_their_numbers(void **state)
+{
+    (void)state;
+    uint8_t out[MVPN_BODY_MAX];
+    uint16_t id[2][2];
+    size_t n;
+    lab_circuit c[2] = {circuit_by(0), circuit_by(0)};
+    ticket t = open_session(&c[0]);
+    for (unsigned i = 0; i < 2; i++) {
+        if (i == 1) {
+            assert_int_equal(begin_with(&c[1], &t, 1), 0);
+        }
+        from_tun(i, 1370);
+        for (unsigned half = 0; half < 2; half++) {
+            assert_int_equal(next_cell(&c[i], out, &n), MVPN_CMD_RELAY_DATA);
+            assert_true(out[0] & 0x80);
+            id[i][half] = mvpn_load16(out + 2);
+        }
+        assert_int_equal(id[i][0], id[i][1]);
+    }
+    assert_int_not_equal(id[0][0], id[1][0]);
+}
+
+static bool is_in_pool(const ticket *t)
+{
+    const mvpn_packet_pool *pool = mvpn_engine_pool(l->engine);
+    const uint8_t *at = pool->memory, *end = at + pool->size * sizeof(mvpn_packet);
+    while ((at = memchr(at, t->b[0], (size_t)(end - at) - sizeof(t->b))) != NULL) {
+        if (memcmp(at, t->b, sizeof(t->b)) == 0) {
+            return true;
+        }
+        at++;
+    }
+    return false;
+}
+
+/* Whoever reads the exit's memory finds no ticket in its packet buffers. */
+static void test_no_ticket_stays_in_the_buffers(void **state)
+{
+    (void)state;
+    lab_circuit a = circuit_by(0), b = circuit_by(0), d = circuit_by(0);
+    ticket t = open_session(&a), used = t, wrong = t;
+    assert_false(is_in_pool(&t));
+    assert_int_equal(begin_with(&b, &t, 1), 0);
+    assert_false(is_in_pool(&used));
+    assert_false(is_in_pool(&t));
+    wrong.b[3] ^= 1;
+    assert_int_equal(show(&d, &wrong, 2), MVPN_REASON_SESSION_UNKNOWN);
+    assert_false(is_in_pool(&wrong));
 }
 
 static void test_a_repeated_begin_is_answered_with_the_same_words(void **state)
@@ -510,6 +597,8 @@ static void test_a_lost_connected(void **state)
         b = circuit_by(0);
         lost = t;
         assert_int_equal(begin_with(&b, &lost, epoch), 0);
+        send_ping(&a); /* what the circuit before brings shows nothing */
+        assert_pong(&b);
         destroy(&b); /* nobody heard */
         assert_int_equal(detached(), 1);
     }
@@ -536,6 +625,8 @@ static void test_detached_sessions_wait(void **state)
         ticket t = open_session(&a);
         if (has_passed) {
             assert_carries(&a);
+        } else { /* what the exit refuses has not passed */
+            send_ping_from(&a, mvpn_inner_gateway(4));
         }
         destroy(&a);
         assert_int_equal(detached(), 1);
@@ -569,26 +660,6 @@ static void test_a_lost_link_detaches(void **state)
     assert_carries(&b);
 }
 
-/* An answer of the network to the only session. */
-static void from_tun(unsigned tag)
-{
-    static const uint8_t far[4] = {9, 8, 7, 6};
-    mvpn_addr v4 = {.family = 4}, v6;
-    for (uint32_t i = 0; i < 100; i++) {
-        if (mvpn_exit_session_addrs(the_exit(), 0x10000 + i, &v4, &v6) == 0) {
-            break;
-        }
-    }
-    mvpn_packet_queue q;
-    mvpn_packet *p = mvpn_packet_new(mvpn_engine_pool(l->engine));
-    assert_non_null(p);
-    mvpn_packet_queue_init(&q);
-    p->len = (uint32_t)build_udp(p->data, 4, far, 53, v4.ip, (uint16_t)(2000 + tag), 20);
-    mvpn_packet_queue_push(&q, p);
-    mvpn_engine_tun_in(l->engine, &q, l->now);
-    lab_settle(l);
-}
-
 /* What comes while nobody is there goes out with the take-over: the newest. */
 static void test_packets_wait_for_their_owner(void **state)
 {
@@ -599,7 +670,7 @@ static void test_packets_wait_for_their_owner(void **state)
     assert_carries(&a);
     destroy(&a);
     for (unsigned i = 0; i < sent; i++) {
-        from_tun(i);
+        from_tun(i, 20);
     }
     b = circuit_by(0);
     assert_silence();
@@ -615,7 +686,7 @@ static void test_packets_wait_for_their_owner(void **state)
         }
     }
     assert_int_equal(expected, sent);
-    from_tun(7);
+    from_tun(7, 20);
     assert_int_equal(l->peer[0].inbox_count, 1);
 }
 
@@ -824,6 +895,8 @@ int main(void)
         TEST(test_one_circuit_drains),
         TEST(test_a_circuit_that_drains_may_begin_anew),
         TEST(test_a_take_over_brings_its_profile),
+        TEST(test_fragments_keep_their_numbers),
+        TEST(test_no_ticket_stays_in_the_buffers),
         TEST(test_a_repeated_begin_is_answered_with_the_same_words),
         TEST(test_a_replayed_ticket),
         TEST(test_a_ticket_stolen_after_use),

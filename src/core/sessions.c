@@ -159,11 +159,6 @@ void mvpn_session_confirm(mvpn_sessions *table, mvpn_session *s)
     ticket_wipe(table, &s->last);
 }
 
-void mvpn_session_passed(mvpn_session *s)
-{
-    s->has_passed = s->has_passed || s->circuit != NULL;
-}
-
 void mvpn_session_detach(mvpn_sessions *table, mvpn_session *s, mvpn_time now)
 {
     MVPN_ASSERT(s->circuit != NULL);

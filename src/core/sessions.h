@@ -48,14 +48,14 @@ typedef struct mvpn_session_ticket {
     uint8_t bytes[MVPN_TICKET_LEN];
 } mvpn_session_ticket;
 
-/* Embedded in what the owner keeps for a session; the fields are for reading. */
+/* Embedded in what the owner keeps for a session; the other fields are for reading. */
 typedef struct mvpn_session {
     struct relay_circuit *circuit;  /* carries it; NULL: detached */
     struct relay_circuit *draining; /* carried it until less than 10 s ago; or NULL */
     mvpn_session_ticket next;       /* what the client shows next time */
     mvpn_session_ticket last;       /* what it showed, until it is known to have the next */
     uint32_t epoch;                 /* of the circuit that carries it */
-    bool has_passed;                /* packets */
+    bool has_passed;                /* packets: the owner sets it; counts when it is detached */
     mvpn_time detached_since;
     mvpn_time drain_until;
     mvpn_bucket take_overs;
@@ -107,8 +107,6 @@ struct relay_circuit *mvpn_session_take_over(mvpn_sessions *table, mvpn_session 
                                              mvpn_time now);
 /** RelayData came by the circuit that carries it: its owner has the next ticket. */
 void mvpn_session_confirm(mvpn_sessions *table, mvpn_session *s);
-/** A packet passed. What still comes when it is detached does not lengthen its life. */
-void mvpn_session_passed(mvpn_session *s);
 
 /** The circuit that carries it has ended. Ask for mvpn_sessions_surplus then. */
 void mvpn_session_detach(mvpn_sessions *table, mvpn_session *s, mvpn_time now);

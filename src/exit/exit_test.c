@@ -416,6 +416,61 @@ static void mss_is_clamped_both_ways(void **state)
     assert_int_equal(mvpn_exit_session_attach(ex, id + 1, 1289), MVPN_E_UNKNOWN);
 }
 
+static void detached_sessions_are_counted(void **state)
+{
+    (void)state;
+    uint32_t id[3];
+    for (size_t i = 0; i < 3; i++) {
+        id[i] = open_session(1289, false);
+        mvpn_exit_session_detach(ex, id[i]);
+        mvpn_exit_session_detach(ex, id[i]); /* once */
+        assert_int_equal(mvpn_exit_session_detached_count(ex), i + 1);
+    }
+    assert_int_equal(mvpn_exit_session_attach(ex, id[1], 1289), 0);
+    assert_int_equal(mvpn_exit_session_detached_count(ex), 2);
+    mvpn_exit_session_close(ex, id[0], 0);
+    assert_int_equal(mvpn_exit_session_detached_count(ex), 1);
+    mvpn_exit_session_detach(ex, id[0]); /* unknown now */
+    assert_int_equal(mvpn_exit_session_detached_count(ex), 1);
+    assert_int_equal(mvpn_exit_get_counters(ex)->sessions_moved, 1);
+}
+
+/* When does it help a newcomer that a session is closed? */
+static void who_wants_room(void **state)
+{
+    (void)state;
+    uint32_t id[8], unused;
+    mvpn_exit_event event;
+    assert_int_equal(mvpn_exit_sessions_max(ex), 100);
+    stop();
+    mvpn_exit_config c = config();
+    c.sessions_max = 2;
+    start(&c);
+    id[0] = open_session(1289, false);
+    assert_false(mvpn_exit_wants_room(ex));
+    id[1] = open_session(1289, false);
+    assert_true(mvpn_exit_wants_room(ex)); /* a number */
+    mvpn_exit_set_quota(ex, 100, 100);
+    assert_false(mvpn_exit_wants_room(ex)); /* nobody can give that */
+    stop();
+    c.sessions_max = 100;
+    c.pool_v4_bits = 29; /* five addresses */
+    start(&c);
+    for (size_t i = 0; i < 5; i++) {
+        assert_false(mvpn_exit_wants_room(ex));
+        id[i] = open_session(1289, false);
+    }
+    assert_true(mvpn_exit_wants_room(ex)); /* an address, later */
+    mvpn_exit_session_close(ex, id[2], 0);
+    assert_false(mvpn_exit_wants_room(ex)); /* one rests already */
+    assert_int_equal(mvpn_exit_session_open(ex, 1289, false, 1, &unused), MVPN_E_LIMIT);
+    assert_true(mvpn_exit_pull_event(ex, &event));
+    mvpn_exit_tick(ex, MVPN_ADDR_POOL_REST);
+    assert_false(mvpn_exit_wants_room(ex)); /* there is room */
+    (void)open_session(1289, false);
+    assert_true(mvpn_exit_wants_room(ex));
+}
+
 static void no_traffic_between_sessions(void **state)
 {
     (void)state;
@@ -1106,6 +1161,8 @@ int main(void)
         TEST(fragments_follow_their_first),
         TEST(icmp_error_both_ways),
         TEST(mss_is_clamped_both_ways),
+        TEST(detached_sessions_are_counted),
+        TEST(who_wants_room),
         TEST(no_traffic_between_sessions),
         TEST(too_big_rows),
         TEST(echo_of_the_gateway),

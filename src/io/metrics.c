@@ -57,6 +57,8 @@ static const metric metrics[] = {
      AT(dns_expired), EVENTS},
     {"meshvpn_exit_sessions_opened", NULL, "sessions_opened", "Sessions since the start.",
      AT(sessions_opened), MVPN_METRICS_SESSIONS},
+    {"meshvpn_exit_sessions_moved", NULL, "sessions_moved", "Sessions that another circuit took.",
+     AT(sessions_moved), EVENTS},
 };
 
 static uint64_t rounded(const mvpn_exit *exit, const metric *m)
@@ -66,10 +68,10 @@ static uint64_t rounded(const mvpn_exit *exit, const metric *m)
     return n - n % m->step;
 }
 
-static uint64_t sessions(const mvpn_exit *exit)
+static uint64_t rounded_up(uint32_t sessions)
 {
     const uint64_t step = MVPN_METRICS_SESSIONS;
-    return (mvpn_exit_session_count(exit) + step - 1) / step * step;
+    return (sessions + step - 1) / step * step;
 }
 
 typedef struct text {
@@ -105,15 +107,25 @@ size_t mvpn_metrics_write(const mvpn_exit *exit, char out[static MVPN_METRICS_SI
     add(&t,
         "# TYPE meshvpn_exit_sessions gauge\n"
         "# HELP meshvpn_exit_sessions Open sessions, rounded up.\n"
-        "meshvpn_exit_sessions %" PRIu64 "\n# EOF\n",
-        sessions(exit));
+        "meshvpn_exit_sessions %" PRIu64 "\n"
+        "# TYPE meshvpn_exit_sessions_detached gauge\n"
+        "# HELP meshvpn_exit_sessions_detached Of those, without a circuit; rounded up.\n"
+        "meshvpn_exit_sessions_detached %" PRIu64 "\n# EOF\n",
+        rounded_up(mvpn_exit_session_count(exit)),
+        rounded_up(mvpn_exit_session_detached_count(exit)));
     return t.used;
+}
+
+static void set_sessions(json_t *o, const char *key, uint32_t sessions)
+{
+    (void)json_object_set_new(o, key, json_integer((json_int_t)rounded_up(sessions)));
 }
 
 void mvpn_metrics_report(const mvpn_exit *exit, json_t *reply)
 {
     json_t *o = json_object();
-    (void)json_object_set_new(o, "sessions", json_integer((json_int_t)sessions(exit)));
+    set_sessions(o, "sessions", mvpn_exit_session_count(exit));
+    set_sessions(o, "sessions_detached", mvpn_exit_session_detached_count(exit));
     for (size_t i = 0; i < MVPN_ARRAY_LEN(metrics); i++) {
         (void)json_object_set_new(o, metrics[i].key,
                                   json_integer((json_int_t)rounded(exit, &metrics[i])));

@@ -87,7 +87,18 @@ static void counters_are_rounded(void **state)
     json_t *e = json_object_get(o, "exit");
     assert_int_equal(json_integer_value(json_object_get(e, "bytes_out")), 2 << 20);
     assert_int_equal(json_integer_value(json_object_get(e, "sessions")), 8);
+    assert_int_equal(json_integer_value(json_object_get(e, "sessions_detached")), 0);
     json_decref(o);
+    mvpn_exit_session_detach(ex, id);
+    (void)mvpn_metrics_write(ex, text);
+    assert_int_equal(value(text, "\nmeshvpn_exit_sessions_detached "), 8);
+    for (int i = 0; i < 64; i++) {
+        assert_int_equal(value(text, "\nmeshvpn_exit_sessions_moved_total "), 0);
+        assert_int_equal(mvpn_exit_session_attach(ex, id, 1289), 0);
+        (void)mvpn_metrics_write(ex, text);
+    }
+    assert_int_equal(value(text, "\nmeshvpn_exit_sessions_moved_total "), 64);
+    assert_int_equal(value(text, "\nmeshvpn_exit_sessions_detached "), 0);
 }
 
 /* As the text format wants it: each family's type once, before its samples. */
@@ -106,7 +117,8 @@ static void text_is_well_formed(void **state)
         assert_int_equal(sscanf(line, "%63[a-z0-9_]", name), 1);
         assert_memory_equal(name, family, strlen(family));
         assert_true(strcmp(name + strlen(family), "_total") == 0 ||
-                    strcmp(name, "meshvpn_exit_sessions") == 0);
+                    strcmp(name, "meshvpn_exit_sessions") == 0 ||
+                    strcmp(name, "meshvpn_exit_sessions_detached") == 0);
         samples++;
     }
     assert_in_range(samples, 15, 40);
