@@ -37,6 +37,8 @@ const char *mvpn_strerror(int code)
         return "protocol violation by the peer";
     case MVPN_E_CLOSED:
         return "closed";
+    case MVPN_E_BUSY:
+        return "the peer is busy";
     case MVPN_E_NOMEM:
         return "out of memory";
     case MVPN_E_SYSTEM:

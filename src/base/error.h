@@ -32,6 +32,7 @@ enum mvpn_error {
     MVPN_E_REFUSED = -22,   /* the peer refused */
     MVPN_E_PROTOCOL = -23,  /* the peer broke the protocol */
     MVPN_E_CLOSED = -24,    /* already closed */
+    MVPN_E_BUSY = -25,      /* the peer has no room at present: try another, or later */
 
     /* fatal */
     MVPN_E_NOMEM = -40,  /* memory or a pool is used up */

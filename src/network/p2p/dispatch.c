@@ -108,7 +108,7 @@ static int on_token(struct session *s, const mvpn_packet *packet, unsigned comma
     struct route *route = path_route_of(s, packet);
     route = route != NULL ? route : s->route;
     if (command == MVPN_CMD_LINK_PING) {
-        s->link->last_use = now; /* the peer holds the link: a client keeps its guard's (§4.8) */
+        room_used(s->link, now); /* the peer holds the link: a client keeps its guard's (§4.8) */
         (void)transport_token(s, MVPN_CMD_LINK_PONG, token, route, now);
     } else if (command == MVPN_CMD_LINK_PROBE) {
         (void)transport_token(s, MVPN_CMD_LINK_PROBE_ACK, token, route, now);
@@ -122,7 +122,8 @@ static int on_token(struct session *s, const mvpn_packet *packet, unsigned comma
     return 0;
 }
 
-/* A link command with its body in `packet`. MVPN_E_REFUSED: the peer closed the link. */
+/* A link command with its body in `packet`. MVPN_E_REFUSED, MVPN_E_BUSY: the peer closed the link.
+ */
 static int on_command(struct session *s, const mvpn_packet *packet, const mvpn_header *header,
                       mvpn_time now)
 {
@@ -148,7 +149,10 @@ static int on_command(struct session *s, const mvpn_packet *packet, const mvpn_h
     case MVPN_CMD_LINK_REKEYED:
         return is_acked ? rekey_answer(s, body, now) : MVPN_E_FORMAT;
     case MVPN_CMD_LINK_CLOSE:
-        return mvpn_link_close_decode(&reason, body) == 0 ? MVPN_E_REFUSED : MVPN_E_FORMAT;
+        if (mvpn_link_close_decode(&reason, body) != 0) {
+            return MVPN_E_FORMAT;
+        }
+        return reason == CLOSE_BUSY ? MVPN_E_BUSY : MVPN_E_REFUSED;
     default:
         return on_token(s, packet, header->command, body, now);
     }
@@ -181,7 +185,7 @@ static int on_message(struct session *s, const mvpn_packet *packet, const mvpn_h
         err = on_command(s, packet, header, now);
         break;
     case PLACE_OWNER:
-        link->last_use = now;
+        room_used(link, now);
         alive_data(s, now);
         err = 1;
         break;
@@ -196,7 +200,7 @@ static int on_message(struct session *s, const mvpn_packet *packet, const mvpn_h
         const uint8_t reason = CLOSE_PROTOCOL;
         (void)transport_command(s, MVPN_CMD_LINK_CLOSE, mvpn_bytes_of(&reason, 1), now);
         link_fail(link, err);
-    } else if (err == MVPN_E_REFUSED) {
+    } else if (err == MVPN_E_REFUSED || err == MVPN_E_BUSY) {
         link_fail(link, err);
         err = 0;
     } else if (seq != 0 && err >= 0) {

@@ -28,6 +28,9 @@ static const uint8_t resend_percent[MVPN_REPLIES_MAX - 1] = {15, 40};
 #define COOKIE_LIFE MVPN_S(120)
 /* A cookie makes the initiator send at once; so often per first packet. */
 #define COOKIES_MAX 3
+/* Who finds no room is told so often, for so long. */
+#define BUSY_ANSWERS 8
+#define BUSY_TOLD MVPN_S(2)
 /* No clock shows a later time (36,000 years); in microseconds it still fits 63 bits. */
 #define UNIX_MAX (UINT64_C(1) << 40)
 /* First packets of a link (1 s and 2 s) before one that names no hour. */
@@ -636,28 +639,43 @@ static bool loses_to(const struct session *s, const struct session *own)
            (!own->has_received || s->began < own->opened);
 }
 
-static mvpn_link *link_for(struct session *s, mvpn_time now)
+static int link_for(struct session *s, mvpn_time now, mvpn_link **ret)
 {
     mvpn_links *links = s->links;
     mvpn_link *link = s->has_peer_identity ? link_by_identity(links, &s->peer_identity) : NULL;
     if (link == NULL) {
         const mvpn_ed25519_pub *identity = s->has_peer_identity ? &s->peer_identity : NULL;
-        bool has_room = links_make_room(links, identity == NULL ? &s->route->addr : NULL, now);
-        return has_room ? link_new(links, identity) : NULL;
+        const mvpn_addr *client = identity == NULL ? &s->route->addr : NULL;
+        if (!room_make(links, client, now)) {
+            return MVPN_E_LIMIT;
+        }
+        link = link_new(links, identity, client);
+    } else if (link->state == LINK_OPENING) {
+        /* Our attempt is forgotten, what waits for it goes this way. */
+    } else if (loses_to(s, link->session)) {
+        return MVPN_E_STATE;
+    } else if (link->session->is_initiator && !link->session->has_received) {
+        reliable_clear(link, true); /* both were answered; the peer's is the one that counts */
+    } else {
+        /* The peer has lost its end of the old link (a restart). */
+        link_fail(link, MVPN_E_CLOSED);
+        link = link_new(links, &s->peer_identity, NULL);
     }
-    if (link->state == LINK_OPENING) {
-        return link; /* our attempt is forgotten, what waits for it goes this way */
+    *ret = link;
+    return link != NULL ? 0 : MVPN_E_NOMEM;
+}
+
+/* Only to who has finished a handshake at this address; the answer is smaller than what it is to.
+ * The session stays to tell it again, in case that is lost. */
+static void tell_busy(struct session *s, mvpn_time now)
+{
+    const uint8_t reason = CLOSE_BUSY;
+    if (s->cur.send_pn == 0) {
+        set_timer(s, now + BUSY_TOLD);
     }
-    if (loses_to(s, link->session)) {
-        return NULL;
+    if (s->cur.send_pn < BUSY_ANSWERS) {
+        (void)transport_command(s, MVPN_CMD_LINK_CLOSE, mvpn_bytes_of(&reason, 1), now);
     }
-    if (link->session->is_initiator && !link->session->has_received) {
-        reliable_clear(link, true);
-        return link; /* both attempts were answered; the peer's is the one that counts */
-    }
-    /* The peer has lost its end of the old link (a restart). */
-    link_fail(link, MVPN_E_CLOSED);
-    return link_new(links, &s->peer_identity);
 }
 
 int handshake_confirm(struct session *s, mvpn_time now)
@@ -666,10 +684,15 @@ int handshake_confirm(struct session *s, mvpn_time now)
         session_free(s);
         return MVPN_E_POLICY;
     }
-    mvpn_link *link = link_for(s, now);
-    if (link == NULL) {
+    mvpn_link *link = NULL;
+    int err = link_for(s, now, &link);
+    if (err == MVPN_E_LIMIT) {
+        tell_busy(s, now);
+        return err;
+    }
+    if (err != 0) {
         session_free(s);
-        return MVPN_E_STATE;
+        return err;
     }
     session_free(link->session);
     link->session = s;

@@ -37,7 +37,8 @@
 #define PACKET_FULL (TRANSPORT_OVERHEAD + MVPN_BODY_MAX)
 
 /* Limits of §10. */
-#define LINKS_MAX 4096
+/* 36 MB if all are idle: 10,000 clients of a guard and their circuits' next hops. */
+#define LINKS_MAX 16384
 /* Unused for so long, a link may be closed for a new one. */
 #define GIVE_WAY_AFTER MVPN_S(5)
 #define HALF_OPEN_MAX 1024
@@ -75,7 +76,8 @@
 #define KEEPALIVE_AFTER MVPN_S(15)
 /* While the peer has sent nothing in this epoch. */
 #define UNPROVEN_PING MVPN_MS(250)
-#define CLOSE_FINISHED 6 /* §6.4 */
+#define CLOSE_BUSY 2 /* §6.4 */
+#define CLOSE_FINISHED 6
 /* Before a measurement. */
 #define RTT_ASSUMED_US 100000u
 
@@ -286,7 +288,10 @@ struct mvpn_link {
     mvpn_ed25519_pub identity;
     mvpn_hash_node by_identity;
     mvpn_list in_links;
-    uint32_t number; /* distinguishes links in the table of acked messages */
+    mvpn_list in_idle;   /* while it could give way to another */
+    mvpn_list in_block;  /* likewise, a client's */
+    struct block *block; /* NULL: no client's */
+    uint32_t number;     /* distinguishes links in the table of acked messages */
     mvpn_time opening_since;
     unsigned attempts; /* first packets made since then */
     mvpn_time last_use;
@@ -351,8 +356,11 @@ struct mvpn_links {
     mvpn_hash by_identity;
     mvpn_hash by_ephemeral;
     mvpn_hash by_seq;
+    mvpn_hash blocks; /* of clients' links */
     mvpn_list links;
-    size_t link_count;
+    mvpn_list idle;    /* links that could give way: the least used first */
+    size_t link_count; /* with those that have ended and were not yet told */
+    size_t live_count;
     uint32_t link_next_number;
     size_t session_count;
     mvpn_list half_open;
@@ -378,9 +386,9 @@ struct mvpn_links {
 uint64_t links_unix(const mvpn_links *links, mvpn_time now);
 /** 0 is no serial. */
 bool serial_is_revoked(const mvpn_links *links, uint64_t serial);
-/** A new link object, or NULL (bound or memory). */
-bool links_make_room(mvpn_links *links, const mvpn_addr *client, mvpn_time now);
-mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity);
+/** A new link object for which there is room; `client` is its address if it comes from somebody
+ * without an identity. NULL: no memory. */
+mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity, const mvpn_addr *client);
 mvpn_link *link_by_identity(mvpn_links *links, const mvpn_ed25519_pub *identity);
 /** The link's session is ready: event, waiting messages, probes. */
 void link_opened(mvpn_link *link, mvpn_time now);
@@ -392,6 +400,22 @@ void link_measured(mvpn_link *link, mvpn_time rtt);
 /** max(floor, 1.5 RTT). */
 mvpn_time link_timeout(const mvpn_link *link, mvpn_time floor);
 
+/* room.c */
+/**
+ * Room for one more link; `client` is its address if it comes from somebody without an identity.
+ * The idle link that was used last the longest ago gives way when the table is full. Clients of one
+ * block (/24, /48) have at most a quarter of it, or one host could lock everybody out.
+ */
+bool room_make(mvpn_links *links, const mvpn_addr *client, mvpn_time now);
+/** The link counts from now on. MVPN_E_NOMEM. */
+MVPN_WUR int room_enter(mvpn_link *link, const mvpn_addr *client);
+/** It has ended. */
+void room_leave(mvpn_link *link);
+/** Its state, holds or messages under way have changed. */
+void room_changed(mvpn_link *link);
+/** It is of use at this moment. */
+void room_used(mvpn_link *link, mvpn_time now);
+
 /* handshake.c */
 /** The session as calloc gives it, with its timers' room; NULL without memory. */
 struct session *session_new(mvpn_links *links, mvpn_time now);
@@ -402,8 +426,9 @@ MVPN_WUR int handshake_begin(mvpn_link *link, mvpn_time now);
 void handshake_timer(struct session *s, mvpn_time now);
 /** Take a handshake packet; it is consumed. Returns 0 or a drop code. */
 MVPN_WUR int handshake_recv(mvpn_links *links, mvpn_packet *packet, mvpn_time now);
-/** A packet of a half-open session has verified: give it its link. MVPN_E_STATE if it lost to
- * another session with this peer or there is no room: then it is gone. */
+/** A packet of a half-open session has verified: give it its link. MVPN_E_STATE: it lost to
+ * another session with this peer and is gone. MVPN_E_LIMIT: there is no room, which the peer is
+ * told; it may stay a little, to tell it again. MVPN_E_NOMEM, MVPN_E_POLICY: it is gone. */
 MVPN_WUR int handshake_confirm(struct session *s, mvpn_time now);
 
 /* transport.c */

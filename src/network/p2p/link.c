@@ -28,7 +28,8 @@ static void config_defaults(mvpn_links_config *c)
 
 static int init_tables(mvpn_links *links)
 {
-    mvpn_hash *tables[] = {&links->ids, &links->by_identity, &links->by_ephemeral, &links->by_seq};
+    mvpn_hash *tables[] = {&links->ids, &links->by_identity, &links->by_ephemeral, &links->by_seq,
+                           &links->blocks};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(tables); i++) {
         if (mvpn_hash_init(tables[i], 64) != 0) {
             return MVPN_E_NOMEM;
@@ -52,6 +53,7 @@ int mvpn_links_new(const mvpn_links_config *config, mvpn_time now, mvpn_links **
     links->now = now;
     links->keepalive = KEEPALIVE_AFTER;
     mvpn_list_init(&links->links);
+    mvpn_list_init(&links->idle);
     mvpn_list_init(&links->half_open);
     mvpn_list_init(&links->events);
     mvpn_list_init(&links->acks);
@@ -120,6 +122,7 @@ void mvpn_links_free(mvpn_links *links)
     mvpn_hash_done(&links->by_identity);
     mvpn_hash_done(&links->by_ephemeral);
     mvpn_hash_done(&links->by_seq);
+    mvpn_hash_done(&links->blocks);
     mvpn_wipe(links, sizeof(*links));
     free(links);
 }
@@ -164,62 +167,17 @@ mvpn_link *link_by_identity(mvpn_links *links, const mvpn_ed25519_pub *identity)
     return NULL;
 }
 
-/* A link that nobody uses any more may give way to a new one. */
-static bool is_idle(const mvpn_link *link, mvpn_time now)
-{
-    return link->state == LINK_OPEN && link->holds == 0 && link->acked_count == 0 &&
-           now - link->last_use > GIVE_WAY_AFTER;
-}
-
-static bool is_from_block(const mvpn_link *link, const mvpn_addr *addr)
-{
-    if (link->session == NULL || link->has_identity ||
-        link->session->route->addr.family != addr->family) {
-        return false;
-    }
-    return mvpn_ip_in_prefix(link->session->route->addr.ip, addr->ip, mvpn_addr_ip_len(addr),
-                             addr->family == 4 ? 24 : 48);
-}
-
-/*
- * Room for one more link; `client` is its address if it comes from somebody without an identity.
- * The oldest idle link gives way when the table is full. Clients of one block (/24, /48) have at
- * most a quarter of it, or one host could lock everybody out.
- */
-bool links_make_room(mvpn_links *links, const mvpn_addr *client, mvpn_time now)
-{
-    mvpn_link *idle = NULL, *idle_in_block = NULL;
-    size_t live = 0, in_block = 0;
-    MVPN_LIST_FOREACH(it, &links->links)
-    {
-        mvpn_link *link = MVPN_CONTAINER_OF(it, mvpn_link, in_links);
-        bool is_near = client != NULL && is_from_block(link, client);
-        live += link->state != LINK_CLOSED;
-        in_block += is_near && link->state != LINK_CLOSED;
-        if (is_idle(link, now)) {
-            idle = idle != NULL ? idle : link;
-            idle_in_block = idle_in_block != NULL || !is_near ? idle_in_block : link;
-        }
-    }
-    bool block_is_full = in_block > 0 && in_block >= links->config.links_max / 4;
-    if (live < links->config.links_max && !block_is_full) {
-        return true;
-    }
-    mvpn_link *victim = block_is_full ? idle_in_block : idle;
-    if (victim == NULL) {
-        return false;
-    }
-    mvpn_link_close(victim, CLOSE_FINISHED, now);
-    return true;
-}
-
-mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity)
+mvpn_link *link_new(mvpn_links *links, const mvpn_ed25519_pub *identity, const mvpn_addr *client)
 {
     mvpn_link *link = calloc(1, sizeof(*link));
     if (link == NULL) {
         return NULL;
     }
     link->links = links;
+    if (room_enter(link, client) != 0) {
+        free(link);
+        return NULL;
+    }
     link->state = LINK_OPENING;
     link->number = links->link_next_number++;
     link->next_seq = 1;
@@ -247,10 +205,10 @@ int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time
     if (c->is_relay && memcmp(c->identity.b, target->identity.b, sizeof(c->identity.b)) == 0) {
         return MVPN_E_INVAL;
     }
-    if (!links_make_room(links, NULL, now)) {
+    if (!room_make(links, NULL, now)) {
         return MVPN_E_LIMIT;
     }
-    link = link_new(links, &target->identity);
+    link = link_new(links, &target->identity, NULL);
     if (link == NULL) {
         return MVPN_E_NOMEM;
     }
@@ -263,6 +221,7 @@ int mvpn_links_open(mvpn_links *links, const mvpn_link_target *target, mvpn_time
     }
     if (err != 0) {
         mvpn_hash_remove(&links->by_identity, &link->by_identity);
+        room_leave(link);
         link_free(link);
         return err;
     }
@@ -290,13 +249,14 @@ void link_opened(mvpn_link *link, mvpn_time now)
     s->last_recv = now;
     s->route->last_recv = now;
     s->alive_after = alive_pause(s);
-    link->last_use = now;
+    room_used(link, now);
     link->last_data = now;
     link->ping_at = 0;
     if (link->state != LINK_OPEN) {
         link->state = LINK_OPEN;
         link->ev_opened = true;
         event_due(link);
+        room_changed(link);
     }
     if (s->is_initiator) {
         links->counters.handshakes++;
@@ -318,6 +278,7 @@ void link_fail(mvpn_link *link, int error)
         return;
     }
     link->state = LINK_CLOSED;
+    room_leave(link);
     reliable_clear(link, false);
     session_free(link->session);
     link->session = NULL;
@@ -391,7 +352,7 @@ int mvpn_link_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *head
         mvpn_packet_free(links->config.pool, packet);
         return err;
     }
-    link->last_use = now;
+    room_used(link, now);
     if (MVPN_LIKELY(link->state == LINK_OPEN)) {
         alive_data(link->session, now);
     }
@@ -635,13 +596,15 @@ void mvpn_link_hold(mvpn_link *link)
         /* If the link has long been silent, learn at once whether it still lives. */
         mvpn_timer_set(&links->timers, &link->session->timers[TIMER_ALIVE], links->now);
     }
+    room_changed(link);
 }
 
 void mvpn_link_release(mvpn_link *link, mvpn_time now)
 {
     MVPN_ASSERT(link->holds > 0);
     link->holds--;
-    link->last_use = now;
+    room_used(link, now);
+    room_changed(link);
 }
 
 bool mvpn_link_is_held(const mvpn_link *link)

@@ -148,7 +148,7 @@ typedef struct mvpn_link_event {
     enum mvpn_link_event_type type;
     mvpn_link *link;
     int error; /* CLOSED: 0 closed by us or idle, MVPN_E_TIMEOUT, _REFUSED (peer closed),
-                  _EXHAUSTED, ... */
+                  _BUSY (it has no room), _EXHAUSTED, ... */
 } mvpn_link_event;
 
 bool mvpn_links_pull_event(mvpn_links *links, mvpn_link_event *ret);

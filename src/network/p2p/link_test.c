@@ -55,6 +55,17 @@ static void one_link(mvpn_links_config *c)
     c->links_max = 1;
 }
 
+static void two_links(mvpn_links_config *c)
+{
+    c->links_max = 2;
+}
+
+static size_t table_size;
+static void links_of_table(mvpn_links_config *c)
+{
+    c->links_max = table_size;
+}
+
 static void test_links_are_bounded(void **state)
 {
     (void)state;
@@ -68,15 +79,115 @@ static void test_links_are_bounded(void **state)
     mvpn_link_hold(other);
     assert_int_equal(mvpn_links_open(net->node[0].links, &net->node[2].target, net->now, &link),
                      MVPN_E_LIMIT);
-    link = net_open(net, 2, 1); /* the full relay says nothing */
-    net_for(net, MVPN_S(11));
-    assert_int_equal(net_event(&net->node[2], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
+    link = net_open(net, 2, 1); /* the full relay says so, to who has finished a handshake */
+    net_for(net, MVPN_MS(100));
+    assert_int_equal(net_event(&net->node[2], MVPN_LINK_CLOSED)->error, MVPN_E_BUSY);
+    assert_int_equal(net_event_count(&net->node[1], MVPN_LINK_OPENED), 0);
+    assert_int_equal(net->node[1].links->half_open_count, 1);
+    net_for(net, MVPN_S(2));
+    assert_int_equal(net->node[1].links->half_open_count, 0);
     net_free(net);
 }
 
-static void two_links(mvpn_links_config *c)
+static unsigned busy_lost, busy_seen, busy_to_lose;
+static bool lose_busy(struct net *net, struct net_datagram *d)
 {
-    c->links_max = 2;
+    if (mvpn_addr_eq(&d->from, &net->node[1].addr) && mvpn_addr_eq(&d->to, &net->node[2].addr) &&
+        d->len == TRANSPORT_OVERHEAD + 1) {
+        busy_seen++;
+        busy_lost += busy_lost < busy_to_lose;
+        return busy_seen > busy_to_lose;
+    }
+    return true;
+}
+
+/* That a relay is full is told again if it was lost, eight times at most; and if there is room
+ * meanwhile, the link opens after all. */
+static void test_busy_is_told_again(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned lost;
+        mvpn_time room_after;
+        int error; /* 1: it opens */
+    } rows[] = {{1, 0, MVPN_E_BUSY}, {100, 0, MVPN_E_TIMEOUT}, {8, MVPN_MS(300), 1}};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        struct net *net = net_new(1);
+        net_start(net, 0, false, false, one_link);
+        net_start(net, 1, true, false, one_link);
+        net_start(net, 2, true, false, NULL);
+        mvpn_link *other, *mine = net_joined(net, 0, 1, &other);
+        mvpn_link_hold(mine);
+        mvpn_link_hold(other);
+        busy_lost = busy_seen = 0;
+        busy_to_lose = rows[i].lost;
+        net->filter = lose_busy;
+        mvpn_link *link = net_open(net, 2, 1);
+        mvpn_link_hold(link);
+        assert_int_equal(net_send(net, 2, link, MVPN_CMD_CREATE, 100, 1, true), 0);
+        net_for(net, rows[i].room_after);
+        if (rows[i].room_after > 0) {
+            mvpn_link_close(other, 0, net->now);
+        }
+        net_for(net, MVPN_MS(1500));
+        const mvpn_link_event *e = net_event(&net->node[2], MVPN_LINK_CLOSED);
+        assert_in_range(busy_seen, 2, 8);
+        assert_int_equal(e != NULL ? e->error : 1, rows[i].error);
+        assert_int_equal(net->node[1].messages, rows[i].error == 1);
+        net_free(net);
+    }
+}
+
+/* Of two idle links the one goes whose use is longer ago, whichever came first. */
+static void test_the_least_used_gives_way(void **state)
+{
+    (void)state;
+    for (size_t used = 0; used < 3; used++) {
+        struct net *net = net_new(used);
+        mvpn_link *other[2], *mine[2];
+        for (size_t k = 0; k < NET_NODES; k++) {
+            net_start(net, k, true, false, k == 1 ? two_links : NULL);
+        }
+        mine[0] = net_joined(net, 0, 1, &other[0]);
+        mine[1] = net_joined(net, 2, 1, &other[1]);
+        net_for(net, MVPN_S(1));
+        if (used < 2) { /* until then it is neither idle nor in order */
+            assert_int_equal(net_send(net, 1, other[used], MVPN_CMD_CREATE, 100, 1, true), 0);
+        } else {
+            mvpn_link_hold(other[0]);
+            net_for(net, MVPN_S(1));
+            mvpn_link_release(other[0], net->now);
+        }
+        net_for(net, GIVE_WAY_AFTER + MVPN_S(1));
+        mvpn_link *third = net_open(net, 3, 1);
+        assert_int_equal(net_send(net, 3, third, MVPN_CMD_CREATE, 100, 2, true), 0);
+        net_for(net, MVPN_S(1));
+        const mvpn_link_event *e = net_event(&net->node[1], MVPN_LINK_CLOSED);
+        assert_non_null(e);
+        assert_ptr_equal(e->link, other[used == 1 ? 0 : 1]);
+        assert_true(mvpn_link_is_open(mine[used == 1]));
+        net_free(net);
+    }
+}
+
+/* What a block's clients had is theirs again when they have gone. */
+static void test_a_block_gets_its_share_back(void **state)
+{
+    (void)state;
+    struct net *net = net_new(1);
+    table_size = 8;
+    net_start(net, 0, false, false, NULL);
+    net_start(net, 1, true, false, links_of_table);
+    for (unsigned i = 0; i < 20; i++) {
+        mvpn_link *other, *link = net_joined(net, 0, 1, &other);
+        assert_int_equal(net->node[1].links->blocks.count, 1);
+        mvpn_link_hold(other);
+        mvpn_link_close(link, 0, net->now);
+        net_for(net, MVPN_MS(100));
+        assert_int_equal(net->node[1].links->live_count, 0);
+        assert_int_equal(net->node[1].links->blocks.count, 0);
+    }
+    net_free(net);
 }
 
 /* It lives, but what it should acknowledge does not come to node 0. */
@@ -158,12 +269,6 @@ static void test_the_oldest_idle_link_gives_way(void **state)
         assert_int_equal(mvpn_links_count(relay->links), 2);
         net_free(net);
     }
-}
-
-static size_t table_size;
-static void links_of_table(mvpn_links_config *c)
-{
-    c->links_max = table_size;
 }
 
 /* Whoever has many addresses in one block does not lock the others out. */
@@ -479,6 +584,9 @@ int main(void)
         cmocka_unit_test(test_opens_with_every_pattern),
         cmocka_unit_test(test_open_gives_the_link_there_is),
         cmocka_unit_test(test_links_are_bounded),
+        cmocka_unit_test(test_busy_is_told_again),
+        cmocka_unit_test(test_the_least_used_gives_way),
+        cmocka_unit_test(test_a_block_gets_its_share_back),
         cmocka_unit_test(test_the_oldest_idle_link_gives_way),
         cmocka_unit_test(test_clients_of_one_block_have_a_quarter),
         cmocka_unit_test(test_waiting_messages_are_bounded),

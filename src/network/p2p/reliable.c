@@ -41,6 +41,7 @@ static void node_free(struct acked *node)
     mvpn_links *links = link->links;
     mvpn_list_remove(&node->in_link);
     link->acked_count--;
+    room_changed(link);
     mvpn_hash_remove(&links->by_seq, &node->by_seq);
     mvpn_timer_clear(&links->timers, &node->timer);
     mvpn_packet_free(links->config.pool, node->packet);
@@ -140,6 +141,7 @@ int reliable_send(mvpn_link *link, mvpn_packet *packet, const mvpn_header *heade
     mvpn_hash_insert(&links->by_seq, &node->by_seq, seq_hash(link, node->header.link_seq));
     mvpn_list_append(&link->acked, &node->in_link);
     link->acked_count++;
+    room_changed(link);
     return link->state == LINK_OPEN ? node_send(node, now) : 0;
 }
 
