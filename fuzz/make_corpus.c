@@ -120,8 +120,8 @@ static void circuit_messages(void)
     mvpn_extend extend = {5, part};
     mvpn_extend_body body = {{{7}}, 1, 1, {blob, 48}, {blob, 60}};
     mvpn_extended extended = {5, 0, part}, refused = {5, 2, {0, 0, {NULL, 0}}};
-    mvpn_begin begin = {5, 1, 1, {blob, 8}};
-    mvpn_connected connected = {5, 0, 3, {blob, 8}};
+    mvpn_begin begin = {5, 1, 1, 3, {blob, 32}}, begin_new = {5, 1, 1, 0, {NULL, 0}};
+    mvpn_connected connected = {5, 0, 3, {blob, 32}};
     seed_of("circuit", "create", 0, b, mvpn_create_encode(b, sizeof(b), &create));
     seed_of("circuit", "created", 1, b, mvpn_created_encode(b, sizeof(b), &created));
     seed_of("circuit", "extend", 2, b, mvpn_extend_encode(b, sizeof(b), &extend));
@@ -129,6 +129,7 @@ static void circuit_messages(void)
     seed_of("circuit", "extended", 4, b, mvpn_extended_encode(b, sizeof(b), &extended));
     seed_of("circuit", "refused", 4, b, mvpn_extended_encode(b, sizeof(b), &refused));
     seed_of("circuit", "begin", 5, b, mvpn_begin_encode(b, sizeof(b), &begin));
+    seed_of("circuit", "begin-new", 5, b, mvpn_begin_encode(b, sizeof(b), &begin_new));
     seed_of("circuit", "connected", 6, b, mvpn_connected_encode(b, sizeof(b), &connected));
     seed_of("circuit", "reason", 7, "\2", 1);
 }
@@ -301,10 +302,9 @@ static void packets(void)
             }
 
             script_start(&s); /* relay: Begin, then Data */
-            mvpn_write8(&s.w, 0x82);
-            mvpn_write8(&s.w, 0);
-            mvpn_write16(&s.w, MVPN_CMD_RELAY_BEGIN);
-            script_chunk(&s, "\0\0\0\5\0\1\0", 7);
+            mvpn_write8(&s.w, 0x83);
+            mvpn_write8(&s.w, 0xc0);
+            mvpn_write16(&s.w, 0);
             mvpn_write8(&s.w, 0x82);
             mvpn_write8(&s.w, 0);
             mvpn_write16(&s.w, MVPN_CMD_RELAY_DATA);
@@ -534,6 +534,23 @@ static void circuit_scripts(void)
         6,    15,   7, 1,
     };
     seed("relay", "build", build, sizeof(build));
+    const uint8_t take_over[] = {
+        0x83, 0xc0, 0,    0,                           /* a session by circuit 0: ticket 0 */
+        0x81, 1,    0x81, 2,                           /* two more circuits */
+        0x83, 0xe1, 0,    1,                           /* taken over by circuit 1: ticket 1 */
+        0x83, 0xc2, 0,    1,    0x83, 0xc2, 0,  2,     /* raced: the higher epoch, ticket 2 */
+        0x83, 0xca, 0,    2,                           /* no session twice */
+        0x82, 2,    0,    7,    0,    0,               /* empty Data confirms */
+        0x83, 0xc0, 0,    9,    0x83, 0xc0, 33, 9,     /* used; a flipped bit */
+        0x82, 1,    0,    7,    0,    3,    0,  1, 69, /* what drains */
+        0x82, 1,    0,    9,    0,    1,    6,         /* End from there: nothing */
+        6,    15,                                      /* half a minute */
+        0x80, 2,    0,    5,    0,    0,    0,  0, 0,  0, 0, 1, 6, /* its circuit is destroyed */
+        0x81, 3,    0x83, 0xcb, 0,    7,                           /* back by another */
+        0x82, 3,    0,    9,    0,    1,    6,                     /* End */
+        0x83, 0xcb, 0,    8,                                       /* gone */
+    };
+    seed("relay", "take-over", take_over, sizeof(take_over));
     const uint8_t talk[] = {
         0,                                           /* all rightly up to the session */
         1, 0,  13, 0,  0, 8, 1, 2, 3, 4, 5, 6, 7, 8, /* a ping: not for us to get */

@@ -1,11 +1,13 @@
 /*
  * A real relay with an exit, among a client and two relays that do what the input says: ([op 1]
- * ...)*.
+ * ...)*. Tickets that the exit hands out are shown again, as they are or not.
  */
+#include "core/relay_internal.h"
 #include "core/testlab.h"
 #include "fuzz/fuzz.h"
 
 #define CIRCUITS 4
+#define TICKETS 4
 
 struct run {
     lab *l;
@@ -16,6 +18,9 @@ struct run {
     mvpn_circuit_id back[CIRCUITS]; /* what the next hop calls the circuit */
     mvpn_layer_tx backward[CIRCUITS];
     bool is_extended[CIRCUITS];
+    uint8_t ticket[TICKETS][MVPN_TICKET_LEN]; /* the latest that came */
+    size_t tickets;
+    uint32_t request_id;
 };
 
 static bool is_usable(const mvpn_link *link)
@@ -78,6 +83,70 @@ static void cell(struct run *r, mvpn_reader *in)
     if (r->is_open[which & 3] && is_usable(c->link)) {
         lab_cell(r->l, c, command, which & 4, data);
     }
+}
+
+/* What came to the owner of the circuit; a ticket is kept. */
+static void take_connected(struct run *r, lab_circuit *c)
+{
+    lab_message m;
+    uint8_t out[MVPN_BODY_MAX];
+    size_t n;
+    mvpn_connected connected;
+    while (lab_next(r->l, c->peer, &m)) {
+        if (m.header.command == MVPN_CMD_RELAY &&
+            lab_open(r->l, c, &m, out, &n) == MVPN_CMD_RELAY_CONNECTED &&
+            mvpn_connected_decode(&connected, mvpn_bytes_of(out, n)) == 0 &&
+            connected.status == 0) {
+            memcpy(r->ticket[r->tickets++ % TICKETS], connected.ticket.p, MVPN_TICKET_LEN);
+        }
+    }
+}
+
+/* Begin with a ticket that came once, or without. */
+static void begin(struct run *r, mvpn_reader *in)
+{
+    uint8_t which = mvpn_read8(in), flip = mvpn_read8(in);
+    uint32_t epoch = mvpn_read8(in);
+    lab_circuit *c = &r->circuit[which & 3];
+    uint8_t ticket[MVPN_TICKET_LEN], body[64];
+    memcpy(ticket, r->ticket[which >> 2 & 3], sizeof(ticket));
+    ticket[flip % sizeof(ticket)] ^= flip / sizeof(ticket);
+    r->request_id += !(which & 0x10); /* else asked again */
+    mvpn_begin m = {
+        .request_id = r->request_id,
+        .profile = which >> 5 & 1,
+        .flags = which & 0x40 ? MVPN_BEGIN_IPV6 : 0,
+        .epoch = epoch == 255 ? UINT32_MAX : epoch,
+        .ticket = epoch == 0 ? MVPN_BYTES_NONE : MVPN_BYTES_ARRAY(ticket),
+    };
+    size_t n = mvpn_begin_encode(body, sizeof(body), &m);
+    if (r->is_open[which & 3] && is_usable(c->link)) {
+        lab_cell(r->l, c, MVPN_CMD_RELAY_BEGIN, false, mvpn_bytes_of(body, n));
+        if (which & 0x80) {
+            lab_for(r->l, MVPN_MS(2));
+            take_connected(r, c);
+        }
+    }
+}
+
+/* Each session has one circuit, or is detached; each circuit knows what it does for which. */
+static void check_sessions(const struct run *r)
+{
+    const mvpn_relay *relay = mvpn_engine_relay(r->l->engine);
+    const mvpn_exit *exit = mvpn_engine_exit(r->l->engine);
+    uint32_t carried = 0;
+    MVPN_LIST_FOREACH(it, &relay->circuits)
+    {
+        const relay_circuit *c = MVPN_CONTAINER_OF(it, relay_circuit, all);
+        const exit_session *s = c->session;
+        if (s != NULL) {
+            FUZZ_CHECK((s->entry.circuit == c) != (s->entry.draining == c));
+            carried += s->entry.circuit == c;
+            FUZZ_CHECK(s->entry.circuit == c || mvpn_timer_is_set(&c->timer) ||
+                       c->state == CIRCUIT_EXTENDED);
+        }
+    }
+    FUZZ_CHECK(carried + mvpn_exit_session_detached_count(exit) == mvpn_exit_session_count(exit));
 }
 
 /* Extend to peer 1 with a body that is right but for some bytes; peer 1 answers, rightly or not. */
@@ -170,8 +239,10 @@ static void step(struct run *r, mvpn_reader *in)
         create(r, mvpn_read8(in));
         break;
     case 2:
-    case 3:
         cell(r, in);
+        break;
+    case 3:
+        begin(r, in);
         break;
     case 4:
         extend(r, in);
@@ -193,6 +264,7 @@ static void step(struct run *r, mvpn_reader *in)
         lab_settle(r->l);
     }
     forget_closed(r, closed);
+    check_sessions(r);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
