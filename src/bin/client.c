@@ -132,6 +132,20 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     }
 }
 
+static int new_identity(client_program *p, json_t *reply)
+{
+    mvpn_engine *engine = mvpn_node_engine(p->node);
+    mvpn_client_status status;
+    mvpn_client_get_status(mvpn_engine_client(engine), &status);
+    if (status.session_since == 0) {
+        (void)json_object_set_new(reply, "error",
+                                  json_string("not connected yet: there is no identity to change"));
+        return MVPN_E_STATE;
+    }
+    mvpn_engine_new_identity(engine, mvpn_clock_now());
+    return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
+}
+
 static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply)
 {
     client_program *p = ctx;
@@ -139,6 +153,9 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     (void)uid;
     if (strcmp(cmd, "ping") == 0) {
         return mvpn_ping_request(p->node, NULL, request, mvpn_clock_now(), reply);
+    }
+    if (strcmp(cmd, "new-identity") == 0) {
+        return new_identity(p, reply);
     }
     if (strcmp(cmd, "status") != 0) {
         return MVPN_E_UNKNOWN;
@@ -178,6 +195,10 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.hops = c->hops;
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;
+    p->client.rotate_bytes = (uint64_t)c->rotate_mb << 20;
+    p->client.rotate_pause = MVPN_S((mvpn_time)c->rotate_pause_s);
+    p->client.renew_time = MVPN_S((mvpn_time)c->renew_minutes * 60);
+    p->client.exit_lifetime = MVPN_S((mvpn_time)c->exit_lifetime_minutes * 60);
     p->client.env.family = !mvpn_host_has_ipv6() ? 4 : mvpn_host_lacks_ipv4() ? 6 : 0;
     p->client.exit_countries = c->exit_countries;
     p->client.exit_port_count = c->exit_port_count;

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "bin/circuit.h"
 #include "bin/daemon_socket.h"
 #include "bin/join.h"
 #include "bin/ping.h"
@@ -51,6 +52,12 @@ static const char usage[] =
     "      State, path, exit address, rates. --json prints the daemon's own object.\n"
     "      SOCKET is the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET ", else the only\n"
     "      one in " MVPN_CONFIG_RUN_DIR ").\n"
+    "\n"
+    "  meshvpn circuit new [--control SOCKET]\n"
+    "      Be somebody else: new connections leave with a new address, by another exit if there "
+    "is\n"
+    "      one; open connections keep theirs. Exit status: 0 taken, 1 failed, 2 wrong usage,\n"
+    "      4 no daemon.\n"
     "\n"
     "  meshvpn netcheck [--json] [--config FILE] [--server HOST[:PORT]]...\n"
     "      What lies between this computer and the network, in less than 5 s and without root:\n"
@@ -149,19 +156,19 @@ static const char *text_of(const json_t *object, const char *key)
 }
 
 /* "1 h 4 min". */
-static void print_duration(const char *label, double seconds)
+static const char *duration_text(double seconds, char out[static 48])
 {
     unsigned long long s = seconds > 0 ? (unsigned long long)seconds : 0;
-    (void)printf("%s", label);
     if (s >= 86400) {
-        (void)printf("%llu d %llu h\n", s / 86400, s % 86400 / 3600);
+        (void)snprintf(out, 48, "%llu d %llu h", s / 86400, s % 86400 / 3600);
     } else if (s >= 3600) {
-        (void)printf("%llu h %llu min\n", s / 3600, s % 3600 / 60);
+        (void)snprintf(out, 48, "%llu h %llu min", s / 3600, s % 3600 / 60);
     } else if (s >= 60) {
-        (void)printf("%llu min %llu s\n", s / 60, s % 60);
+        (void)snprintf(out, 48, "%llu min %llu s", s / 60, s % 60);
     } else {
-        (void)printf("%llu s\n", s);
+        (void)snprintf(out, 48, "%llu s", s);
     }
+    return out;
 }
 
 /* "12.3 MB": decimal units, three figures. */
@@ -248,6 +255,29 @@ static void print_traffic(const json_t *status, const json_t *later, double seco
     }
 }
 
+static void print_connections(double count)
+{
+    (void)printf("%.0f connection%s", count, count > 0.5 && count < 1.5 ? "" : "s");
+}
+
+/* "session   12 min 3 s old, 4 connections; a new one in 7 h 40 min" */
+static void print_session(const json_t *status)
+{
+    const json_t *session = json_object_get(status, "session");
+    char text[48];
+    if (!json_is_object(session)) {
+        return;
+    }
+    (void)printf("session   %s old, ", duration_text(number_of(session, "age_s"), text));
+    print_connections(number_of(session, "flows"));
+    (void)printf("; a new one in %s", duration_text(number_of(session, "expires_in_s"), text));
+    if (json_is_true(json_object_get(session, "draining"))) {
+        (void)printf("; the last one keeps ");
+        print_connections(number_of(session, "draining_flows"));
+    }
+    (void)putchar('\n');
+}
+
 /* What is known of the network, and whether that can be trusted. */
 static void print_view(const json_t *status)
 {
@@ -298,6 +328,7 @@ static void print_client(const json_t *status, const json_t *later, double secon
     }
     print_number(status, "rtt_ms", "rtt       ", " ms");
     print_number(status, "circuit_build_ms", "built in  ", " ms");
+    print_session(status);
     print_traffic(status, later, seconds);
     show_links(status, true);
     show_nat(status);
@@ -343,7 +374,8 @@ static void print_status(const json_t *status, const json_t *later, double secon
                  state != NULL ? state : "unknown", reason != NULL ? ": " : "",
                  reason != NULL ? reason : "");
     if (since != NULL) {
-        print_duration("since     ", json_number_value(since));
+        char text[48];
+        (void)printf("since     %s\n", duration_text(json_number_value(since), text));
     }
     if (role != NULL && strcmp(role, "client") == 0) {
         print_client(status, later, seconds);
@@ -467,6 +499,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "ping") == 0) {
         return ping_command(argc - 2, argv + 2);
+    }
+    if (strcmp(argv[1], "circuit") == 0) {
+        return circuit_command(argc - 2, argv + 2);
     }
     if (strcmp(argv[1], "join") == 0) {
         return join_command(argc - 2, argv + 2);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""meshvpn status against a daemon of the test's own. Argument: the program meshvpn."""
+"""meshvpn status and meshvpn circuit new against a daemon of the test's own. Argument: the program meshvpn."""
 import json
 import os
 import socket
@@ -17,13 +17,16 @@ CLIENT = {
     ],
     "exit_address": "11.3.0.1", "circuit_build_ms": 123.4, "rtt_ms": 45.6, "ipv6": False,
     "bytes_up": 1234, "bytes_down": 56789012, "spare": True,
+    "session": {"age_s": 723, "expires_in_s": 27605, "flows": 4, "draining": False, "draining_flows": 0},
+    "failovers": 1, "takeovers": 3, "rotations": 2, "sessions_lost": 0,
     "missing_protections": ["relays of one path may share a provider"], "blocked_by": None,
     "view": {"relays": 12, "relays_confirmed": 11, "is_confirmed": True, "equivocations": 1},
     "clock": {"offset_s": -86400, "peers": 3, "is_wrong": True},
 }
 CONNECTING = dict(CLIENT, state="connecting", path=[], exit_address=None, rtt_ms=None,
-                  circuit_build_ms=None, since_s=5, missing_protections=[], spare=False)
+                  circuit_build_ms=None, since_s=5, missing_protections=[], spare=False, session=None)
 BLOCKED = dict(CONNECTING, blocked_by="no exit is known that fits")
+DRAINING = dict(CLIENT, session={"age_s": 5, "expires_in_s": 59, "flows": 1, "draining": True, "draining_flows": 2})
 RELAY = {
     "schema": "meshvpn.status/1", "role": "exit", "state": "running", "since_s": 90061,
     "links": [
@@ -53,10 +56,12 @@ ROWS = [
                  "exit      11.3.0.1", "ipv6      not carried by this exit", "rtt       45.6 ms",
                  "built in  123.4 ms", "traffic   1.23 kB up, 56.8 MB down",
                  "rate      0 bit/s up, 0 bit/s down", "spare     a second circuit is ready",
+                 "session   12 min 3 s old, 4 connections; a new one in 7 h 40 min",
                  "missing   relays of one path may share a provider",
                  "relays    12 known, 11 shown by two operators",
                  "warning   1 discovery nodes show different lists to different people; they count no more",
                  "clock     86400 s fast: set it; MeshVPN corrects it for itself alone"]),
+    (DRAINING, 0, ["session   5 s old, 1 connection; a new one in 59 s; the last one keeps 2 connections"]),
     (CONNECTING, 3, ["client    connecting", "since     5 s", "spare     none"]),
     (BLOCKED, 5, ["client    connecting: no exit is known that fits"]),
     (dict(CLIENT, state="down"), 4, ["client    down"]),
@@ -90,8 +95,8 @@ def serve(listener, reply, requests):
             connection.sendall(reply)
 
 
-def ask(program, directory, reply, *options):
-    """Run `meshvpn status` against a daemon that gives `reply`."""
+def ask(program, directory, reply, *options, words=("status",), cmd="status"):
+    """Run `meshvpn WORDS` against a daemon that gives `reply` to `cmd`."""
     path = os.path.join(directory, "control.sock")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
@@ -100,14 +105,14 @@ def ask(program, directory, reply, *options):
     thread = threading.Thread(target=serve, args=(listener, reply, requests))
     thread.start()
     try:
-        done = subprocess.run([program, "status", "--control", path, *options],
+        done = subprocess.run([program, *words, "--control", path, *options],
                               capture_output=True, text=True, timeout=20, check=False)
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
         os.unlink(path)
-    assert requests and all(r == {"cmd": "status"} for r in requests), requests
+    assert requests and all(r == {"cmd": cmd} for r in requests), requests
     return done
 
 
@@ -122,6 +127,7 @@ def main():
             assert done.stderr == "", done.stderr
             for wanted in lines:
                 assert wanted in printed, (wanted, done.stdout)
+            assert any(l.startswith("session   ") for l in printed) == bool(reply.get("session")), done.stdout
             if reply in (NO_NAT, CLIENT):
                 assert not any(l.startswith("nat") for l in printed), done.stdout
             assert len(printed) <= 24, "more than a screen"
@@ -133,6 +139,19 @@ def main():
         assert done.returncode == 1 and done.stdout == "" and "not now" in done.stderr, done
         done = ask(program, directory, b"nonsense\n", "--json")
         assert done.returncode == 1 and done.stdout == "" and done.stderr != "", done
+
+        def new(reply):
+            return ask(program, directory, reply, words=("circuit", "new"), cmd="new-identity")
+        done = new(b'{"ok":true}\n')
+        assert done.returncode == 0 and "new identity" in done.stdout and done.stderr == "", done
+        done = new(b'{"error":"not connected yet"}\n')
+        assert done.returncode == 1 and done.stdout == "" and done.stderr == "meshvpn: not connected yet\n", done
+        for reply in (b'{"error":"unknown command"}\n', b'{}\n'):
+            done = new(reply)
+            assert done.returncode == 1 and done.stdout == "" and "is not meshvpn-client" in done.stderr, done
+        for words in ([], ["old"], ["new", "--json"], ["new", "--control"]):
+            done = subprocess.run([program, "circuit", *words], capture_output=True, text=True, timeout=20, check=False)
+            assert done.returncode == 2 and "Try 'meshvpn help'" in done.stderr, done
     print("passed")
 
 

@@ -27,6 +27,13 @@
 /* A browser has some hundred; tracking tables hold 65,536 or more of all sessions. */
 #define DEFAULT_FLOWS 2048
 #define STUN_PORT 3478 /* RFC 8489 §18.6 */
+/* docs/protocol.md §7.2 */
+#define DEFAULT_ROTATE_MB 1024
+#define DEFAULT_ROTATE_PAUSE_S 30
+#define DEFAULT_RENEW_MINUTES 60
+#define DEFAULT_EXIT_LIFETIME_MINUTES (8 * 60)
+#define WEEK_MINUTES (7 * 24 * 60)
+#define NOT_SAID UINT32_MAX
 
 static const char *const kind_names[MVPN_CONFIG_KINDS] = {"relay", "exit", "client", "bootstrap",
                                                           "discovery"};
@@ -741,6 +748,27 @@ static int set_size_policy(void *target, const mvpn_setting_value *v, mvpn_fault
     return rc;
 }
 
+static int set_rotate_mb(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->client.rotate_mb, v, 1, 1000000, why);
+}
+
+static int set_rotate_pause(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->client.rotate_pause_s, v, 0, 3600, why);
+}
+
+static int set_renew_minutes(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->client.renew_minutes, v, 1, WEEK_MINUTES, why);
+}
+
+static int set_exit_lifetime(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->client.exit_lifetime_minutes, v, 1, WEEK_MINUTES,
+                      why);
+}
+
 static int set_routes(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     static const struct word words[] = {{"all", true}, {"none", false}, {NULL, 0}};
@@ -877,6 +905,14 @@ static const mvpn_setting settings[] = {
      "Where the tables of the recommended package tor-geoipdb are: an exit whose address lies elsewhere is in no wanted country. Empty: not checked."},
     {"size_policy", TEXT, CLIENT, set_size_policy, "classes",
      "Sizes of cells: exact (shows packet sizes), classes (three sizes), full (one size, most traffic)."},
+    {"rotate_mb", NUMBER, CLIENT, set_rotate_mb, "1024",
+     "MiB that a circuit carries, 25 % more or less, before a fresh one over the same relays takes over; connections stay."},
+    {"rotate_pause_s", NUMBER, CLIENT, set_rotate_pause, "30; 0 if rotate_mb is below 1024",
+     "Seconds that a circuit is used at least, however much it carries; at most 3600."},
+    {"renew_minutes", NUMBER, CLIENT, set_renew_minutes, "60",
+     "Minutes until a circuit over other middle relays takes over; connections stay."},
+    {"exit_lifetime_minutes", NUMBER, CLIENT, set_exit_lifetime, "480",
+     "Minutes, 25 % more or less, until new connections leave by another exit and address; open ones keep theirs. `meshvpn circuit new` does the same at once."},
     {"routes", TEXT, CLIENT, set_routes, "all",
      "all: everything goes into the tunnel; none: the program sets no routes."},
     {"mark", NUMBER, CLIENT, set_mark, "0x4d56",
@@ -921,6 +957,10 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     ret->relay.stun_strict = true;
     ret->client.hops = 3;
     ret->client.size_policy = MVPN_SIZE_CLASSES;
+    ret->client.rotate_mb = DEFAULT_ROTATE_MB;
+    ret->client.rotate_pause_s = DEFAULT_ROTATE_PAUSE_S;
+    ret->client.renew_minutes = DEFAULT_RENEW_MINUTES;
+    ret->client.exit_lifetime_minutes = DEFAULT_EXIT_LIFETIME_MINUTES;
     ret->client.routes_all = true;
     ret->client.mark = DEFAULT_MARK;
     ret->client.table = DEFAULT_MARK;
@@ -1091,6 +1131,7 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
     *ret = defaults;
     ret->listen_count = 0; /* the setters append */
     ret->client.hops = 0;  /* 0 = not said */
+    ret->client.rotate_pause_s = NOT_SAID;
     int rc = mvpn_settings_parse(path, text, size, settings, MVPN_ARRAY_LEN(settings),
                                  (unsigned)kind, kind_names, ret, fault);
     if (rc != 0) {
@@ -1106,6 +1147,10 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
     if (ret->client.hops == 0) {
         ret->client.hops =
             ret->client.path_count > 0 ? ret->client.path_count : defaults.client.hops;
+    }
+    if (ret->client.rotate_pause_s == NOT_SAID) { /* who wants small steps gets them */
+        bool is_small = ret->client.rotate_mb < DEFAULT_ROTATE_MB;
+        ret->client.rotate_pause_s = is_small ? 0 : defaults.client.rotate_pause_s;
     }
     if (ret->client.path_count > 0 && ret->client.path_count != ret->client.hops) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,

@@ -120,6 +120,10 @@ typedef struct mvpn_config_client {
     uint16_t exit_ports[MVPN_PATH_PORTS_MAX]; /* that the exit must let out */
     char geoip_dir[PATH_MAX];                 /* "" = countries of addresses are not looked up */
     enum mvpn_size_policy size_policy;
+    uint32_t rotate_mb; /* MiB of a circuit after which another takes over; 1.. */
+    uint32_t rotate_pause_s;
+    uint32_t renew_minutes;
+    uint32_t exit_lifetime_minutes;
     bool routes_all; /* all traffic goes into the tunnel; false: no routes are set */
     uint32_t mark;   /* firewall mark of what goes to the guard */
     uint32_t table;  /* routing table of the tunnel's default route */

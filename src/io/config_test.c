@@ -71,6 +71,10 @@ static void test_defaults(void **state)
     assert_int_equal(config.client.hops, 3);
     assert_int_equal(config.client.path_count, 0);
     assert_int_equal(config.client.size_policy, MVPN_SIZE_CLASSES);
+    assert_int_equal(config.client.rotate_mb, 1024);
+    assert_int_equal(config.client.rotate_pause_s, 30);
+    assert_int_equal(config.client.renew_minutes, 60);
+    assert_int_equal(config.client.exit_lifetime_minutes, 480);
     assert_true(config.client.routes_all);
     assert_int_equal(config.client.mark, 0x4d56);
     assert_int_equal(config.client.table, 19798);
@@ -140,6 +144,7 @@ static void test_all_keys(void **state)
     expect(MVPN_CONFIG_CLIENT,
            "tun_name = t0\npath = {guard-1, \"exit-1\"}\nexit_country = JP\n"
            "size_policy = full\nroutes = none\nmark = 0x10\ntable = 77\nset_resolv_conf = true\n"
+           "rotate_mb = 8\nrotate_pause_s = 7\nrenew_minutes = 3\nexit_lifetime_minutes = 4\n"
            "listen = {\"0.0.0.0:0\"}\n");
     assert_string_equal(config.client.tun_name, "t0");
     assert_int_equal(config.client.path_count, 2);
@@ -150,6 +155,10 @@ static void test_all_keys(void **state)
     assert_string_equal(config.client.exit_countries.code[0], "JP");
     assert_string_equal(config.client.geoip_dir, MVPN_GEOIP_DIR);
     assert_int_equal(config.client.size_policy, MVPN_SIZE_FULL);
+    assert_int_equal(config.client.rotate_mb, 8);
+    assert_int_equal(config.client.rotate_pause_s, 7);
+    assert_int_equal(config.client.renew_minutes, 3);
+    assert_int_equal(config.client.exit_lifetime_minutes, 4);
     assert_false(config.client.routes_all);
     assert_int_equal(config.client.mark, 16);
     assert_int_equal(config.client.table, 77);
@@ -166,6 +175,29 @@ static void test_all_keys(void **state)
     assert_string_equal(config.relay.name, "entry-1");
     expect(MVPN_CONFIG_CLIENT, "hops = 5\n");
     assert_int_equal(config.client.hops, 5);
+}
+
+/* A pause would hide what a small rotate_mb asks for. */
+static void test_rotation(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        unsigned mb, pause_s;
+    } rows[] = {
+        {"rotate_mb = 1\n", 1, 0},
+        {"rotate_mb = 1023\n", 1023, 0},
+        {"rotate_mb = 1024\n", 1024, 30},
+        {"rotate_mb = 1000000\n", 1000000, 30},
+        {"rotate_mb = 8\nrotate_pause_s = 30\n", 8, 30},
+        {"rotate_pause_s = 0\n", 1024, 0},
+        {"rotate_pause_s = 3600\n", 1024, 3600},
+    };
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        expect(MVPN_CONFIG_CLIENT, rows[i].text);
+        assert_int_equal(config.client.rotate_mb, rows[i].mb);
+        assert_int_equal(config.client.rotate_pause_s, rows[i].pause_s);
+    }
 }
 
 /* Whole texts: they are what a person gets. "F" stands for the file's name. */
@@ -230,6 +262,20 @@ static void test_faults(void **state)
          "F:1: hops: 6 is out of range. Write a number from 1 to 5"},
         {MVPN_CONFIG_CLIENT, "hops = 0\n",
          "F:1: hops: 0 is out of range. Write a number from 1 to 5"},
+        {MVPN_CONFIG_CLIENT, "rotate_mb = 0\n",
+         "F:1: rotate_mb: 0 is out of range. Write a number from 1 to 1000000"},
+        {MVPN_CONFIG_CLIENT, "rotate_mb = 1000001\n",
+         "F:1: rotate_mb: 1000001 is out of range. Write a number from 1 to 1000000"},
+        {MVPN_CONFIG_CLIENT, "rotate_pause_s = 3601\n",
+         "F:1: rotate_pause_s: 3601 is out of range. Write a number from 0 to 3600"},
+        {MVPN_CONFIG_CLIENT, "rotate_pause_s = -1\n",
+         "F:1: rotate_pause_s: -1 is out of range. Write a number from 0 to 3600"},
+        {MVPN_CONFIG_CLIENT, "renew_minutes = 0\n",
+         "F:1: renew_minutes: 0 is out of range. Write a number from 1 to 10080"},
+        {MVPN_CONFIG_CLIENT, "exit_lifetime_minutes = 10081\n",
+         "F:1: exit_lifetime_minutes: 10081 is out of range. Write a number from 1 to 10080"},
+        {MVPN_CONFIG_RELAY, "rotate_mb = 8\n",
+         "F:1: 'rotate_mb' is a key of the client's configuration. Remove the line"},
         {MVPN_CONFIG_CLIENT, "hops = three\n", "F:1: invalid integer value for option 'hops'"},
         {MVPN_CONFIG_CLIENT, "set_resolv_conf = maybe\n",
          "F:1: invalid boolean value for option 'set_resolv_conf'"},
@@ -526,11 +572,17 @@ static void test_examples(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),    cmocka_unit_test(test_all_keys),
-        cmocka_unit_test(test_faults),      cmocka_unit_test(test_again_after_fault),
-        cmocka_unit_test(test_exit_keys),   cmocka_unit_test(test_exit_ports),
-        cmocka_unit_test(test_policy_file), cmocka_unit_test(test_files),
-        cmocka_unit_test(test_docs),        cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_all_keys),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_again_after_fault),
+        cmocka_unit_test(test_exit_keys),
+        cmocka_unit_test(test_exit_ports),
+        cmocka_unit_test(test_policy_file),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_docs),
+        cmocka_unit_test(test_examples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,6 +162,22 @@ static json_t *describe_nat_relay(const mvpn_nat_relay *nat)
     return o;
 }
 
+/* The pseudonym at the exit, which outlives circuits. */
+static json_t *describe_session(const mvpn_client_status *s, mvpn_time now)
+{
+    if (s->session_since == 0) {
+        return json_null();
+    }
+    json_t *o = json_object();
+    set_number(o, "age_s", (now - s->session_since) / MVPN_US_PER_S);
+    set_number(o, "expires_in_s",
+               s->session_expires > now ? (s->session_expires - now) / MVPN_US_PER_S : 0);
+    set_number(o, "flows", s->flows);
+    (void)json_object_set_new(o, "draining", json_boolean(s->is_draining));
+    set_number(o, "draining_flows", s->draining_flows);
+    return o;
+}
+
 void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsigned relax,
                         mvpn_time now)
 {
@@ -197,6 +213,11 @@ void mvpn_status_client(json_t *reply, mvpn_engine *engine, unsigned hops, unsig
     set_number(reply, "circuits_built", s.builds - s.build_failures);
     set_number(reply, "circuits_failed", s.build_failures);
     (void)json_object_set_new(reply, "spare", json_boolean(s.has_spare));
+    (void)json_object_set_new(reply, "session", describe_session(&s, now));
+    set_number(reply, "failovers", s.switches);
+    set_number(reply, "takeovers", s.takeovers);
+    set_number(reply, "rotations", s.rotations);
+    set_number(reply, "sessions_lost", s.sessions_lost);
     (void)json_object_set_new(reply, "missing_protections", missing_protections(relax));
     (void)json_object_set_new(reply, "view", describe_view(view));
     (void)json_object_set_new(reply, "clock", describe_clock(engine));
