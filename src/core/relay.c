@@ -432,6 +432,41 @@ drop:
     mvpn_packet_free(relay->cfg.pool, packet);
 }
 
+/* Destroy from a neighbour: from the client's side all ends; from the other, the client hears no
+ * reason. */
+static void end_circuit(mvpn_relay *relay, circuit_end *end, mvpn_bytes body, mvpn_time now)
+{
+    relay_circuit *c = end->circuit;
+    uint8_t reason;
+    if (mvpn_reason_decode(&reason, body) != 0) {
+        return;
+    }
+    relay_end_close(relay, end, now);
+    if (end == &c->next && c->state == CIRCUIT_EXTENDING) {
+        relay_extend_failed(relay, c,
+                            reason == MVPN_REASON_KEY_UNKNOWN ? reason : MVPN_REASON_REFUSED, now);
+        return;
+    }
+    relay_circuit_destroy(relay, c, MVPN_REASON_NONE, now);
+}
+
+/* What came before it is handled before it: a last word may wait for its turn. */
+static void handle_destroy(mvpn_relay *relay, circuit_end *end, mvpn_packet *packet, mvpn_time now)
+{
+    relay_circuit *c = end->circuit;
+    bool is_forward = end == &c->prev;
+    mvpn_flow *flow = is_forward ? &c->to_exit : &c->to_client;
+    if (flow->count == 0) {
+        end_circuit(relay, end, (mvpn_bytes){packet->data, packet->len}, now);
+        mvpn_packet_free(relay->cfg.pool, packet);
+        return;
+    }
+    note n = {.command = MVPN_CMD_DESTROY, .way = is_forward ? WAY_TO_EXIT : WAY_TO_CLIENT};
+    packet->flags = MVPN_PACKET_KEEP;
+    mvpn_timer_set(&relay->timers, &c->timer, now + LAST_WORDS_TIME); /* whatever becomes of it */
+    wait_in(relay, flow, &n, packet, wire_cost(packet->len), now);
+}
+
 /* A flow's turn has come. */
 static void handle_waiting(mvpn_relay *relay, mvpn_flow *flow, mvpn_packet *packet, bool is_marked,
                            mvpn_time now)
@@ -441,6 +476,14 @@ static void handle_waiting(mvpn_relay *relay, mvpn_flow *flow, mvpn_packet *pack
     mvpn_packet_pull(packet, sizeof(n));
     bool is_kept = (packet->flags & MVPN_PACKET_KEEP) != 0;
     packet->flags = 0;
+    if (n.command == MVPN_CMD_DESTROY) {
+        circuit_end *end = n.way == WAY_TO_EXIT
+                               ? &MVPN_CONTAINER_OF(flow, relay_circuit, to_exit)->prev
+                               : &MVPN_CONTAINER_OF(flow, relay_circuit, to_client)->next;
+        end_circuit(relay, end, (mvpn_bytes){packet->data, packet->len}, now);
+        mvpn_packet_free(relay->cfg.pool, packet);
+        return;
+    }
     if (n.way == WAY_ANSWER) {
         mvpn_cell_kind kind = {n.command, n.profile, (enum mvpn_size_policy)n.policy};
         if (is_marked) {
@@ -474,24 +517,6 @@ static relay_circuit *circuit_of_flow(mvpn_flow *flow)
                                 : MVPN_CONTAINER_OF(flow, relay_circuit, to_client);
 }
 
-/* Destroy from a neighbour: from the client's side all ends; from the other, the client hears no
- * reason. */
-static void handle_destroy(mvpn_relay *relay, circuit_end *end, mvpn_bytes body, mvpn_time now)
-{
-    relay_circuit *c = end->circuit;
-    uint8_t reason;
-    if (mvpn_reason_decode(&reason, body) != 0) {
-        return;
-    }
-    relay_end_close(relay, end, now);
-    if (end == &c->next && c->state == CIRCUIT_EXTENDING) {
-        relay_extend_failed(relay, c,
-                            reason == MVPN_REASON_KEY_UNKNOWN ? reason : MVPN_REASON_REFUSED, now);
-        return;
-    }
-    relay_circuit_destroy(relay, c, MVPN_REASON_NONE, now);
-}
-
 void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *header,
                         mvpn_packet *packet, mvpn_time now)
 {
@@ -520,7 +545,8 @@ void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *h
     case MVPN_CMD_DESTROY:
         end = relay_end_find(relay, link, &header->circuit);
         if (end != NULL) {
-            handle_destroy(relay, end, body, now);
+            handle_destroy(relay, end, packet, now); /* takes the packet */
+            return;
         }
         break;
     case MVPN_CMD_DHT_FIND_VALUE:
@@ -536,6 +562,25 @@ void mvpn_relay_message(mvpn_relay *relay, mvpn_link *link, const mvpn_header *h
     mvpn_packet_free(relay->cfg.pool, packet);
 }
 
+/* The link of this end is gone: of what came by it, the control cells are handled now, since their
+ * turn will not come. True: the circuit is still there. */
+static bool hear_last_words(mvpn_relay *relay, circuit_end *end, mvpn_time now)
+{
+    relay_circuit *c = end->circuit;
+    mvpn_flow *flow = end == &c->prev ? &c->to_exit : &c->to_client;
+    mvpn_packet *packet;
+    uint64_t destroyed = relay->counters.destroyed;
+    while (relay->counters.destroyed == destroyed &&
+           (packet = mvpn_flow_take(&relay->scheduler, flow)) != NULL) {
+        if ((packet->flags & MVPN_PACKET_KEEP) != 0) {
+            handle_waiting(relay, flow, packet, false, now);
+        } else {
+            mvpn_packet_free(relay->cfg.pool, packet);
+        }
+    }
+    return relay->counters.destroyed == destroyed;
+}
+
 void mvpn_relay_link_closed(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
 {
     link_state *ls = mvpn_link_user(link);
@@ -545,6 +590,9 @@ void mvpn_relay_link_closed(mvpn_relay *relay, mvpn_link *link, mvpn_time now)
     while (!mvpn_list_is_empty(&ls->ends)) {
         circuit_end *end = MVPN_CONTAINER_OF(ls->ends.next, circuit_end, on_link);
         relay_circuit *c = end->circuit;
+        if (!hear_last_words(relay, end, now)) {
+            continue;
+        }
         relay_end_close(relay, end, now);
         if (end == &c->next && c->state == CIRCUIT_EXTENDING) {
             relay_extend_failed(relay, c, MVPN_REASON_UNREACHABLE, now);
@@ -670,7 +718,8 @@ void mvpn_relay_tick(mvpn_relay *relay, mvpn_time now)
 
 mvpn_time mvpn_relay_deadline(const mvpn_relay *relay)
 {
-    mvpn_time t = mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay_session_deadline(relay));
+    mvpn_time t =
+        mvpn_time_min(mvpn_timers_deadline(&relay->timers), relay_session_deadline(relay));
     if (socket_takes_more(relay)) {
         t = mvpn_time_min(t, mvpn_scheduler_deadline(&relay->scheduler));
     } /* else the socket wakes us */

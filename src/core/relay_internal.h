@@ -49,6 +49,8 @@
 #define REFUSAL_BURST CREATE_BURST
 #define EXTEND_TIME MVPN_S(10)
 #define HALF_BUILT_TIME MVPN_S(30)
+/* A circuit that was destroyed while cells of it wait for their turn. */
+#define LAST_WORDS_TIME MVPN_S(2)
 /* A circuit that ends here without a session, since its last cell (§10). */
 #define IDLE_TIME MVPN_S(120)
 /* Sessions begun over one link: pool addresses rest for minutes, and one link must not use them up.

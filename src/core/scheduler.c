@@ -32,7 +32,7 @@ static mvpn_packet *first_of(const mvpn_flow *flow)
     return MVPN_CONTAINER_OF(flow->queue.next, mvpn_packet, link);
 }
 
-static mvpn_packet *take_first(mvpn_scheduler *s, mvpn_flow *flow)
+mvpn_packet *mvpn_flow_take(mvpn_scheduler *s, mvpn_flow *flow)
 {
     if (flow->count == 0) {
         return NULL;
@@ -47,7 +47,7 @@ static mvpn_packet *take_first(mvpn_scheduler *s, mvpn_flow *flow)
 
 static void drop_first(mvpn_scheduler *s, mvpn_flow *flow)
 {
-    mvpn_packet_free(s->config.pool, take_first(s, flow));
+    mvpn_packet_free(s->config.pool, mvpn_flow_take(s, flow));
     s->counters.dropped_full++;
 }
 
@@ -67,7 +67,7 @@ static void leave_list(mvpn_scheduler *s, mvpn_flow *flow)
 void mvpn_flow_clear(mvpn_scheduler *s, mvpn_flow *flow)
 {
     mvpn_packet *packet;
-    while ((packet = take_first(s, flow)) != NULL) {
+    while ((packet = mvpn_flow_take(s, flow)) != NULL) {
         mvpn_packet_free(s->config.pool, packet);
     }
     leave_list(s, flow);
@@ -189,7 +189,7 @@ static void begin_dropping(mvpn_flow *flow, mvpn_time now)
 static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now,
                                bool *ret_is_marked)
 {
-    mvpn_packet *packet = take_first(s, flow);
+    mvpn_packet *packet = mvpn_flow_take(s, flow);
     if (packet == NULL) {
         flow->is_dropping = false;
         flow->first_above = 0;
@@ -201,7 +201,7 @@ static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now
             return packet;
         }
         begin_dropping(flow, now);
-        return signal_with(s, packet, ret_is_marked) ? packet : take_first(s, flow);
+        return signal_with(s, packet, ret_is_marked) ? packet : mvpn_flow_take(s, flow);
     }
     while (is_standing && now >= flow->drop_next) {
         flow->drops++;
@@ -209,7 +209,7 @@ static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now
         if (signal_with(s, packet, ret_is_marked)) {
             return packet;
         }
-        packet = take_first(s, flow); /* never NULL: more than one cell was left */
+        packet = mvpn_flow_take(s, flow); /* never NULL: more than one cell was left */
         MVPN_ASSERT(packet != NULL);
         is_standing = stands(flow, packet, now);
     }

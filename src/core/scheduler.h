@@ -91,6 +91,9 @@ mvpn_time mvpn_scheduler_round(const mvpn_scheduler *s, mvpn_time now);
 /** The flow whose first packet has waited longest, or NULL. Looks at all flows. */
 mvpn_flow *mvpn_scheduler_oldest(const mvpn_scheduler *s);
 
+/** The flow's first packet, out of turn and whatever the rate; NULL if it has none. */
+mvpn_packet *mvpn_flow_take(mvpn_scheduler *s, mvpn_flow *flow);
+
 /** Give back what the flow holds and forget it. */
 void mvpn_flow_clear(mvpn_scheduler *s, mvpn_flow *flow);
 
