@@ -330,7 +330,9 @@ static void handle_connected(mvpn_circuit *c, mvpn_bytes data, mvpn_time now)
         return;
     }
     if (m.status != 0) {
-        mvpn_circuit_close(c, MVPN_E_REFUSED, m.status, c->onion.count, now);
+        /* Who has a session there cannot go elsewhere: it is not blamed. */
+        unsigned hop = c->begin_epoch != 0 ? 0 : c->onion.count;
+        mvpn_circuit_close(c, MVPN_E_REFUSED, m.status, hop, now);
         return;
     }
     mvpn_wipe(c->begin_ticket, sizeof(c->begin_ticket));
