@@ -9,6 +9,9 @@
 /* With a limit, what is due within so long goes out together: a wake-up for each cell would cost
  * more than the cell. */
 #define SLOT_TIME MVPN_MS(1)
+/* See target_of. */
+#define TARGET_ROUNDS 2
+#define INTERVAL_ROUNDS 8
 /* Packets that the longest flow loses at once, so that the search for it is paid by that many. */
 #define SHED_MAX 64
 
@@ -20,7 +23,7 @@ enum flow_state {
 
 void mvpn_scheduler_init(mvpn_scheduler *s, const mvpn_scheduler_config *config, mvpn_time now)
 {
-    *s = (mvpn_scheduler){.config = *config, .updated = now};
+    *s = (mvpn_scheduler){.config = *config, .updated = now, .round = 1};
     mvpn_list_init(&s->fresh);
     mvpn_list_init(&s->old);
 }
@@ -51,17 +54,40 @@ static void drop_first(mvpn_scheduler *s, mvpn_flow *flow)
     s->counters.dropped_full++;
 }
 
+/* The runner's turn has come, or it is gone: a round is over. */
+static void end_round(mvpn_scheduler *s)
+{
+    s->runner = NULL;
+    s->round++;
+}
+
 static void leave_list(mvpn_scheduler *s, mvpn_flow *flow)
 {
-    if (flow->state != FLOW_IDLE) {
-        mvpn_list_remove(&flow->link);
-        flow->state = FLOW_IDLE;
-        s->flows--;
-        s->round = s->flows == 0 ? 0 : s->round;
+    if (flow->state == FLOW_IDLE) {
+        return;
     }
+    mvpn_list_remove(&flow->link);
+    flow->state = FLOW_IDLE;
+    s->flows--;
     if (s->runner == flow) {
-        s->runner = NULL;
+        end_round(s);
     }
+    if (s->flows == 0) {
+        s->round_time = 0;
+    }
+}
+
+/* What it has not used of its quantum of this round it may still use; in a new round there is a new
+ * one. */
+static void join_list(mvpn_scheduler *s, mvpn_flow *flow)
+{
+    if (flow->round != s->round) {
+        flow->round = s->round;
+        flow->deficit = MVPN_SCHEDULER_QUANTUM;
+    }
+    flow->state = FLOW_FRESH;
+    mvpn_list_append(&s->fresh, &flow->link);
+    s->flows++;
 }
 
 void mvpn_flow_clear(mvpn_scheduler *s, mvpn_flow *flow)
@@ -111,10 +137,7 @@ void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet,
     flow->bytes += cost;
     s->packets++;
     if (flow->state == FLOW_IDLE) {
-        flow->state = FLOW_FRESH;
-        flow->deficit = MVPN_SCHEDULER_QUANTUM;
-        mvpn_list_append(&s->fresh, &flow->link);
-        s->flows++;
+        join_list(s, flow);
     }
     if (s->packets > s->config.packets_max) {
         shed(s);
@@ -137,23 +160,40 @@ static uint64_t root_of(uint64_t n)
     return root;
 }
 
+/*
+ * A flow among many has its turn once a round: what it waits then is not its own doing, and a
+ * sender sees what a drop did only after some rounds. RFC 8289 §4.4 wants target and interval to be
+ * above a packet's time and a round trip; at a flow's share of the rate those are rounds.
+ */
+static mvpn_time target_of(const mvpn_scheduler *s)
+{
+    return MVPN_CODEL_TARGET + TARGET_ROUNDS * s->round_time;
+}
+
+static mvpn_time interval_of(const mvpn_scheduler *s)
+{
+    return MVPN_CODEL_INTERVAL + INTERVAL_ROUNDS * s->round_time;
+}
+
 /* The time to the next drop shrinks with the root of their number: throughput of TCP falls by
  * equal steps then. */
-static mvpn_time next_drop(const mvpn_flow *flow, mvpn_time from)
+static mvpn_time next_drop(const mvpn_scheduler *s, const mvpn_flow *flow, mvpn_time from)
 {
-    return from + root_of(MVPN_CODEL_INTERVAL * MVPN_CODEL_INTERVAL / flow->drops);
+    mvpn_time interval = interval_of(s);
+    return from + root_of(interval * interval / flow->drops);
 }
 
 /* Has the queue been standing for an interval? Asked of each packet after it was taken out. */
-static bool stands(mvpn_flow *flow, const mvpn_packet *packet, mvpn_time now)
+static bool stands(const mvpn_scheduler *s, mvpn_flow *flow, const mvpn_packet *packet,
+                   mvpn_time now)
 {
     /* With at most a cell behind it the flow is not what makes it wait: others are. */
-    if (now - packet->queued < MVPN_CODEL_TARGET || flow->bytes <= MVPN_SCHEDULER_QUANTUM) {
+    if (now - packet->queued < target_of(s) || flow->bytes <= MVPN_SCHEDULER_QUANTUM) {
         flow->first_above = 0;
         return false;
     }
     if (flow->first_above == 0) {
-        flow->first_above = now + MVPN_CODEL_INTERVAL;
+        flow->first_above = now + interval_of(s);
         return false;
     }
     return now >= flow->first_above;
@@ -175,15 +215,15 @@ static bool signal_with(mvpn_scheduler *s, mvpn_packet *packet, bool *ret_is_mar
     return false;
 }
 
-static void begin_dropping(mvpn_flow *flow, mvpn_time now)
+static void begin_dropping(const mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now)
 {
     /* Dropping ended only just now: go on about where it was. */
     uint32_t more = flow->drops - flow->drops_before;
-    bool is_recent = now - flow->drop_next < 16 * MVPN_CODEL_INTERVAL;
+    bool is_recent = now - flow->drop_next < 16 * interval_of(s);
     flow->is_dropping = true;
     flow->drops = is_recent && more > 1 ? more : 1;
     flow->drops_before = flow->drops;
-    flow->drop_next = next_drop(flow, now);
+    flow->drop_next = next_drop(s, flow, now);
 }
 
 static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now,
@@ -195,23 +235,23 @@ static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now
         flow->first_above = 0;
         return NULL;
     }
-    bool is_standing = stands(flow, packet, now);
+    bool is_standing = stands(s, flow, packet, now);
     if (!flow->is_dropping) {
         if (!is_standing) {
             return packet;
         }
-        begin_dropping(flow, now);
+        begin_dropping(s, flow, now);
         return signal_with(s, packet, ret_is_marked) ? packet : mvpn_flow_take(s, flow);
     }
     while (is_standing && now >= flow->drop_next) {
         flow->drops++;
-        flow->drop_next = next_drop(flow, flow->drop_next);
+        flow->drop_next = next_drop(s, flow, flow->drop_next);
         if (signal_with(s, packet, ret_is_marked)) {
             return packet;
         }
         packet = mvpn_flow_take(s, flow); /* never NULL: more than one cell was left */
         MVPN_ASSERT(packet != NULL);
-        is_standing = stands(flow, packet, now);
+        is_standing = stands(s, flow, packet, now);
     }
     flow->is_dropping = is_standing;
     return packet;
@@ -262,23 +302,17 @@ mvpn_time mvpn_scheduler_deadline(const mvpn_scheduler *s)
 
 /* ---- rounds ---- */
 
+/* The quantum is used: the next one is of the next round. */
 static void to_old(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now)
 {
     mvpn_list_remove(&flow->link);
     flow->state = FLOW_OLD;
+    flow->round = s->round + 1;
+    flow->deficit += MVPN_SCHEDULER_QUANTUM;
     mvpn_list_append(&s->old, &flow->link);
     if (s->runner == NULL) {
         s->runner = flow;
         s->runner_since = now;
-    }
-}
-
-/* It is a flow's turn; if it was the runner, a round is over. */
-static void count_round(mvpn_scheduler *s, const mvpn_flow *flow, mvpn_time now)
-{
-    if (s->runner == flow && flow->state == FLOW_OLD) {
-        s->round = now - s->runner_since;
-        s->runner = NULL;
     }
 }
 
@@ -287,24 +321,13 @@ mvpn_time mvpn_scheduler_round(const mvpn_scheduler *s, mvpn_time now)
     if (s->packets == 0) {
         return 0;
     }
-    return s->runner == NULL ? s->round : MVPN_MAX(s->round, now - s->runner_since);
+    return s->runner == NULL ? s->round_time : MVPN_MAX(s->round_time, now - s->runner_since);
 }
 
 static mvpn_flow *next_flow(mvpn_scheduler *s)
 {
     mvpn_list *list = mvpn_list_is_empty(&s->fresh) ? &s->old : &s->fresh;
     return mvpn_list_is_empty(list) ? NULL : MVPN_CONTAINER_OF(list->next, mvpn_flow, link);
-}
-
-/* A fresh flow that has run dry waits for one round among the old ones, or it would be fresh, and
- * first, again with its next packet. (RFC 8290 §4.2) */
-static void run_dry(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now)
-{
-    if (flow->state == FLOW_FRESH && !mvpn_list_is_empty(&s->old)) {
-        to_old(s, flow, now);
-    } else {
-        leave_list(s, flow);
-    }
 }
 
 bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
@@ -316,15 +339,17 @@ bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
         return false;
     }
     while ((flow = next_flow(s)) != NULL) {
-        count_round(s, flow, now);
+        if (s->runner == flow) {
+            s->round_time = now - s->runner_since;
+            end_round(s);
+        }
         if (flow->deficit <= 0) {
-            flow->deficit += MVPN_SCHEDULER_QUANTUM;
             to_old(s, flow, now);
             continue;
         }
         mvpn_packet *packet = codel_take(s, flow, now, &is_marked);
         if (packet == NULL) {
-            run_dry(s, flow, now);
+            leave_list(s, flow);
             continue;
         }
         flow->deficit -= (int32_t)packet->cost;

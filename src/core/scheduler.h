@@ -2,13 +2,16 @@
  * Which packet leaves next: fair shares between flows (a circuit's two directions), short queues in
  * each, and the rate of the whole. Pure: packets and time in, packets out. (docs/protocol.md §6.5)
  *
- *   - Deficit round robin with a quantum of one full cell; flows that had nothing waiting come
- *     first, once (as fq_codel: RFC 8290 §4). So a ping is not behind others' bulk.
+ *   - Deficit round robin with a quantum of one full cell. A flow that had nothing waiting comes
+ *     first as long as it has not used its quantum of this round: a ping is not behind others'
+ * bulk, and nobody gains by coming in small portions. (As fq_codel, RFC 8290 §4, in which such a
+ * flow is first once and then waits for a round, used up or not.)
  *   - CoDel in each flow (RFC 8289): a queue that stands for 100 ms at more than 5 ms loses packets
  *     from its head, or has them marked, until it is short.
  *   - A token bucket over all (0: no limit).
  *
- *   IDLE --enqueue--> FRESH --quantum used, or empty--> OLD --empty--> IDLE
+ *   IDLE --put--> FRESH --quantum used--> OLD --quantum used--> OLD ...
+ *     ^--- empty ---'--------- empty ------'
  */
 #ifndef MVPN_CORE_SCHEDULER_H
 #define MVPN_CORE_SCHEDULER_H
@@ -26,13 +29,14 @@
 
 /** One queue. All zero: empty; needs no end if it is empty. */
 typedef struct mvpn_flow {
-    mvpn_list link;  /* in fresh or old of the scheduler while it has or had packets */
+    mvpn_list link;  /* in fresh or old of the scheduler */
     mvpn_list queue; /* packets; next NULL: never used */
     uint32_t bytes;  /* of them */
     uint16_t count;
     uint8_t state;
     bool is_dropping; /* CoDel's state from here */
-    int32_t deficit;
+    int32_t deficit;  /* what it may still send in `round` */
+    uint32_t round;   /* in which it got its quantum */
     uint32_t drops, drops_before;
     mvpn_time first_above; /* when it will have been above the target for an interval; 0: is not */
     mvpn_time drop_next;
@@ -58,7 +62,8 @@ typedef struct mvpn_scheduler {
     /* A flow that measures how long a round takes: since when it waits for its next turn. */
     mvpn_flow *runner;
     mvpn_time runner_since;
-    mvpn_time round;
+    mvpn_time round_time; /* of the last one */
+    uint32_t round;       /* number of the one in hand */
     mvpn_scheduler_counters counters;
 } mvpn_scheduler;
 
