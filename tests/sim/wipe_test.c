@@ -306,6 +306,24 @@ static void circuit_of(uint64_t seed, enum mvpn_aead_backend backend)
     }
 }
 
+/* The client lives on, and nobody else. */
+static void alone(uint64_t seed)
+{
+    sim *w = world(seed, MVPN_AEAD_AUTO, 0);
+    sim_node *client = sim_client(w);
+    CHECK(sim_connect(client, MVPN_S(60)));
+    look();
+    CHECK(are_there(LAYER, 6, w->now));
+    for (size_t i = 0; i < 4; i++) {
+        sim_stop(w->node[i], true);
+    }
+    sim_for(w, MVPN_S(120));
+    look();
+    CHECK(are_gone(LAYER, w->now));
+    CHECK(are_gone(EPOCH, w->now));
+    sim_free(w);
+}
+
 static void circuit(uint64_t seed)
 {
     circuit_of(seed, MVPN_AEAD_AUTO);
@@ -328,6 +346,11 @@ static void epoch_of(uint64_t seed, enum mvpn_aead_backend backend)
     look();
     say("backend %d: after it", (int)backend);
     CHECK(are_gone(EPOCH, before));
+    for (unsigned i = 0; i < 5; i++) { /* what is freed is soon written over, if not wiped */
+        sim_for(w, MVPN_S(7));
+        look();
+        CHECK(are_gone(EPOCH, w->now - MVPN_S(55)));
+    }
     CHECK(are_there(EPOCH, 4, w->now));
     inet_host_done(&host);
     sim_free(w);
@@ -341,6 +364,6 @@ static void epoch(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    static const scenario scenarios[] = {{"circuit", circuit}, {"epoch", epoch}};
+    static const scenario scenarios[] = {{"circuit", circuit}, {"alone", alone}, {"epoch", epoch}};
     return scenario_main(argc, argv, scenarios, MVPN_ARRAY_LEN(scenarios));
 }
