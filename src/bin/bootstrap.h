@@ -53,6 +53,7 @@ typedef struct arguments {
     bool is_listed;
     unsigned address_count;
     mvpn_addr addresses[MVPN_DESCRIPTOR_ADDRESSES_MAX];
+    const char *policy; /* a file of rules; NULL: the default policy */
     const char *country;
     const char *provider;
     const char *url;
@@ -161,7 +162,7 @@ typedef struct node_file {
     const char *name;
     bool is_secret;
 } node_file;
-#define NODE_FILES_MAX 9
+#define NODE_FILES_MAX 10
 /** Returns how many; `conf` holds the name of the configuration. */
 unsigned node_files(const mesh_node *n, const mvpn_network_file *net, char conf[static 32],
                     node_file ret[static NODE_FILES_MAX]);

@@ -191,6 +191,7 @@ static int set_package_sha256(arguments *args, const char *value)
         return 0;                                                                                  \
     }
 TEXT_SETTER(entry)
+TEXT_SETTER(policy)
 TEXT_SETTER(program)
 TEXT_SETTER(output)
 FLAG_SETTER(is_open)
@@ -227,6 +228,7 @@ static const option_row options[] = {
     {"add-node", "--listed", false, set_is_listed},
     {"add-node", "--nat-relay", false, set_is_nat_relay},
     {"add-node", "--home", false, set_is_at_home},
+    {"add-node", "--policy", true, set_policy},
     {"add-node", "--country", true, set_country},
     {"add-node", "--bandwidth-mbit", true, set_bandwidth},
     {"add-node", "--provider", true, set_provider},

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "crypto/x25519.h"
 #include "io/clock.h"
+#include "io/config.h"
 #include "io/file.h"
 #include "io/random.h"
 
@@ -20,6 +21,7 @@
 /* A clock behind ours shall not refuse what was just made. */
 #define BACKDATE_S 3600u
 #define DESCRIPTOR_FILE "node.desc"
+#define POLICY_FILE "policy.conf" /* installed as configurations are */
 /* Any will do behind a NAT; this one needs no rights. */
 #define HOME_PORT 4433
 
@@ -182,6 +184,7 @@ unsigned node_files(const mesh_node *n, const mvpn_network_file *net, char conf[
         {"link.cert", false},
         {"membership.cert", false}, /* closed networks */
         {node_kinds[n->kind].unit, false},
+        {POLICY_FILE, false}, /* exits with --policy */
     };
     unsigned count = 0;
     (void)snprintf(conf, 32, "%s.conf", node_kinds[n->kind].name);
@@ -256,29 +259,46 @@ bool node_is_at_home(const mvpn_descriptor *d)
     return d->address_count > 0 && memcmp(d->addresses[0].addr.ip, zero, sizeof(zero)) == 0;
 }
 
-static void describe(const arguments *args, mvpn_descriptor *d)
+/* What clients choose exits by, as the exit itself will say it. IPv6 is promised only by a node
+ * that has an address of that kind. */
+static int describe_policy(const mvpn_config_exit *config, mvpn_descriptor *d, mvpn_fault *fault)
 {
+    mvpn_policy *policy = NULL;
     bool has_v6 = false;
+    int rc = mvpn_config_policy(config, &policy, fault);
+    if (rc != 0) {
+        return rc;
+    }
+    for (unsigned i = 0; i < d->address_count; i++) {
+        has_v6 = has_v6 || d->addresses[i].addr.family == 6;
+    }
+    d->has_policy = true;
+    d->policy_range_count = (uint8_t)mvpn_policy_summary(
+        policy, has_v6, &d->policy_flags, d->policy_ranges, MVPN_DESCRIPTOR_POLICY_RANGES_MAX);
+    mvpn_policy_free(policy);
+    return 0;
+}
+
+/* `policy`: of an exit. */
+static int describe(const arguments *args, const mvpn_config_exit *policy, mvpn_descriptor *d,
+                    mvpn_fault *fault)
+{
     *d = (mvpn_descriptor){.roles = node_kinds[args->kind].roles};
     if (args->is_nat_relay) {
         d->roles |= MVPN_ROLE_NAT_RELAY;
     }
     for (unsigned i = 0; i < args->address_count; i++) {
         d->addresses[i] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, args->addresses[i]};
-        has_v6 = has_v6 || args->addresses[i].family == 6;
     }
     d->address_count = (uint8_t)args->address_count;
+    if (args->kind == NODE_EXIT) {
+        int rc = describe_policy(policy, d, fault);
+        if (rc != 0) {
+            return rc;
+        }
+    }
     if (args->is_at_home) {
         describe_home(d);
-    }
-    if (args->kind == NODE_EXIT) {
-        /* The default policy: all but mail between servers. IPv6 is promised only by a node that
-         * has an address of that kind. */
-        d->has_policy = true;
-        d->policy_flags = (uint8_t)(MVPN_EXIT_IPV4 | (has_v6 ? MVPN_EXIT_IPV6 : 0));
-        d->policy_range_count = 2;
-        d->policy_ranges[0] = (mvpn_port_range){1, 24};
-        d->policy_ranges[1] = (mvpn_port_range){26, 65535};
     }
     if (args->country != NULL) {
         memcpy(d->country, args->country, 2);
@@ -291,6 +311,7 @@ static void describe(const arguments *args, mvpn_descriptor *d)
         d->bandwidth_kbit = (uint32_t)args->bandwidth_mbit * 1000;
     }
     memcpy(d->name, args->node, strlen(args->node));
+    return 0;
 }
 
 /* What the node's descriptor says of it beside its addresses. */
@@ -358,6 +379,7 @@ static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *f
     }
     describe_text(args, extra, sizeof(extra));
     http_names_text(args, names, sizeof(names));
+    const char *policy = args->policy != NULL ? "policy_file = \"" POLICY_FILE "\"\n" : "";
     return write_text(
         path_of("%s/%s.conf", dir, kind->name).text, 0644, fault,
         "# The %s \"%s\" of this network. This directory is all that its server needs:\n"
@@ -369,9 +391,9 @@ static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *f
         "listen = {%s}\n"
         "control_socket = \"/run/meshvpn/%s.sock\"\n"
         "name = %s\n"
-        "%s%s%s",
+        "%s%s%s%s",
         kind->text, args->node, kind->program, kind->name, listen, args->node, args->node, address,
-        extra, names);
+        extra, names, policy);
 }
 
 /* What is kept of a node here: its descriptor, its unit. */
@@ -519,6 +541,7 @@ static int list_node(network *net, const mesh_node *n, bool is_listed, const cha
 
 static int add_node(network *net, const arguments *args, mvpn_rng *rng, mvpn_fault *fault)
 {
+    static mvpn_config config;
     mvpn_node_keys keys;
     mesh_node n = {.kind = args->kind, .dir = path_of("%s/nodes/%s", args->dir, args->node)};
     (void)snprintf(n.name, sizeof(n.name), "%s", args->node);
@@ -526,7 +549,14 @@ static int add_node(network *net, const arguments *args, mvpn_rng *rng, mvpn_fau
     if (rc != 0) {
         return rc;
     }
-    describe(args, &n.descriptor);
+    mvpn_config_init(&config, MVPN_CONFIG_EXIT);
+    if (args->policy != NULL) {
+        rc = mvpn_config_read_policy(&config.exit, args->policy, fault);
+    }
+    rc = rc != 0 ? rc : describe(args, &config.exit, &n.descriptor, fault);
+    if (rc != 0) {
+        return rc;
+    }
     mvpn_node_keys_generate(&keys, rng);
     rc = sign_node(args->dir, net, &keys, &n.descriptor, args->days, rng, fault);
     if (rc == 0) {
@@ -537,6 +567,10 @@ static int add_node(network *net, const arguments *args, mvpn_rng *rng, mvpn_fau
     }
     if (rc == 0) {
         rc = write_node_conf(n.dir.text, args, fault);
+    }
+    if (rc == 0 && args->policy != NULL) {
+        rc = mvpn_file_write(path_of("%s/" POLICY_FILE, n.dir.text).text, config.exit.policy,
+                             strlen(config.exit.policy), 0644, fault);
     }
     if (rc == 0) {
         rc = save_node(&n, fault);
@@ -607,6 +641,9 @@ int command_add_node(int argc, char **argv)
     if (args.url != NULL && args.kind != NODE_DISCOVERY) {
         return bootstrap_fail_usage("--url is the address of a discovery node: add --discovery");
     }
+    if (args.policy != NULL && args.kind != NODE_EXIT) {
+        return bootstrap_fail_usage("--policy says what an exit lets out: add --exit");
+    }
     bool is_relay = args.kind == NODE_RELAY || args.kind == NODE_EXIT;
     if (!is_relay && (args.is_listed || args.is_nat_relay || args.is_at_home ||
                       args.country != NULL || args.provider != NULL || args.bandwidth_mbit != 0)) {
@@ -634,6 +671,18 @@ static bool is_listed(const mvpn_network_file *f, const mvpn_ed25519_pub *identi
     return false;
 }
 
+/* What its configuration says by now; a node at home promises no IPv6 from here. */
+static int describe_again(mesh_node *n, mvpn_fault *fault)
+{
+    static mvpn_config config;
+    path file = path_of("%s/%s.conf", n->dir.text, node_kinds[n->kind].name);
+    if (n->kind != NODE_EXIT || node_is_at_home(&n->descriptor)) {
+        return 0;
+    }
+    int rc = mvpn_config_load(file.text, MVPN_CONFIG_EXIT, &config, fault);
+    return rc != 0 ? rc : describe_policy(&config.exit, &n->descriptor, fault);
+}
+
 static int renew_node(network *net, const arguments *args, mvpn_rng *rng, mvpn_fault *fault)
 {
     mvpn_node_keys keys;
@@ -656,7 +705,8 @@ static int renew_node(network *net, const arguments *args, mvpn_rng *rng, mvpn_f
                             "%s holds the files of two nodes. Bring it back from a backup",
                             n.dir.text);
     } else {
-        rc = sign_node(args->dir, net, &keys, &n.descriptor, args->days, rng, fault);
+        rc = describe_again(&n, fault);
+        rc = rc != 0 ? rc : sign_node(args->dir, net, &keys, &n.descriptor, args->days, rng, fault);
     }
     if (rc == 0) {
         rc = list_node(net, &n, is_listed(&net->file, &n.descriptor.identity), NULL, fault);

@@ -8,6 +8,20 @@
 #include "core/path.h"
 #include "io/clock.h"
 
+/* The TCP ports that it lets out towards most of the internet. */
+static void print_ports(const mvpn_descriptor *d)
+{
+    (void)printf("\n    lets out TCP");
+    for (size_t i = 0; i < d->policy_range_count; i++) {
+        const mvpn_port_range *r = &d->policy_ranges[i];
+        (void)printf(r->first == r->last ? "%s%u" : "%s%u-%u", i > 0 ? "," : " ",
+                     (unsigned)r->first, (unsigned)r->last);
+    }
+    if (d->policy_range_count == 0) {
+        (void)printf(" nowhere");
+    }
+}
+
 static void show_relay(const mvpn_descriptor *d, const char *kind, uint64_t now)
 {
     char base64[MVPN_BASE64_LEN(32)], addr[MVPN_ADDR_STRLEN], date[16];
@@ -28,6 +42,9 @@ static void show_relay(const mvpn_descriptor *d, const char *kind, uint64_t now)
     }
     for (unsigned i = 0; i < d->address_count && !node_is_at_home(d); i++) {
         (void)printf(" %s", mvpn_addr_format(&d->addresses[i].addr, addr));
+    }
+    if (d->has_policy) {
+        print_ports(d);
     }
     if (d->has_bandwidth) {
         (void)printf("\n    bandwidth %u Mbit/s", d->bandwidth_kbit / 1000);

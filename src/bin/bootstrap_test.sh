@@ -80,6 +80,24 @@ for text in 'network "test net" (closed)' '3 nodes' 'guard middle CH' 'guard mid
     grep -qF "$text" "$dir/show" || fail "show does not print: $text"
 done
 
+# An exit that lets out less says so in its descriptor, and does so; renew reads its configuration again.
+grep -qF 'lets out TCP 1-24,26-65535' "$dir/show" || fail "show does not print the default policy: $(cat "$dir/show")"
+printf 'reject tcp * 1-79\nreject tcp * 81-442\nreject tcp 11.5.0.0/16 443\nreject any * 444-65535\n' >"$dir/rules"
+refused 2 "add --exit" "$bootstrap" add-node "$net" x --address 11.9.0.1:443 --policy "$dir/rules"
+refused 1 "$dir/none" "$bootstrap" add-node "$net" x --exit --address 11.9.0.1:443 --policy "$dir/none"
+echo 'refuse tcp * 1' >"$dir/wrong"
+refused 1 "$dir/wrong:1: " "$bootstrap" add-node "$net" x --exit --address 11.9.0.1:443 --policy "$dir/wrong"
+[ ! -e "$net/nodes/x" ] || fail "a refused policy left a directory"
+"$bootstrap" add-node "$net" exit-2 --listed --exit --address 11.4.0.1:443 --policy "$dir/rules" >/dev/null
+"$bootstrap" show "$net" | grep -qxF '    lets out TCP 80,443' || fail "the policy of exit-2: $("$bootstrap" show "$net")"
+cmp -s "$dir/rules" "$net/nodes/exit-2/policy.conf" || fail "exit-2 has other rules"
+"$meshvpn" config check exit "$net/nodes/exit-2/exit.conf" >/dev/null || fail "exit.conf with a policy"
+echo 'allowed_ports = {443}' >>"$net/nodes/exit-2/exit.conf"
+"$bootstrap" renew "$net" exit-2 >/dev/null
+"$bootstrap" show "$net" | grep -qxF '    lets out TCP 443' || fail "renew did not read exit.conf again"
+echo 'allowed_prots = {443}' >>"$net/nodes/exit-2/exit.conf"
+refused 1 "allowed_prots" "$bootstrap" renew "$net" exit-2
+
 # A network file that others may read is refused, with the remedy; so is an altered one.
 chmod 644 "$dir/server/network.conf"
 refused 1 "chmod 600 $dir/server/network.conf" "$meshvpn" config check exit "$dir/server/exit.conf"
