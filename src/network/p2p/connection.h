@@ -137,6 +137,8 @@ struct mvpn_connector {
     mvpn_addr mapped[MVPN_CANDIDATES_MAX];
     size_t mapped_count;
     struct connection *birthday; /* whose sockets are in use: one at a time */
+    /* Who was found to use a socket; NULL: not known. */
+    struct connection *socket_users[MVPN_LOCAL_PUNCH + MVPN_LOCAL_PUNCH_MAX];
     struct budget budget[BUDGET_BLOCKS];
     mvpn_connection_event history[MVPN_CONNECTOR_HISTORY];
     uint64_t history_count; /* ever */

@@ -90,19 +90,33 @@ void mvpn_connector_info(const mvpn_connector *c, const mvpn_link *link, mvpn_co
     };
 }
 
-bool mvpn_connector_uses_socket(const mvpn_connector *c, uint16_t local)
+static bool uses(const struct connection *conn, uint16_t local)
 {
+    const struct session *s = conn->link->session;
+    if (conn->has_sockets) {
+        return true;
+    }
+    return s != NULL &&
+           ((s->routes[ROUTE_DIRECT].live && s->routes[ROUTE_DIRECT].socket == local) ||
+            (s->check.active && s->check.local == local));
+}
+
+bool mvpn_connector_uses_socket(mvpn_connector *c, uint16_t local)
+{
+    if (local >= MVPN_ARRAY_LEN(c->socket_users)) {
+        return false;
+    }
+    /* Asked for each socket each few turns: whoever used it last most likely does still. */
+    struct connection **user = &c->socket_users[local];
+    if (*user != NULL && uses(*user, local)) {
+        return true;
+    }
+    *user = NULL;
     MVPN_LIST_FOREACH(it, &c->connections)
     {
-        const struct connection *conn = MVPN_CONTAINER_OF(it, struct connection, in_connections);
-        const struct session *s = conn->link->session;
-        bool is_used = conn->has_sockets;
-        if (s != NULL) {
-            is_used = is_used ||
-                      (s->routes[ROUTE_DIRECT].live && s->routes[ROUTE_DIRECT].socket == local) ||
-                      (s->check.active && s->check.local == local);
-        }
-        if (is_used) {
+        struct connection *conn = MVPN_CONTAINER_OF(it, struct connection, in_connections);
+        if (uses(conn, local)) {
+            *user = conn;
             return true;
         }
     }

@@ -173,6 +173,9 @@ static void connection_free(struct connection *conn, mvpn_time now)
     if (c->birthday == conn) {
         c->birthday = NULL;
     }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(c->socket_users); i++) {
+        c->socket_users[i] = c->socket_users[i] != conn ? c->socket_users[i] : NULL;
+    }
     conn->link->connection = NULL;
     mvpn_timer_clear(&c->timers, &conn->timer);
     mvpn_list_remove(&conn->in_connections);

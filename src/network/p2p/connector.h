@@ -157,6 +157,6 @@ void mvpn_connector_info(const mvpn_connector *connector, const mvpn_link *link,
                          mvpn_connection_info *ret);
 
 /** Is this socket (MVPN_LOCAL_PUNCH and up) still needed? */
-bool mvpn_connector_uses_socket(const mvpn_connector *connector, uint16_t local);
+bool mvpn_connector_uses_socket(mvpn_connector *connector, uint16_t local);
 
 #endif

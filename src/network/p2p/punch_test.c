@@ -214,6 +214,14 @@ static void test_sockets(void **state)
     assert_true(mvpn_connector_uses_socket(w.connector[A], MVPN_LOCAL_PUNCH + 9));
     assert_false(mvpn_connector_uses_socket(w.connector[A], MVPN_LOCAL_PUNCH + 5));
     s->check.active = false;
+    assert_false(uses_any(&w, A));
+    s->routes[ROUTE_DIRECT].live = true;
+    assert_true(mvpn_connector_uses_socket(w.connector[A], MVPN_LOCAL_PUNCH + 5));
+    link_fail(w.link, MVPN_E_TIMEOUT);
+    net_for(w.net, MVPN_MS(100));
+    assert_int_equal(w.connector[A]->connection_count, 0);
+    assert_null(w.connector[A]->socket_users[MVPN_LOCAL_PUNCH + 5]);
+    assert_false(uses_any(&w, A));
     reach_stop(&w);
 }
 
