@@ -329,7 +329,7 @@ void client_session_lost(mvpn_client *client, client_session *session, mvpn_time
     }
     if (was_live) {
         mvpn_packet_queue_init(&resets);
-        MVPN_IGNORE(mvpn_flows_end_session(client->flows, number, client->cfg.env.pool, &resets));
+        (void)mvpn_flows_end_session(client->flows, number, client->cfg.env.pool, &resets);
         while ((p = mvpn_packet_queue_pop(&resets)) != NULL) {
             client_ip_to_tun(&client->ip, p, &client->tun_out);
         }
