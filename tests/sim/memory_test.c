@@ -11,8 +11,11 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/relay_internal.h"
+#include "network/ip/inner.h"
+#include "network/ip/testing.h"
 
 /* ---- counting ---- */
 
@@ -371,6 +374,172 @@ static void fragment_flood(uint64_t seed)
     sim_free(w);
 }
 
+/* ---- Begins ---- */
+
+/* Somebody with circuits to an exit, who begins without end: guesses tickets, asks for more than
+ * its share, leaves sessions lying about, hands one to and fro, repeats himself. */
+typedef struct beginner {
+    puppet *p;
+    sim_node *exit;
+    puppet_circuit *steady;        /* has a session */
+    puppet_circuit *to_and_fro[2]; /* have another one in turn */
+    uint8_t ticket[MVPN_TICKET_LEN];
+    uint32_t epoch;
+    bool is_asked;
+    puppet_circuit *fresh; /* the latest */
+    uint32_t request_id;
+    size_t begins, circuits, moved;
+} beginner;
+
+static void send_begin(beginner *b, puppet_circuit *c, uint32_t epoch, const uint8_t *ticket)
+{
+    uint8_t body[64];
+    mvpn_begin m = {
+        .request_id = b->request_id,
+        .epoch = epoch,
+        .ticket = epoch == 0 ? MVPN_BYTES_NONE : mvpn_bytes_of(ticket, MVPN_TICKET_LEN),
+    };
+    size_t n = mvpn_begin_encode(body, sizeof(body), &m);
+    puppet_send(b->p, c, 1, MVPN_CMD_RELAY_BEGIN, false, body, n);
+    b->begins++;
+}
+
+static bool take_ticket(beginner *b, puppet_circuit *c)
+{
+    mvpn_connected m;
+    bool is_one = c->command == MVPN_CMD_RELAY_CONNECTED &&
+                  mvpn_connected_decode(&m, mvpn_bytes_of(c->data, c->len)) == 0 && m.status == 0;
+    if (is_one) {
+        memcpy(b->ticket, m.ticket.p, sizeof(b->ticket));
+    }
+    c->command = 0;
+    return is_one;
+}
+
+/* As many circuits as are given: each tries what ends it, or leaves a session behind. */
+static void use_up(beginner *b, unsigned round)
+{
+    puppet_circuit *c = b->fresh;
+    uint8_t guess[MVPN_TICKET_LEN] = {(uint8_t)round, (uint8_t)(round >> 8), 7};
+    if (c != NULL && c->c.state == MVPN_CIRCUIT_READY) {
+        c->is_raw = true;
+        b->circuits++;
+        for (unsigned i = 0; i < 20; i++) {
+            b->request_id++;
+            guess[3] = (uint8_t)i;
+            send_begin(b, c, round % 2 == 0 ? 1 : 0, guess);
+        }
+        if (round % 2 != 0) { /* a packet, which makes the session worth keeping */
+            uint8_t body[64];
+            size_t n =
+                build_icmp(body + 2, 4, mvpn_inner_client(4), mvpn_inner_gateway(4), 8, 0, 4);
+            mvpn_store16(body, (uint16_t)n);
+            puppet_send(b->p, c, 1, MVPN_CMD_RELAY_DATA, false, body, n + 2);
+            sim_current = b->p->node;
+            mvpn_circuit_close(&c->c, 0, MVPN_REASON_FINISHED, 0, b->p->node->world->now);
+            sim_current = NULL;
+            sim_touch(b->p->node);
+        }
+        b->fresh = NULL;
+    }
+    if (b->fresh == NULL && b->p->count < PUPPET_CIRCUITS) {
+        b->fresh = puppet_start(b->p, &b->exit, 1);
+    }
+}
+
+static void begin_more(beginner *b, unsigned round)
+{
+    puppet_circuit *other = b->to_and_fro[1 - b->epoch % 2];
+    for (unsigned i = 0; i < 96; i++) {
+        send_begin(b, b->steady, 0, NULL); /* the one answered, again; others are ignored */
+        b->request_id += i % 4 == 0;
+    }
+    if (round % 10 == 0) { /* each 50 ms: as many as a link may create */
+        use_up(b, round / 10);
+    }
+    if (b->is_asked && take_ticket(b, other)) {
+        b->epoch++;
+        b->moved++;
+        b->is_asked = false;
+    } else if (!b->is_asked) {
+        b->request_id++;
+        send_begin(b, other, b->epoch + 1, b->ticket);
+        other->command = 0;
+        b->is_asked = true;
+    }
+}
+
+static double transfer_time(sim_node *client, bool *ret_ok)
+{
+    mvpn_time began = client->world->now;
+    *ret_ok = inet_transfer_run(client, INET_DOWN, 2000000, 64, MVPN_S(60));
+    return (double)(client->world->now - began) / 1e6;
+}
+
+static void begin_flood(uint64_t seed)
+{
+    sim *w = sim_standard(seed, 2, 1, 3);
+    inet_host host;
+    beginner b = {.p = NULL, .exit = w->node[2], .request_id = 1};
+    sim_node *client = sim_client(w), *exit = b.exit;
+    mvpn_exit *core = mvpn_engine_exit(exit->engine);
+    inet_host_attach(&host, client);
+    sim_fix_path(client, w->node, 3);
+    sim_start(client);
+    REQUIRE(sim_connect(client, MVPN_S(10)), sim_free(w); return );
+    sim_for(w, MVPN_S(5));
+    bool ok[2];
+    double alone = transfer_time(client, &ok[0]);
+    b.p = puppet_new(w);
+    puppet_circuit **mine[] = {&b.steady, &b.to_and_fro[0], &b.to_and_fro[1]};
+    for (unsigned i = 0; i < MVPN_ARRAY_LEN(mine); i++) {
+        *mine[i] = puppet_build(b.p, &exit, 1);
+        REQUIRE(*mine[i] != NULL, puppet_free(b.p); sim_free(w); return );
+    }
+    send_begin(&b, b.steady, 0, NULL);
+    send_begin(&b, b.to_and_fro[0], 0, NULL);
+    sim_for(w, MVPN_MS(200));
+    CHECK(take_ticket(&b, b.to_and_fro[0]));
+    const int64_t before = bytes[exit->index];
+    const uint32_t limit = mvpn_exit_sessions_max(core) / MVPN_SESSION_DETACHED_SHARE;
+    const size_t count = scenario_count(1000000, 100000);
+    int64_t most = 0;
+    uint32_t detached = 0;
+    size_t in_use = 0;
+    clock_t cpu = clock();
+    inet_transfer_start(client, INET_DOWN, 2000000, 64);
+    mvpn_time began = w->now;
+    double beside = 0;
+    for (unsigned round = 0; b.begins < count; round++) {
+        begin_more(&b, round);
+        sim_for(w, MVPN_MS(5));
+        most = bytes[exit->index] - before > most ? bytes[exit->index] - before : most;
+        detached = MVPN_MAX(detached, mvpn_exit_session_detached_count(core));
+        in_use = MVPN_MAX(in_use, sim_packets_in_use(exit));
+        if (host.transfer.is_over && beside == 0) {
+            beside = (double)(w->now - began) / 1e6;
+        }
+    }
+    double each = (double)(clock() - cpu) / CLOCKS_PER_SEC * 1e6 / (double)b.begins;
+    say("%zu Begins by %zu circuits, %zu take-overs: %.1f us each (both ends), %lld bytes, "
+        "%u sessions detached, %zu packets",
+        b.begins, b.circuits, b.moved, each, (long long)most, detached, in_use);
+    say("a transfer beside: %.2f s, alone %.2f s", beside, alone);
+    CHECK(b.moved > 10 && b.circuits > 50);
+    CHECK(detached > 0 && detached <= limit);
+    CHECK(scenario_is_fast() || detached == limit);
+    CHECK(mvpn_exit_session_count(core) <= limit + SESSION_BURST);
+    CHECK(most < 1024 * (int64_t)(limit + SESSION_BURST + CREATE_BURST));
+    CHECK(in_use < limit + 64); /* an answer waits in each */
+    CHECK(ok[0] && beside > 0 && beside <= 1.05 * alone);
+    CHECK(client->disconnected == 0 && client->sessions_lost == 0);
+    CHECK(inet_echo(client, 4, 100, MVPN_S(2)));
+    CHECK(scenario_is_fast() || each < 60);
+    puppet_free(b.p);
+    inet_host_done(&host);
+    sim_free(w);
+}
+
 /* Many clients at one exit: all of it goes with them. */
 static void many_clients(uint64_t seed)
 {
@@ -417,7 +586,7 @@ int main(int argc, char **argv)
         {"packet_path", packet_path},   {"idle_circuits", idle_circuits},
         {"idle_clients", idle_clients}, {"create_flood", create_flood},
         {"link_flood", link_flood},     {"fragment_flood", fragment_flood},
-        {"many_clients", many_clients},
+        {"many_clients", many_clients}, {"begin_flood", begin_flood},
     };
     if (CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free) != 1) {
         printf("libcrypto has allocated before: its allocations are not counted\n");
