@@ -227,6 +227,8 @@ static void test_the_oldest_idle_link_gives_way(void **state)
         if (rows[row].pending) {
             net->filter = no_message_to_node_0;
             assert_int_equal(net_send(net, 1, other[0], MVPN_CMD_CREATE, 100, 1, true), 0);
+            net_for(net, MVPN_MS(100)); /* the other's use is more recent */
+            assert_int_equal(net_send(net, 1, other[1], MVPN_CMD_CREATE, 100, 1, false), 0);
         }
         net_for(net, GIVE_WAY_AFTER + MVPN_MS(1));
         for (size_t k = 0; k < 2; k++) {

@@ -412,7 +412,7 @@ static void test_our_own_shortage_is_no_silence(void **state)
     assert_true(mvpn_link_is_open(link));
     mvpn_packet_queue_clear(&held, pool);
     net_for(net, MVPN_MS(660));
-    assert_false(mvpn_link_is_open(link));
+    assert_int_equal(net_event(&net->node[0], MVPN_LINK_CLOSED)->error, MVPN_E_TIMEOUT);
     net_free(net);
 }
 
