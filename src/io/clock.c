@@ -13,7 +13,7 @@ static struct timespec read_clock(clockid_t id)
 
 mvpn_time mvpn_clock_now(void)
 {
-    struct timespec ts = read_clock(CLOCK_MONOTONIC);
+    struct timespec ts = read_clock(CLOCK_BOOTTIME);
     return (mvpn_time)ts.tv_sec * MVPN_US_PER_S + (mvpn_time)ts.tv_nsec / 1000;
 }
 

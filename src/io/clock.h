@@ -8,7 +8,8 @@
 
 #include "base/time.h"
 
-/** Monotonic microseconds (CLOCK_MONOTONIC: stands still while the machine sleeps). */
+/** Monotonic microseconds; they go on while the machine sleeps (CLOCK_BOOTTIME), so that who has
+ * slept sees it and what ran out meanwhile has run out. */
 mvpn_time mvpn_clock_now(void);
 
 /** Seconds since 1970 by the system's clock, which may be wrong and may jump. */

@@ -100,7 +100,7 @@ int mvpn_loop_new(mvpn_loop **ret)
         return MVPN_E_NOMEM;
     }
     loop->armed = MVPN_TIME_NEVER;
-    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    loop->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
     int rc = loop->timer_fd >= 0 ? uv_loop_init(&loop->uv) : UV_EMFILE;
     if (rc != 0) {
         if (loop->timer_fd >= 0) {

@@ -49,7 +49,9 @@ void mvpn_loop_on_turn(mvpn_loop *loop, mvpn_loop_fn *fn, void *ctx);
 
 /**
  * End the turn's sleep at `deadline` (mvpn_clock_now's time; MVPN_TIME_NEVER for none), so that the
- * turn function runs then. Replaces the previous deadline. A wake-up may come early, never late.
+ * turn function runs then. Replaces the previous deadline. A wake-up may come early, never late; a
+ * deadline that passed while the machine slept is due as soon as it wakes, whereas what is counted
+ * in milliseconds below stands still meanwhile.
  */
 void mvpn_loop_set_deadline(mvpn_loop *loop, mvpn_time deadline);
 

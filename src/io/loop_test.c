@@ -5,11 +5,17 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -133,11 +139,75 @@ static void test_signal_and_period(void **state)
     assert_true(w->periods >= 3);
 }
 
+static void stop_when_due(void *ctx)
+{
+    struct world *w = ctx;
+    if (mvpn_clock_now() >= w->next) {
+        mvpn_loop_stop(w->loop);
+    }
+    mvpn_loop_set_deadline(w->loop, w->next);
+}
+
+/* A machine that slept for a day: 0 if the clock says so and deadlines are by the same clock. */
+static int after_sleep(struct world *w)
+{
+    struct timespec awake;
+    (void)alarm(10);
+    if (clock_gettime(CLOCK_MONOTONIC, &awake) != 0 ||
+        mvpn_clock_now() < MVPN_S((mvpn_time)awake.tv_sec + 86400)) {
+        return 2;
+    }
+    memset(w, 0, sizeof(*w));
+    if (mvpn_loop_new(&w->loop) != 0) {
+        return 3;
+    }
+    w->next = mvpn_clock_now() + MVPN_MS(20);
+    mvpn_loop_set_deadline(w->loop, w->next);
+    mvpn_loop_on_turn(w->loop, stop_when_due, w);
+    int code = mvpn_loop_run(w->loop) == 0 ? 0 : 4;
+    mvpn_loop_free(w->loop);
+    return code;
+}
+
+/* In a namespace whose clocks differ by what a sleep makes of them. */
+static void test_sleep(void **state)
+{
+    static const char offset[] = "boottime 86400 0\n";
+    static struct world w;
+    int status = 0;
+    (void)state;
+    (void)fflush(NULL);
+    pid_t outer = fork();
+    if (outer == 0) {
+        if (unshare(CLONE_NEWTIME) != 0) {
+            _exit(errno == EPERM ? 77 : 1);
+        }
+        int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, offset, sizeof(offset) - 1) != (ssize_t)sizeof(offset) - 1 ||
+            close(fd) != 0) {
+            _exit(1);
+        }
+        pid_t inner = fork();
+        if (inner == 0) {
+            _exit(after_sleep(&w));
+        }
+        _exit(waitpid(inner, &status, 0) == inner && WIFEXITED(status) ? WEXITSTATUS(status) : 5);
+    }
+    assert_int_equal(waitpid(outer, &status, 0), outer);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("making a namespace needs root\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
+        cmocka_unit_test(test_sleep),
         cmocka_unit_test_setup_teardown(test_signal_and_period, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
