@@ -336,7 +336,12 @@ void mvpn_sources_start(mvpn_sources *s)
     if (!make_fetcher(s)) {
         s->fetcher = NULL; /* without memory for URLs there are the others */
     }
-    if (!has_anything(s)) {
+    if (!has_anything(s) && s->config.network->relay_count > 0) {
+        mvpn_logf(s->config.log, MVPN_LOG_WARN,
+                  "there is nobody to ask for other relays: the network file lists %zu and names "
+                  "no entry, discovery or dns",
+                  s->config.network->relay_count);
+    } else if (!has_anything(s)) {
         mvpn_logf(s->config.log, MVPN_LOG_ERROR,
                   "the network file names nobody to begin with: no entry, no discovery, no dns, no "
                   "lan_discovery. Get a newer one, or an invitation");
