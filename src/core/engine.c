@@ -934,7 +934,9 @@ void mvpn_engine_network_changed(mvpn_engine *e, const mvpn_addr *addresses, siz
         mvpn_nat_probe_set_own(e->nat_probe, addresses, count);
         mvpn_nat_probe_network_changed(e->nat_probe, now);
     }
-    mvpn_links_local_changed(e->links, now);
+    if (count > 0) { /* fresh connection ids are few: they are for the next place */
+        mvpn_links_local_changed(e->links, now);
+    }
     if (e->client != NULL) {
         mvpn_client_network_changed(e->client, count > 0, now);
     }

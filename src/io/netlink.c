@@ -300,6 +300,51 @@ static bool find_ip(const struct nlmsghdr *msg, size_t header, uint16_t type, mv
     return false;
 }
 
+static uint32_t find_u32(const struct nlmsghdr *msg, size_t header, uint16_t type)
+{
+    MVPN_NL_FOREACH(attr, msg, header)
+    {
+        if (mnl_attr_get_type(attr) == type && mnl_attr_validate(attr, MNL_TYPE_U32) >= 0) {
+            return mnl_attr_get_u32(attr);
+        }
+    }
+    return 0;
+}
+
+static void take_way(const struct nlmsghdr *msg, void *ctx)
+{
+    mvpn_netlink_way *way = ctx;
+    const struct rtmsg *info = mnl_nlmsg_get_payload(msg);
+    if (info->rtm_type != RTN_UNICAST) {
+        return;
+    }
+    way->gateway.family = way->source.family = info->rtm_family == AF_INET ? 4 : 6;
+    way->index = find_u32(msg, sizeof(*info), RTA_OIF);
+    (void)find_ip(msg, sizeof(*info), RTA_GATEWAY, &way->gateway);
+    (void)find_ip(msg, sizeof(*info), RTA_PREFSRC, &way->source);
+}
+
+int mvpn_netlink_way_out(mvpn_netlink *nl, unsigned family, uint32_t mark, mvpn_netlink_way *ret,
+                         mvpn_fault *fault)
+{
+    /* Nobody's, but no range that hosts refuse by routes of their own. Nothing is sent there. */
+    const mvpn_addr somewhere = family == 4 ? (mvpn_addr){.family = 4, .ip = {128, 0, 0, 1}}
+                                            : (mvpn_addr){.family = 6, .ip = {0x20, [15] = 1}};
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETROUTE, NLM_F_ACK);
+    struct rtmsg *info = mnl_nlmsg_put_extra_header(msg, sizeof(*info));
+    info->rtm_family = af_of(somewhere.family);
+    info->rtm_dst_len = (uint8_t)(mvpn_addr_ip_len(&somewhere) * 8);
+    put_ip(msg, RTA_DST, &somewhere);
+    mnl_attr_put_u32(msg, RTA_MARK, mark);
+    *ret = (mvpn_netlink_way){0};
+    if (mvpn_nlsocket_talk(&nl->nl, msg, take_way, ret) != 0 && errno != ENETUNREACH &&
+        errno != EHOSTUNREACH && errno != EACCES && errno != EINVAL && errno != EAFNOSUPPORT &&
+        errno != EOPNOTSUPP && errno != ENETDOWN) {
+        return fault_of(errno, fault, "look for", "the default route");
+    }
+    return 0;
+}
+
 struct links {
     mvpn_netlink_address_fn *fn;
     void *ctx;
@@ -336,6 +381,9 @@ static void tell_address(const struct nlmsghdr *msg, void *ctx)
     const struct ifaddrmsg *info = mnl_nlmsg_get_payload(msg);
     mvpn_netlink_address a = {.index = info->ifa_index};
     a.addr.family = info->ifa_family == AF_INET ? 4 : info->ifa_family == AF_INET6 ? 6 : 0;
+    if ((info->ifa_flags & (IFA_F_TENTATIVE | IFA_F_OPTIMISTIC)) == IFA_F_TENTATIVE) {
+        return; /* not to be sent from yet */
+    }
     /* Of a point-to-point interface IFA_ADDRESS is the other end. */
     if (a.addr.family == 0 || (!find_ip(msg, sizeof(*info), IFA_LOCAL, &a.addr) &&
                                !find_ip(msg, sizeof(*info), IFA_ADDRESS, &a.addr))) {
@@ -376,17 +424,6 @@ struct clash {
     mvpn_prefix found;
     uint32_t found_index;
 };
-
-static uint32_t find_u32(const struct nlmsghdr *msg, size_t header, uint16_t type)
-{
-    MVPN_NL_FOREACH(attr, msg, header)
-    {
-        if (mnl_attr_get_type(attr) == type && mnl_attr_validate(attr, MNL_TYPE_U32) >= 0) {
-            return mnl_attr_get_u32(attr);
-        }
-    }
-    return 0;
-}
 
 static void compare(struct clash *clash, const mvpn_prefix *prefix, uint32_t index)
 {

@@ -81,6 +81,18 @@ typedef struct mvpn_rule {
 MVPN_WUR int mvpn_netlink_rule_add(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
 MVPN_WUR int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
 
+/** Which way packets of a family leave to the internet; all zero: none. */
+typedef struct mvpn_netlink_way {
+    uint32_t index; /* of the interface */
+    mvpn_addr gateway, source;
+} mvpn_netlink_way;
+/**
+ * The way of packets with the firewall mark `mark`, as the kernel would choose it now. No way is no
+ * error; MVPN_E_SYSTEM.
+ */
+MVPN_WUR int mvpn_netlink_way_out(mvpn_netlink *nl, unsigned family, uint32_t mark,
+                                  mvpn_netlink_way *ret, mvpn_fault *fault);
+
 /** One address of an interface. */
 typedef struct mvpn_netlink_address {
     uint32_t index;
@@ -90,8 +102,9 @@ typedef struct mvpn_netlink_address {
 } mvpn_netlink_address;
 typedef void mvpn_netlink_address_fn(void *ctx, const mvpn_netlink_address *address);
 /**
- * Call `fn` for each address of the first MVPN_NETLINK_LINKS_MAX interfaces. As getifaddrs(3), but
- * over a socket that is open already.
+ * Call `fn` for each address of the first MVPN_NETLINK_LINKS_MAX interfaces, except IPv6 ones that
+ * are being checked for a second owner (they are told again when that is done). As getifaddrs(3),
+ * but over a socket that is open already.
  */
 MVPN_WUR int mvpn_netlink_each_address(mvpn_netlink *nl, mvpn_netlink_address_fn *fn, void *ctx,
                                        mvpn_fault *fault);

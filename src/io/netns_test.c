@@ -80,7 +80,9 @@ static int group_setup(void **state)
     }
     run("ip link set lo up");
     run("ip tuntap add dev t0 mode tun");
-    run("ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up");
+    /* Without addresses of its own making, which come at their own time. */
+    run("ip link add v0 type veth peer name v1 && ip link set v0 addrgenmode none && "
+        "ip link set v1 addrgenmode none && ip link set v0 up && ip link set v1 up");
     return 0;
 }
 
@@ -798,32 +800,90 @@ static void test_exit_traffic(void **state)
     }
 }
 
-static void test_addresses_are_watched(void **state)
+struct watched {
+    mvpn_netlink *nl;
+    int fd;
+    mvpn_addrwatch_network network;
+};
+
+/* Waits for the kernel's word, at most for 3 s: it tells of carriers up to one second late. */
+static enum mvpn_addrwatch_word hear(const struct watched *w)
+{
+    struct pollfd pfd = {w->fd, POLLIN, 0};
+    return poll(&pfd, 1, 3000) == 1 ? mvpn_addrwatch_read(w->fd) : MVPN_ADDRWATCH_NOTHING;
+}
+
+/* After a command: the network is soon another one, and the kernel said so. */
+static void expect_change(struct watched *w, const char *command, size_t count, bool has_way)
+{
+    mvpn_addrwatch_network is;
+    run(command);
+    for (unsigned tries = 0;; tries++) {
+        if (tries == 20 || hear(w) == MVPN_ADDRWATCH_NOTHING) {
+            fail_msg("%s: nothing was told that changed anything", command);
+        }
+        assert_int_equal(mvpn_addrwatch_look(w->nl, "t0", 0x4d56, &is), 0);
+        if (!mvpn_addrwatch_same(&is, &w->network) && is.count == count &&
+            (is.way[0].index != 0) == has_way) {
+            break;
+        }
+    }
+    w->network = is;
+}
+
+/* After a command: whatever was said, all is as it was. */
+static void expect_same(struct watched *w, const char *command)
+{
+    mvpn_addrwatch_network is;
+    run(command);
+    assert_int_not_equal(mvpn_addrwatch_read(w->fd), MVPN_ADDRWATCH_GONE);
+    assert_int_equal(mvpn_addrwatch_look(w->nl, "t0", 0x4d56, &is), 0);
+    assert_true(mvpn_addrwatch_same(&is, &w->network));
+}
+
+static void test_network_is_watched(void **state)
 {
     (void)state;
-    mvpn_netlink *nl = NULL;
-    mvpn_prefix prefix;
-    uint32_t index = 0;
     mvpn_fault fault;
-    int fd = mvpn_addrwatch_open();
-    assert_true(fd >= 0);
-    assert_false(mvpn_addrwatch_read(fd));
-    assert_int_equal(mvpn_netlink_open(&nl, &fault), 0);
-    assert_int_equal(mvpn_netlink_index(nl, "lo", &index, &fault), 0);
-    assert_int_equal(mvpn_prefix_parse("10.77.0.1/32", &prefix), 0);
-    assert_int_equal(mvpn_netlink_addr_add(nl, index, &prefix, &fault), 0);
-    assert_true(mvpn_addrwatch_read(fd));
-    assert_false(mvpn_addrwatch_read(fd));
-    assert_int_equal(mvpn_netlink_addr_del(nl, index, &prefix, &fault), 0);
-    assert_true(mvpn_addrwatch_read(fd));
-    mvpn_netlink_close(nl);
-    (void)close(fd);
+    struct watched w = {.fd = mvpn_addrwatch_open()};
+    assert_true(w.fd >= 0);
+    assert_int_equal(mvpn_addrwatch_read(w.fd), MVPN_ADDRWATCH_NOTHING);
+    assert_int_equal(mvpn_netlink_open(&w.nl, &fault), 0);
+    assert_int_equal(mvpn_addrwatch_look(w.nl, "t0", 0x4d56, &w.network), 0);
+    assert_int_equal(w.network.count, 0);
+    assert_int_equal(w.network.way[0].index, 0);
+
+    expect_change(&w, "ip addr add 192.0.2.1/24 dev v0", 1, false);
+    expect_change(&w, "ip route add default via 192.0.2.254 dev v0", 1, true);
+    expect_change(&w, "ip route replace default via 192.0.2.253 dev v0", 1, true);
+    assert_int_equal(w.network.way[0].gateway.ip[3], 253);
+    expect_same(&w, "ip addr replace 192.0.2.1/24 dev v0 && ip route replace default via "
+                    "192.0.2.253 dev v0");
+    /* What the client does itself. */
+    expect_same(&w, "ip link set t0 up && ip addr add 10.8.0.2/24 dev t0 && ip route add default "
+                    "dev t0 table 51820 && ip rule add not fwmark 0x4d56 table 51820");
+    expect_same(&w, "ip rule del not fwmark 0x4d56 table 51820 && ip link set t0 down");
+    run("ip addr flush dev t0");
+    assert_int_equal(hear(&w), MVPN_ADDRWATCH_GONE);
+    /* The address stays, and so does the route: but the cable is out. */
+    expect_change(&w, "ip link set v1 down", 0, true);
+    expect_change(&w, "ip link set v1 up", 1, true);
+    expect_change(&w, "ip link set v0 down", 0, false);
+    expect_change(&w, "ip link set v0 up", 1, false);
+    expect_change(&w, "ip route add default via 192.0.2.254 dev v0", 1, true);
+    expect_change(&w, "ip route del default", 1, false);
+    /* Gone and back: as good as another. */
+    run("ip addr del 192.0.2.1/24 dev v0 && ip addr add 192.0.2.1/24 dev v0");
+    assert_int_equal(hear(&w), MVPN_ADDRWATCH_GONE);
+    expect_change(&w, "ip addr del 192.0.2.1/24 dev v0", 0, false);
+    mvpn_netlink_close(w.nl);
+    (void)close(w.fd);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addresses_are_watched),
+        cmocka_unit_test(test_network_is_watched),
         cmocka_unit_test(test_prefix),
         cmocka_unit_test(test_client_routing),
         cmocka_unit_test(test_clash),

@@ -20,10 +20,10 @@
 /* While more than this waits for a full socket, the TUN is not read: the host's own queue holds
  * back its senders. */
 #define BACKLOG_MAX 1024
-/* Addresses come and go in groups: links are told once in so long. */
-#define ADDRESS_PAUSE MVPN_S(1)
-/* Of this host that are looked at: more than any host has that is not a router. */
-#define ADDRESSES_MAX 64
+/* Addresses and routes come and go in groups: what follows within so long is one change. And
+ * between two looks at them: short, since a client that is online again waits for it. */
+#define NETWORK_SETTLE MVPN_MS(10)
+#define NETWORK_PAUSE MVPN_MS(80)
 
 typedef struct port {
     mvpn_node *node;
@@ -50,8 +50,10 @@ struct mvpn_node {
     mvpn_loop_watch *address_watch;
     int address_fd; /* -1: cannot be watched */
     mvpn_netlink *routes;
-    bool address_changed;
-    mvpn_time address_told;
+    enum mvpn_addrwatch_word network_word; /* what was heard since the last look */
+    mvpn_time network_heard, network_looked;
+    mvpn_addrwatch_network network; /* as it was then */
+    uint32_t mark;
     mvpn_packet_queue datagrams, from_tun;
     mvpn_packet_queue further; /* datagrams for further sockets */
     mvpn_node_event_fn *on_event;
@@ -97,16 +99,25 @@ static void addresses_ready(void *ctx, unsigned events)
 {
     mvpn_node *node = ctx;
     (void)events;
-    node->address_changed |= mvpn_addrwatch_read(node->address_fd);
+    enum mvpn_addrwatch_word word = mvpn_addrwatch_read(node->address_fd);
+    if (node->network_word == MVPN_ADDRWATCH_NOTHING) {
+        node->network_heard = mvpn_clock_now();
+    }
+    node->network_word = MVPN_MAX(node->network_word, word);
+}
+
+static int look_at_network(mvpn_node *node, mvpn_addrwatch_network *ret)
+{
+    const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
+    return mvpn_addrwatch_look(node->routes, own, node->mark, ret);
 }
 
 /* The addresses by which others might reach the main socket, with its port. */
 static size_t host_addresses(const mvpn_node *node, mvpn_addr *ret, size_t max)
 {
-    mvpn_addr all[ADDRESSES_MAX];
-    const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
-    size_t n = mvpn_addrwatch_list(node->routes, own, all, ADDRESSES_MAX), count = 0;
-    for (size_t i = 0; i < n && count < max; i++) {
+    const mvpn_addr *all = node->network.addrs;
+    size_t count = 0;
+    for (size_t i = 0; i < node->network.count && count < max; i++) {
         static const uint8_t any[16] = {0};
         mvpn_addr at = mvpn_udp_local(node->udp, all[i].family == 6 ? MVPN_UDP_V6 : MVPN_UDP_V4);
         bool is_any = memcmp(at.ip, any, sizeof(any)) == 0;
@@ -118,17 +129,23 @@ static size_t host_addresses(const mvpn_node *node, mvpn_addr *ret, size_t max)
     return count;
 }
 
-/* Tell the engine; returns when to look again. */
-static mvpn_time tell_address_change(mvpn_node *node, mvpn_time now)
+/* Tell the engine if the network is another; returns when to look. */
+static mvpn_time tell_network_change(mvpn_node *node, mvpn_time now)
 {
-    if (!node->address_changed) {
+    mvpn_addrwatch_network is;
+    enum mvpn_addrwatch_word word = node->network_word;
+    mvpn_time at =
+        MVPN_MAX(node->network_heard + NETWORK_SETTLE, node->network_looked + NETWORK_PAUSE);
+    if (word == MVPN_ADDRWATCH_NOTHING || now < at) {
+        return word == MVPN_ADDRWATCH_NOTHING ? MVPN_TIME_NEVER : at;
+    }
+    node->network_word = MVPN_ADDRWATCH_NOTHING;
+    node->network_looked = now;
+    if (look_at_network(node, &is) != 0 ||
+        (word != MVPN_ADDRWATCH_GONE && mvpn_addrwatch_same(&is, &node->network))) {
         return MVPN_TIME_NEVER;
     }
-    if (now - node->address_told < ADDRESS_PAUSE) {
-        return node->address_told + ADDRESS_PAUSE;
-    }
-    node->address_changed = false;
-    node->address_told = now;
+    node->network = is;
     mvpn_addr own[MVPN_NAT_OWN_MAX];
     size_t count = host_addresses(node, own, MVPN_ARRAY_LEN(own));
     mvpn_engine_network_changed(node->engine, own, count, now);
@@ -216,7 +233,7 @@ static void turn(void *ctx)
     mvpn_engine_event event;
     mvpn_packet_queue datagrams, from_tun;
     mvpn_time now = mvpn_clock_now();
-    mvpn_time again = tell_address_change(node, now);
+    mvpn_time again = tell_network_change(node, now);
     /* A read may bring more than was asked for; the engine's bounds are per slice, and each slice
      * is sent. */
     do {
@@ -248,10 +265,7 @@ static void check_silence(mvpn_node *node, mvpn_time now)
     }
 }
 
-/*
- * The host's clock was set, or it slept (monotonic time stands still then): what we take for Unix
- * time is off by as much.
- */
+/* The host's clock was set: what we take for Unix time is off by as much. */
 static void check_clock(void *ctx)
 {
     mvpn_node *node = ctx;
@@ -287,8 +301,10 @@ static int watch_all(mvpn_node *node)
         r = mvpn_loop_watch_fd(node->loop, mvpn_tun_fd(node->tun), MVPN_LOOP_READABLE, tun_ready,
                                node, &node->tun_watch);
     }
-    /* Without it a host that moves is found by path checks alone. */
+    /* Without it a host that moves is found by path checks alone. What changed since the engine
+     * was made is to be seen. */
     node->address_fd = mvpn_addrwatch_open();
+    node->network_word = MVPN_ADDRWATCH_LOOK;
     if (r == 0 && node->address_fd >= 0) {
         r = mvpn_loop_watch_fd(node->loop, node->address_fd, MVPN_LOOP_READABLE, addresses_ready,
                                node, &node->address_watch);
@@ -307,6 +323,9 @@ static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn
     }
     node->unix_offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
     config.unix_offset_us = node->unix_offset_us;
+    if (look_at_network(node, &node->network) != 0) {
+        node->network.count = 0; /* it will be looked at again */
+    }
     config.host_address_count =
         host_addresses(node, config.host_addresses, MVPN_ARRAY_LEN(config.host_addresses));
     r = mvpn_engine_new(&config, now, &node->engine, &policy_error);
@@ -334,6 +353,7 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     node->loop = options->loop;
     node->address_fd = -1;
     node->tun = options->tun;
+    node->mark = options->mark;
     node->on_event = options->on_event;
     node->ctx = options->ctx;
     node->log = options->log;
