@@ -3,8 +3,9 @@
 # what is told. One "ok NAME" or "FAIL NAME" line per check for ./run test. Topology: lab.sh, with one
 # exit and circuits of one hop.
 #
-#     exit.sh [CASE...]        policy, summary, dns, limits, quota, operation, cleanup, canaries;
-#                          hour: an hour of virtual time, about a minute (./run soak canaries)
+#     exit.sh [CASE...]        policy, summary, dns, limits, rates, quota, operation, cleanup, canaries;
+#                          hour: an hour of virtual time, about a minute (./run soak canaries);
+#                          reuse: an address and its next session (./run soak canaries)
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
@@ -316,6 +317,85 @@ case_limits() {
     lab_check limits_programs_alive mesh_alive
 }
 
+# rate_is KBIT: of twice as much that is offered, within 2 %
+rate_is() {
+    local got
+    lab_spawn web sink "$LAB_PYTHON" "$EXIT_TOOL" sink 9003 2.5
+    lab_wait_port web udp 9003
+    tool blast "$(lab_addr4 web)" 9003 $(($1 * 2 / 1000)) 4.5 >/dev/null
+    wait "$LAB_PID"
+    got=$(tail -n 1 "$LAB_DIR/log/sink.log")
+    echo "$got kbit/s, expected $1"
+    [ "$got" -ge $(($1 * 98 / 100)) ] && [ "$got" -le $(($1 * 102 / 100)) ]
+}
+
+case_rates() {
+    # As much at once as half a second brings: a pause of the machine is made up for.
+    exit_up session_limit 8 session_burst 512
+    lab_check rates_of_a_session rate_is 8000
+    mesh_client_stop
+    mesh_node_stop oak
+    mesh_set "$(mesh_conf oak)" session_limit 0
+    mesh_set "$(mesh_conf oak)" bandwidth_limit 6
+    start_oak
+    mesh_client_start 1 oak
+    mesh_client_wait
+    lab_check rates_of_all rate_is 6000
+    lab_check rates_programs_alive mesh_alive
+}
+
+# ---- an address and its next session ----
+
+# pool_address PORT: the pool address that spoke to PORT, by the exit's connection tracking
+pool_address() {
+    lab_in oak conntrack -L -p udp --dport "$1" 2>/dev/null | sed -n 's/.*src=\(10\.64\.[0-9.]*\) .*/\1/p' | sort -u
+}
+
+forgotten() {
+    local tries=100
+    while [ -n "$(pool_address "$1")" ]; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+# next_session: of the client; its address is left in SESSION_ADDRESS
+next_session() {
+    mesh_client_stop
+    forgotten 9001
+    mesh_client_start 1 oak
+    mesh_client_wait 60
+    tool flows "$(lab_addr4 web)" 9001 1 >/dev/null
+    SESSION_ADDRESS=$(pool_address 9001)
+}
+
+# A server goes on sending to flows whose session ended; the pool is so small that a later session has
+# the same address, once it has rested: five minutes in REUSE_FACTOR times less.
+case_reuse() {
+    local first
+    hurry "${REUSE_FACTOR:-20}"
+    exit_up pool_v4 '"10.64.0.0/29"'
+    lab_spawn web echo "$LAB_PYTHON" "$EXIT_TOOL" echo 9001
+    lab_spawn web stream "$LAB_PYTHON" "$EXIT_TOOL" stream 9002
+    lab_wait_port web udp 9002
+    lab_check reuse_first_session_hears is "$(tool flows "$(lab_addr4 web)" 9002 20)" 20
+    first=$(pool_address 9002)
+    lab_check reuse_first_session_has_an_address test -n "$first"
+    mesh_client_stop
+    lab_check reuse_flows_are_forgotten forgotten 9002
+    mesh_client_start 1 oak
+    mesh_client_wait
+    for _ in $(seq 1 30); do
+        next_session
+        [ "$SESSION_ADDRESS" != "$first" ] || break
+    done
+    lab_check reuse_of_the_address is "$SESSION_ADDRESS" "$first"
+    lab_check reuse_server_still_sends test "$(lab_in oak "$LAB_PYTHON" "$EXIT_TOOL" hears 9002 1)" -gt 100
+    lab_check reuse_next_session_hears_nothing is "$(lab_in client "$LAB_PYTHON" "$EXIT_TOOL" hears 9002 3)" 0
+    lab_check reuse_programs_alive mesh_alive
+}
+
 # The next session begins with none.
 again_with_new_session() {
     mesh_client_stop
@@ -547,7 +627,7 @@ if [ "${1:-}" = --case ]; then
     exit $((LAB_FAILED > 0))
 fi
 
-[ $# -gt 0 ] || set -- policy summary dns limits quota operation cleanup canaries
+[ $# -gt 0 ] || set -- policy summary dns limits rates quota operation cleanup canaries
 mesh_need_programs
 status=0
 child=

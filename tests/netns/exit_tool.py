@@ -6,6 +6,10 @@
     exit_tool.py connects ADDRESS PORT COUNT       how many of COUNT TCP connections were opened
     exit_tool.py flows ADDRESS PORT COUNT          how many of COUNT UDP flows were echoed
     exit_tool.py echo PORT                         UDP echo server until SIGTERM
+    exit_tool.py stream PORT                       sends every 20 ms to all who ever asked, until SIGTERM
+    exit_tool.py blast ADDRESS PORT MBIT SECONDS   so much UDP, counted as IP packets
+    exit_tool.py sink PORT SECONDS                 kbit/s of it that arrive, from 1.5 s after the first on
+    exit_tool.py hears PORT SECONDS                how many UDP datagrams from PORT any device brings
 """
 import errno
 import ipaddress
@@ -111,5 +115,71 @@ def echo(port):
         s.sendto(data, peer)
 
 
+def stream(port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("0.0.0.0", int(port)))
+    s.settimeout(0.02)
+    peers = set()
+    while True:
+        try:
+            peers.add(s.recvfrom(2048)[1])
+        except OSError:  # nobody, or an old peer's host that says so
+            pass
+        for peer in peers:
+            try:
+                s.sendto(b"x", peer)
+            except OSError:
+                pass
+
+
+HEADERS = 28
+DATAGRAM = 1000
+
+
+def blast(address, port, mbit, seconds):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect((address, int(port)))
+    gap = (DATAGRAM + HEADERS) * 8 / (float(mbit) * 1e6)
+    start = time.monotonic()
+    sent = 0
+    while (now := time.monotonic()) < start + float(seconds):
+        while sent * gap < now - start:
+            try:
+                s.send(bytes(DATAGRAM))
+            except OSError:
+                pass
+            sent += 1
+        time.sleep(0.002)
+    return str(sent)
+
+
+def sink(port, seconds):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    s.bind(("0.0.0.0", int(port)))
+    s.settimeout(10)
+    s.recv(2048)
+    start = time.monotonic() + 1.5  # what may pass at once has passed
+    got = 0
+    while (now := time.monotonic()) < start + float(seconds):
+        bits = (len(s.recv(2048)) + HEADERS) * 8
+        got += bits if now >= start else 0
+    return f"{got / float(seconds) / 1000:.0f}"
+
+
+def hears(port, seconds):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    end = time.monotonic() + float(seconds)
+    count = 0
+    while (left := end - time.monotonic()) > 0:
+        s.settimeout(left)
+        try:
+            p = s.recv(2048)
+        except OSError:
+            break
+        count += p[9] == socket.IPPROTO_UDP and int.from_bytes(p[20:22], "big") == int(port)
+    return str(count)
+
+
 if __name__ == "__main__":
-    print({"dns": dns, "connect": connect, "connects": connects, "flows": flows, "echo": echo}[sys.argv[1]](*sys.argv[2:]))
+    print(globals()[sys.argv[1]](*sys.argv[2:]))

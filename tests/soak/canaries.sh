@@ -1,4 +1,4 @@
 #!/bin/bash
 # An hour of the programs' time at debug level: does any log, counter or file name a user or a
-# destination?
-exec "$(dirname "$0")/../netns/exit.sh" hour
+# destination? And does the next session of an address hear what the last one's peers still send?
+exec "$(dirname "$0")/../netns/exit.sh" hour reuse
