@@ -88,6 +88,36 @@ static void session_close(mvpn_relay *relay, exit_session *s, mvpn_time now)
     free(s);
 }
 
+/* --- cells to the client --- */
+
+static void send_bodies(mvpn_relay *relay, exit_session *s, mvpn_packet_queue *bodies,
+                        mvpn_time now)
+{
+    mvpn_cell_kind kind = {MVPN_CMD_RELAY_DATA, s->profile, MVPN_SIZE_CLASSES};
+    mvpn_packet *p;
+    while ((p = mvpn_packet_queue_pop(bodies)) != NULL) {
+        relay_answer(relay, s->entry.circuit, &kind, p, now);
+    }
+}
+
+static void send_packet(mvpn_relay *relay, exit_session *s, mvpn_packet *packet, mvpn_time now)
+{
+    mvpn_packet_queue bodies;
+    mvpn_packet_queue_init(&bodies);
+    if (mvpn_packer_add(&s->packer, relay->cfg.pool, packet, &bodies) != 0) {
+        relay->counters.cells_dropped++;
+    }
+    send_bodies(relay, s, &bodies, now);
+}
+
+static void send_rest(mvpn_relay *relay, exit_session *s, mvpn_time now)
+{
+    mvpn_packet_queue bodies;
+    mvpn_packet_queue_init(&bodies);
+    mvpn_packer_flush(&s->packer, &bodies);
+    send_bodies(relay, s, &bodies, now);
+}
+
 /* --- Begin --- */
 
 static void send_connected(mvpn_relay *relay, relay_circuit *c, mvpn_time now)
@@ -197,9 +227,6 @@ static enum mvpn_reason session_take_over(mvpn_relay *relay, relay_circuit *c, c
     return MVPN_REASON_NONE;
 }
 
-static void send_packet(mvpn_relay *relay, exit_session *s, mvpn_packet *packet, mvpn_time now);
-static void send_rest(mvpn_relay *relay, exit_session *s, mvpn_time now);
-
 static void begin(mvpn_relay *relay, relay_circuit *c, const mvpn_begin *m, mvpn_time now)
 {
     enum mvpn_reason status = MVPN_REASON_REFUSED;
@@ -245,7 +272,7 @@ void relay_session_begin(mvpn_relay *relay, relay_circuit *c, mvpn_packet *packe
     mvpn_wipe(packet->data, packet->len); /* a ticket leaves no copy in the pool */
 }
 
-/* --- from the client --- */
+/* --- what comes from the client, until it goes --- */
 
 void relay_session_data(mvpn_relay *relay, relay_circuit *c, mvpn_packet *body, mvpn_time now)
 {
@@ -344,35 +371,7 @@ mvpn_time relay_session_deadline(const mvpn_relay *relay)
                : mvpn_time_min(relay->sweep_at, mvpn_sessions_deadline(&relay->sessions->table));
 }
 
-/* --- to the client --- */
-
-static void send_bodies(mvpn_relay *relay, exit_session *s, mvpn_packet_queue *bodies,
-                        mvpn_time now)
-{
-    mvpn_cell_kind kind = {MVPN_CMD_RELAY_DATA, s->profile, MVPN_SIZE_CLASSES};
-    mvpn_packet *p;
-    while ((p = mvpn_packet_queue_pop(bodies)) != NULL) {
-        relay_answer(relay, s->entry.circuit, &kind, p, now);
-    }
-}
-
-static void send_packet(mvpn_relay *relay, exit_session *s, mvpn_packet *packet, mvpn_time now)
-{
-    mvpn_packet_queue bodies;
-    mvpn_packet_queue_init(&bodies);
-    if (mvpn_packer_add(&s->packer, relay->cfg.pool, packet, &bodies) != 0) {
-        relay->counters.cells_dropped++;
-    }
-    send_bodies(relay, s, &bodies, now);
-}
-
-static void send_rest(mvpn_relay *relay, exit_session *s, mvpn_time now)
-{
-    mvpn_packet_queue bodies;
-    mvpn_packet_queue_init(&bodies);
-    mvpn_packer_flush(&s->packer, &bodies);
-    send_bodies(relay, s, &bodies, now);
-}
+/* --- what the exit has, and the end --- */
 
 void relay_session_flush(mvpn_relay *relay, mvpn_time now)
 {
