@@ -186,7 +186,7 @@ struct mvpn_relay {
     size_t create_waiting;
     mvpn_list dirty; /* sessions whose packer holds a cell */
     mvpn_list assembling;
-    mvpn_time sweep_at; /* when the fragments of those are looked at */
+    mvpn_time sweep_at;              /* when the fragments of those are looked at */
     struct relay_sessions *sessions; /* of relay_session.c */
     struct {
         uint64_t hash;
