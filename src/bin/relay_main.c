@@ -426,6 +426,7 @@ static int fill_exit(relay_program *p, mvpn_fault *fault)
         .session_rate = (uint64_t)c->session_limit * MBIT,
         .session_burst = (uint64_t)c->session_burst * 1024,
         .total_rate = (uint64_t)c->bandwidth_limit * MBIT,
+        .total_burst = (uint64_t)c->bandwidth_burst * 1024,
     };
     p->engine.exit = &p->exit;
     return 0;

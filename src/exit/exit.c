@@ -134,6 +134,11 @@ static int init_sessions(mvpn_exit *exit, uint32_t count)
     return 0;
 }
 
+static uint64_t burst_of(uint64_t rate, uint64_t burst)
+{
+    return MVPN_MAX(burst != 0 ? burst : rate, (uint64_t)BURST_MIN);
+}
+
 int mvpn_exit_new(const mvpn_exit_config *c, mvpn_exit **ret_exit, mvpn_policy_error *ret_error)
 {
     int r;
@@ -154,10 +159,9 @@ int mvpn_exit_new(const mvpn_exit_config *c, mvpn_exit **ret_exit, mvpn_policy_e
     exit->device_v4[3] |= 1;
     exit->device_v6[15] |= 1;
     exit->session_rate = c->session_rate;
-    exit->session_burst = c->session_burst != 0 ? c->session_burst : c->session_rate;
-    exit->session_burst = MVPN_MAX(exit->session_burst, (uint64_t)BURST_MIN);
+    exit->session_burst = burst_of(c->session_rate, c->session_burst);
     exit->total_limited = c->total_rate != 0;
-    mvpn_bucket_init(&exit->total, c->total_rate, MVPN_MAX(c->total_rate, (uint64_t)BURST_MIN), 0);
+    mvpn_bucket_init(&exit->total, c->total_rate, burst_of(c->total_rate, c->total_burst), 0);
     mvpn_packet_queue_init(&exit->tun_out);
     mvpn_packet_queue_init(&exit->dns_out);
     if ((r = mvpn_addr_pool_new(&c->pool_v4, c->pool_v4_bits, &c->pool_v6, &exit->pool)) != 0 ||

@@ -63,6 +63,7 @@ typedef struct mvpn_exit_config {
     uint64_t session_rate;  /* bytes/s of one session and direction; 0: no limit */
     uint64_t session_burst; /* bytes; 0: what session_rate gives in a second; at least 64 KiB */
     uint64_t total_rate;    /* bytes/s of all sessions and both directions; 0: no limit */
+    uint64_t total_burst;   /* as session_burst, of total_rate */
 } mvpn_exit_config;
 
 /** Counters of packets; nothing in them names a session or an address. */

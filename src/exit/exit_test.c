@@ -923,16 +923,18 @@ static void limits_are_exact(void **state)
 {
     (void)state;
     static const struct {
-        uint64_t session_rate, total_rate;
+        uint64_t session_rate, total_rate, total_burst;
         uint64_t each, all; /* bytes a second: of one session and direction; of everything */
         mvpn_time gap;
     } rows[] = {
-        {100000, 0, 100000, 400000, 3300},
-        {300000, 0, 300000, 1200000, 1100},
-        {0, 300000, 0, 300000, 3300},
-        {100000, 10000000, 100000, 400000, 3300}, /* the total does not matter */
-        {1000000, 500000, 0, 500000, 3300},       /* the sessions' does not */
-        {7777, 0, 7777, 4 * 7777, 42000},
+        {100000, 0, 0, 100000, 400000, 3300},
+        {300000, 0, 0, 300000, 1200000, 1100},
+        {0, 300000, 0, 0, 300000, 3300},
+        {0, 300000, 3000000, 0, 300000, 3300},
+        {0, 300000, 65536, 0, 300000, 3300},
+        {100000, 10000000, 0, 100000, 400000, 3300}, /* the total does not matter */
+        {1000000, 500000, 0, 0, 500000, 3300},       /* the sessions' does not */
+        {7777, 0, 0, 7777, 4 * 7777, 42000},
     };
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
         stop();
@@ -940,6 +942,7 @@ static void limits_are_exact(void **state)
         c.session_rate = rows[i].session_rate;
         c.session_burst = 65536;
         c.total_rate = rows[i].total_rate;
+        c.total_burst = rows[i].total_burst;
         start(&c);
         uint32_t ids[2] = {open_session(1289, true), open_session(1289, true)};
         uint64_t passed[2][2] = {{0}}, all = 0;
@@ -951,7 +954,8 @@ static void limits_are_exact(void **state)
                 fail_msg("row %zu: %lu bytes of %lu", i, (unsigned long)n, (unsigned long)want);
             }
         }
-        uint64_t burst = rows[i].each != 0 ? 4 * 65536 : rows[i].total_rate;
+        uint64_t total_burst = rows[i].total_burst != 0 ? rows[i].total_burst : rows[i].total_rate;
+        uint64_t burst = rows[i].each != 0 ? 4 * 65536 : total_burst;
         uint64_t want = rows[i].all * SECONDS + burst;
         if (all < want * 98 / 100 || all > want * 102 / 100) {
             fail_msg("row %zu: %lu bytes of %lu in all", i, (unsigned long)all,

@@ -645,6 +645,11 @@ static int set_bandwidth_limit(void *target, const mvpn_setting_value *v, mvpn_f
     return set_number(&((mvpn_config *)target)->exit.bandwidth_limit, v, 0, 1000000, why);
 }
 
+static int set_bandwidth_burst(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return set_number(&((mvpn_config *)target)->exit.bandwidth_burst, v, 0, 4000000, why);
+}
+
 static int set_session_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     return set_number(&((mvpn_config *)target)->exit.session_limit, v, 0, 1000000, why);
@@ -879,6 +884,8 @@ static const mvpn_setting settings[] = {
      "TCP and UDP go to these ports and ranges alone, before `policy` is asked. ICMP is not concerned."},
     {"bandwidth_limit", NUMBER, EXIT, set_bandwidth_limit, "0 (none)",
      "Mbit/s of all sessions, both directions together."},
+    {"bandwidth_burst", NUMBER, EXIT, set_bandwidth_burst, "0 (a second's worth)",
+     "KiB that all sessions together may pass at once beyond `bandwidth_limit`; at least 64."},
     {"session_limit", NUMBER, EXIT, set_session_limit, "0 (none)",
      "Mbit/s of one session in one direction."},
     {"session_burst", NUMBER, EXIT, set_session_burst, "0 (a second's worth)",

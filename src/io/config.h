@@ -100,6 +100,7 @@ typedef struct mvpn_config_exit {
     unsigned port_count;
     mvpn_port_range ports[MVPN_POLICY_PORTS_MAX]; /* none: all are allowed */
     uint32_t bandwidth_limit;   /* Mbit/s of all sessions, both directions together; 0 = none */
+    uint32_t bandwidth_burst;   /* KiB; 0 = a second's worth */
     uint32_t session_limit;     /* Mbit/s of one session and direction; 0 = none */
     uint32_t session_burst;     /* KiB; 0 = a second's worth */
     uint32_t monthly_quota;     /* GB (10^9 bytes) in a calendar month, both directions; 0 = none */

@@ -398,13 +398,14 @@ static void test_exit_keys(void **state)
 {
     (void)state;
     mvpn_policy *policy = NULL;
-    expect(MVPN_CONFIG_EXIT,
-           "blocked_ips = {\"11.2.3.4\",\n \"11.4.0.0/16\", \"2a10:5::/32\"}\n"
-           "allowed_ports = {80, 443, \"8000-8100\"}\n"
-           "policy = {\"reject tcp * 81\",\n\n\"reject any 11.5.0.0/16\"}\n"
-           "bandwidth_limit = 900\nsession_limit = 100\nsession_burst = 256\n"
-           "monthly_quota = 5000\nflows_max = 300\nmetrics_listen = \"127.0.0.1:9464\"\n"
-           "exit_notice = notice.html\n");
+    expect(
+        MVPN_CONFIG_EXIT,
+        "blocked_ips = {\"11.2.3.4\",\n \"11.4.0.0/16\", \"2a10:5::/32\"}\n"
+        "allowed_ports = {80, 443, \"8000-8100\"}\n"
+        "policy = {\"reject tcp * 81\",\n\n\"reject any 11.5.0.0/16\"}\n"
+        "bandwidth_limit = 900\nbandwidth_burst = 4096\nsession_limit = 100\nsession_burst = 256\n"
+        "monthly_quota = 5000\nflows_max = 300\nmetrics_listen = \"127.0.0.1:9464\"\n"
+        "exit_notice = notice.html\n");
     const mvpn_config_exit *e = &config.exit;
     assert_int_equal(e->blocked_count, 3);
     assert_int_equal(e->blocked[0].bits, 32);
@@ -419,6 +420,7 @@ static void test_exit_keys(void **state)
     assert_int_equal(e->bandwidth_limit, 900);
     assert_int_equal(e->session_limit, 100);
     assert_int_equal(e->session_burst, 256);
+    assert_int_equal(e->bandwidth_burst, 4096);
     assert_int_equal(e->monthly_quota, 5000);
     assert_int_equal(e->flows_max, 300);
     assert_int_equal(e->metrics_listen.port, 9464);
