@@ -81,6 +81,14 @@ says() { # says DESTINATION CODE PATTERN: --check-policy with the exit's own con
     [ "$code" = "$2" ] && echo "$got" | grep -qE "$3"
 }
 
+file_says() { # file_says DESTINATION CODE PATTERN: the same with a file of rules alone
+    local got code
+    got=$("$MESH_PROGRAMS/meshvpn-exit-node" --check-policy "$LAB_DIR/rules" "$1" 2>&1)
+    code=$?
+    echo "got $code '$got'"
+    [ "$code" = "$2" ] && echo "$got" | grep -qE "$3"
+}
+
 case_policy() {
     exit_up blocked_ips '{"11.201.158.53"}' allowed_ports '{80, 443, 53, "5000-5300"}' \
         policy '{"reject tcp * 5201-5210"}'
@@ -100,6 +108,16 @@ case_policy() {
     lab_check check_policy_blocked says "$(lab_addr4 dns):80" 1 'blocked_ips, line [0-9]+'
     lab_check check_policy_own says "$(lab_addr4 oak):80" 1 'this exit itself'
     lab_check check_policy_relay says "$(lab_addr4 alder):$LAB_PORT" 1 'relay'
+    printf '# mail\naccept tcp 11.0.0.5 465\nreject tcp * 465,587\nreject any 2a11::/16\n' >"$LAB_DIR/rules"
+    lab_check check_policy_file_accepts file_says 11.0.0.5:465 0 '^accept .*a rule of the policy, line 2 '
+    lab_check check_policy_file_rejects file_says 11.0.0.6:465 1 '^reject .*policy, line 3 .*reject tcp \* 465,587'
+    lab_check check_policy_file_v6_udp file_says '[2a11::5]:53/udp' 1 'policy, line 4 '
+    lab_check check_policy_file_default file_says 11.0.0.6:80 0 'nothing refuses it'
+    lab_check check_policy_file_private file_says 10.0.0.6:80 1 'public internet'
+    echo 'reject tcp *' >"$LAB_DIR/rules"
+    echo 'refuse tcp *' >>"$LAB_DIR/rules"
+    lab_check check_policy_file_damaged file_says 11.0.0.6:80 2 'rules:2: '
+    lab_check check_policy_no_destination file_says nonsense 2 'is no destination'
     # An address that the exit was not told of, where something listens.
     lab_in oak ip addr add 11.65.141.7/32 dev lo
     lab_spawn oak other "$LAB_PYTHON" -m http.server --bind 11.65.141.7 80
