@@ -148,7 +148,11 @@ void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now
     for (size_t i = 0; i < SLOTS; i++) {
         slot *s = &client->slots[i];
         if (s->used && s->circuit.link == link) {
+            bool is_forgotten = slot_is_building(s) && s->is_link_old;
             mvpn_circuit_link_closed(&s->circuit, now);
+            if (is_forgotten) {
+                s->circuit.failed_hop = 0; /* a new handshake will tell whether it lives */
+            }
             client_circuit_changed(client, s, now);
         }
     }

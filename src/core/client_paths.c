@@ -110,7 +110,8 @@ static void init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit,
     };
     memcpy(wish->exit_ports, client->cfg.exit_ports, sizeof(wish->exit_ports));
     for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
-        if (client->excluded[i].until > now) {
+        if (client->excluded[i].until > now &&
+            (exit == NULL || !client_same(&client->excluded[i].relay, exit))) {
             wish->excluded[wish->excluded_count++] = client->excluded[i].relay;
         }
     }
@@ -125,7 +126,9 @@ static void exclude_in_use(const mvpn_client *client, mvpn_path_constraints *wis
         bool counts = client->slots[i].used && client->slots[i].role != SLOT_DRAINS;
         unsigned count = !counts ? 0 : whole_path ? path->count - 1 : 1;
         for (unsigned k = 0; k < count && wish->excluded_count < MVPN_PATH_EXCLUDED_MAX; k++) {
-            wish->excluded[wish->excluded_count++] = path->hop[k];
+            if (wish->exit == NULL || !client_same(&path->hop[k], wish->exit)) {
+                wish->excluded[wish->excluded_count++] = path->hop[k];
+            }
         }
     }
 }
@@ -274,6 +277,7 @@ static slot *start(mvpn_client *client, const mvpn_path *path, enum slot_cause c
         s->used = false;
         return NULL;
     }
+    s->is_link_old = mvpn_link_is_open(s->circuit.link);
     return s;
 }
 
@@ -292,11 +296,11 @@ void client_build_failed(mvpn_client *client, slot *s, mvpn_time now)
         client_session *current = client->current;
         if (client->has_exit && client_same(&client->exit, &e.relay)) {
             client->has_exit = false;
-            if (current != NULL && current->carrier == NULL && !client->is_offline &&
-                c->path.count > 1) {
-                /* Nobody reaches it, and those before it answered. */
+            if (current != NULL && current->carrier == NULL && !client->is_offline) {
+                /* Nobody reaches it, and those before it answered; if there are none, only another
+                 * exit's answer tells whose silence it is. */
                 current->doubted = current->doubted != 0 ? current->doubted : now;
-                current->exit_is_silent = true;
+                current->exit_is_silent = current->exit_is_silent || c->path.count > 1;
             }
         }
     }

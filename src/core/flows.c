@@ -789,7 +789,7 @@ uint32_t mvpn_flows_count(mvpn_flows *flows, uint32_t session, mvpn_time now)
         struct lane *lane = &s->lanes[k];
         while (lane->held_from != &lane->flows) {
             struct flow *f = flow_of(lane->held_from);
-            if (now - f->last < hold[k]) {
+            if (f->last > now || now - f->last < hold[k]) { /* `now` may be a little old */
                 break;
             }
             let_go(lane, f);

@@ -462,6 +462,7 @@ static void test_count(void **state)
         uint32_t count;
     } rows[] = {{0, 5},          {MVPN_S(10) - 1, 5}, {MVPN_S(10), 4}, {MVPN_S(60) - 1, 4},
                 {MVPN_S(60), 3}, {MVPN_S(75) - 1, 3}, {MVPN_S(75), 2}, {MVPN_S(200), 2}};
+    assert_int_equal(mvpn_flows_count(flows, 1, now - MVPN_MS(90)), 5); /* as of the last tick */
     for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
         assert_int_equal(mvpn_flows_count(flows, 1, now + rows[i].at), rows[i].count);
     }
