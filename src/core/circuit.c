@@ -65,7 +65,9 @@ void mvpn_circuit_close(mvpn_circuit *c, int error, enum mvpn_reason reason, uns
 
 void mvpn_circuit_link_closed(mvpn_circuit *c, mvpn_time now)
 {
-    close_with(c, MVPN_E_TIMEOUT, MVPN_REASON_UNREACHABLE, 1, now, false);
+    bool is_busy = c->link != NULL && mvpn_link_close_error(c->link) == MVPN_E_BUSY;
+    close_with(c, is_busy ? MVPN_E_BUSY : MVPN_E_TIMEOUT,
+               is_busy ? MVPN_REASON_BUSY : MVPN_REASON_UNREACHABLE, 1, now, false);
 }
 
 static void protocol_error(mvpn_circuit *c, unsigned hop, mvpn_time now)

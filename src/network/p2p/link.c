@@ -499,6 +499,11 @@ bool mvpn_link_is_open(const mvpn_link *link)
     return link->state == LINK_OPEN;
 }
 
+int mvpn_link_close_error(const mvpn_link *link)
+{
+    return link->close_error;
+}
+
 bool mvpn_link_is_initiator(const mvpn_link *link)
 {
     return link->session != NULL && link->session->is_initiator;

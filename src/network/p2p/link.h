@@ -158,6 +158,8 @@ bool mvpn_links_pull_event(mvpn_links *links, mvpn_link_event *ret);
 bool mvpn_links_has_id(mvpn_links *links, const mvpn_connection_id *id);
 bool mvpn_link_is_open(const mvpn_link *link);
 bool mvpn_link_is_initiator(const mvpn_link *link);
+/** Of a link that has ended: as its CLOSED event says; else 0. */
+int mvpn_link_close_error(const mvpn_link *link);
 /** The peer's identity, or NULL for a client. */
 const mvpn_ed25519_pub *mvpn_link_peer_identity(const mvpn_link *link);
 /** Where packets to the peer go: its proven address, or its NAT relay's (§14.4). */
