@@ -21,7 +21,7 @@
 #define RETRY_LONG_MAX MVPN_S(10)
 #define OUTAGE_LONG MVPN_S(120)
 #define BLOCKED_RETRY MVPN_S(5)
-#define SPARE_RETRY MVPN_S(10)
+#define SPARE_RETRY MVPN_S(3)
 /* How long a relay that failed is kept out of new paths. */
 #define EXCLUDE_TIME MVPN_S(60)
 /* A circuit behind another guard than a primary one gives way to one that is: when it is idle for
@@ -90,8 +90,8 @@ void client_note_built(mvpn_client *client, const mvpn_circuit *c, mvpn_time now
     client->failures = 0;
 }
 
-/* `exit`: the one that it must lead to, or NULL. */
-static void init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit,
+/* `exit`: the one that it must lead to, or NULL. `forgiving`: relays that failed will do too. */
+static void init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, bool forgiving,
                       mvpn_path_constraints *wish, mvpn_time now)
 {
     *wish = (mvpn_path_constraints){
@@ -110,7 +110,7 @@ static void init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit,
     };
     memcpy(wish->exit_ports, client->cfg.exit_ports, sizeof(wish->exit_ports));
     for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
-        if (client->excluded[i].until > now &&
+        if (client->excluded[i].until > now && !forgiving &&
             (exit == NULL || !client_same(&client->excluded[i].relay, exit))) {
             wish->excluded[wish->excluded_count++] = client->excluded[i].relay;
         }
@@ -170,13 +170,21 @@ static enum mvpn_path_block select_by_new_guard(mvpn_client *client, mvpn_path_c
     return mvpn_path_select(view, wish, rng, ret);
 }
 
+/* Which relays that failed will do all the same? */
+enum leniency {
+    LENIENT_TO_NONE,
+    LENIENT_TO_HOPS, /* to all but guards: those have a time of their own (guard.h) */
+    LENIENT_TO_ALL,
+};
+
 /* A spare must not fall with the circuit in use: it shares no relay but the exit, or at least not
  * the guard. */
 static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_pub *exit,
-                                        bool any_guard, mvpn_path *ret, mvpn_time now)
+                                        enum leniency lenient, mvpn_path *ret, mvpn_time now)
 {
+    bool is_lenient = lenient != LENIENT_TO_NONE, any_guard = lenient == LENIENT_TO_ALL;
     mvpn_path_constraints wish;
-    init_wish(client, exit, &wish, now);
+    init_wish(client, exit, is_lenient, &wish, now);
     if (client->cfg.hops == 1) {
         return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
     }
@@ -185,7 +193,7 @@ static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_
     if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
     }
-    init_wish(client, exit, &wish, now);
+    init_wish(client, exit, is_lenient, &wish, now);
     exclude_in_use(client, &wish, false);
     if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
@@ -214,10 +222,12 @@ static enum mvpn_path_block select_elsewhere(mvpn_client *client, mvpn_path *ret
     mvpn_path_constraints wish;
     const client_session *current = client->current;
     bool must_differ = current->exit_is_silent || current->doubted != 0;
-    for (unsigned relaxed = client->shun_path ? 0 : 1; relaxed < (must_differ ? 2u : 3u);
+    /* 0: all else differs; 1: the exit differs; 2: even if relays failed lately; 3: a new session
+     * at the same exit. */
+    for (unsigned relaxed = client->shun_path ? 0 : 1; relaxed < (must_differ ? 3u : 4u);
          relaxed++) {
-        init_wish(client, NULL, &wish, now);
-        if (relaxed < 2 && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX) {
+        init_wish(client, NULL, relaxed >= 2, &wish, now);
+        if (relaxed < 3 && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX) {
             wish.excluded[wish.excluded_count++] = current->exit;
         }
         const slot *carrier = current->carrier;
@@ -232,7 +242,7 @@ static enum mvpn_path_block select_elsewhere(mvpn_client *client, mvpn_path *ret
                 MVPN_PATH_OK) {
                 return MVPN_PATH_OK;
             }
-        } else if (select_by_guard(client, &wish, false, ret) == MVPN_PATH_OK) {
+        } else if (select_by_guard(client, &wish, relaxed >= 2, ret) == MVPN_PATH_OK) {
             return MVPN_PATH_OK;
         }
     }
@@ -321,7 +331,7 @@ void client_build_next(mvpn_client *client, const slot *s, bool same_path, mvpn_
     mvpn_path path = *old;
     mvpn_path_constraints wish;
     if (!same_path && client->cfg.fixed_path.count == 0 && old->count > 2) {
-        init_wish(client, slot_exit(s), &wish, now);
+        init_wish(client, slot_exit(s), false, &wish, now);
         wish.guard = &old->hop[0];
         for (unsigned i = 1; i + 1 < old->count && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX;
              i++) {
@@ -355,17 +365,17 @@ static void build_to(mvpn_client *client, const mvpn_ed25519_pub *exit, bool is_
             return;
         }
     } else {
-        enum mvpn_path_block block = select_path(client, exit, false, &path, now);
+        enum mvpn_path_block block = select_path(client, exit, LENIENT_TO_NONE, &path, now);
+        if (!is_spare && block != MVPN_PATH_OK && exit != NULL && client->current == NULL) {
+            exit = NULL; /* try another exit before giving up */
+            block = select_path(client, NULL, LENIENT_TO_NONE, &path, now);
+        }
+        if (block != MVPN_PATH_OK) {
+            /* A relay that failed is better than none: in a small network, or a bad minute. */
+            enum leniency lenient = is_spare ? LENIENT_TO_HOPS : LENIENT_TO_ALL;
+            block = select_path(client, exit, lenient, &path, now);
+        }
         if (!is_spare) {
-            if (block != MVPN_PATH_OK && exit != NULL && client->current == NULL) {
-                exit = NULL; /* try another exit before giving up */
-                block = select_path(client, NULL, false, &path, now);
-            }
-            if (block != MVPN_PATH_OK) {
-                /* A relay that failed is better than none: in a small network, or a bad minute. */
-                memset(client->excluded, 0, sizeof(client->excluded));
-                block = select_path(client, exit, true, &path, now);
-            }
             note_block(client, block, now);
         }
         if (block != MVPN_PATH_OK) {
@@ -473,7 +483,7 @@ static bool can_use_primary(const mvpn_client *client, const slot *used, const s
     mvpn_path_constraints wish;
     mvpn_path path;
     mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
-    init_wish(client, slot_exit(spare), &wish, now);
+    init_wish(client, slot_exit(spare), false, &wish, now);
     size_t count = mvpn_guards_order(&client->guards, wish.unix_now, false, order);
     for (size_t i = 0; i < count; i++) {
         const mvpn_guard *g = mvpn_guards_find(&client->guards, &order[i]);
@@ -527,7 +537,7 @@ void client_watch_guards(mvpn_client *client, mvpn_time now)
         client->packets_seen = packets;
         client->busy = now;
     }
-    init_wish(client, NULL, &wish, now);
+    init_wish(client, NULL, false, &wish, now);
     mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
     client_session *session = client->current;
     slot *s = session == NULL ? NULL : session->carrier;

@@ -23,7 +23,7 @@
 #define DETACHED_PATIENCE MVPN_S(3)
 /* An exit that was silent so long is gone, once there is another; one circuit's word for it, so
  * long until a second one is asked elsewhere. */
-#define EXIT_PATIENCE MVPN_S(2)
+#define EXIT_PATIENCE MVPN_MS(1500)
 #define EXIT_DOUBT MVPN_S(1)
 /* Rotation: jitter in percent, and far below what a layer's counter allows. */
 #define ROTATE_JITTER 25

@@ -22,10 +22,13 @@
 #define SAVE_CHECK_LEN 4
 static const char save_magic[7] = {'M', 'V', 'P', 'N', 'G', 'R', 'D'};
 
-/* When a guard that does not answer is asked again: the longer it is silent, the rarer. */
+/* When a guard that does not answer is asked again: the longer it is silent, the rarer. At first
+ * soon: most that fail were restarted, and without a second guard there is no spare circuit. */
 static const struct {
     uint64_t silent, primary, other;
 } retry_after[] = {
+    {MINUTE, 10, 30},
+    {10 * MINUTE, MINUTE, 5 * MINUTE},
     {6 * HOUR, 10 * MINUTE, HOUR},
     {4 * DAY, 90 * MINUTE, 4 * HOUR},
     {7 * DAY, 4 * HOUR, 18 * HOUR},
