@@ -69,6 +69,21 @@ static void circuit_closed(mvpn_client *client, slot *s, mvpn_time now)
     client->next_check = now;
 }
 
+/* The exit has closed the session, or does not know its ticket. */
+static void session_refused(mvpn_client *client, slot *s, mvpn_time now)
+{
+    client_session *session = client_session_find(client, s->session);
+    if (session == NULL) {
+        return;
+    }
+    if (session->carrier != NULL && session->carrier != s) {
+        /* Another circuit was faster, or has to find out by itself that the exit forgot us. */
+        client_give_up(client, s, now);
+        return;
+    }
+    client_session_lost(client, session, now);
+}
+
 void client_circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
 {
     mvpn_circuit *c = &s->circuit;
@@ -77,10 +92,7 @@ void client_circuit_changed(mvpn_client *client, slot *s, mvpn_time now)
     }
     if (c->state == MVPN_CIRCUIT_READY) {
         if (c->session_end != MVPN_SESSION_NOT_ENDED && s->session != 0) {
-            client_session *session = client_session_find(client, s->session);
-            if (session != NULL) {
-                client_session_lost(client, session, now);
-            }
+            session_refused(client, s, now);
         }
         if (s->used && s->role == SLOT_FREE && c->state == MVPN_CIRCUIT_READY) {
             client_slot_ready(client, s, now);

@@ -64,6 +64,7 @@ typedef struct client_session {
     uint8_t ticket[MVPN_TICKET_LEN];
     uint32_t epoch;
     uint8_t profile, flags; /* of Connected */
+    uint16_t fragment_id;   /* the next one, over all circuits */
     slot *carrier;          /* NULL: none, at the moment or for ever */
     mvpn_time opened, expires;
     mvpn_time detached;     /* since when nobody carries it; 0: somebody does */

@@ -99,8 +99,11 @@ static void update_state(mvpn_client *client, int error, mvpn_time now)
 
 /* ---- circuits of a session ---- */
 
-static void drain(slot *s, mvpn_time now)
+static void drain(client_session *session, slot *s, mvpn_time now)
 {
+    if (session != NULL) {
+        session->fragment_id = s->circuit.packer.next_id;
+    }
     s->role = SLOT_DRAINS;
     s->drained = now + DRAIN_TIME;
     s->asked = 0;
@@ -128,7 +131,7 @@ void client_slot_lets_go(mvpn_client *client, slot *s, int error, mvpn_time now)
         session->state = SESSION_NONE;
         client->next_check = now;
     }
-    drain(s, now);
+    drain(was_carrier ? session : NULL, s, now);
 }
 
 void client_slot_take(mvpn_client *client, slot *s, client_session *session, mvpn_time now)
@@ -266,9 +269,11 @@ void client_slot_carries(mvpn_client *client, slot *s, mvpn_time now)
     }
     slot *old = session->carrier;
     if (old != NULL && old != s) {
-        drain(old, now);
+        drain(session, old, now);
         client->stats.rotations++;
     }
+    /* Halves of one packet may come to the exit by both. */
+    c->packer.next_id = session->fragment_id;
     mvpn_time renew = mvpn_rng_jitter(client->cfg.env.rng, client->cfg.renew_time, ROTATE_JITTER);
     /* Over the same path the hour goes on. */
     bool is_same = old != NULL && memcmp(&old->circuit.path, &c->path, sizeof(c->path)) == 0;
