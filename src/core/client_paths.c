@@ -17,7 +17,7 @@
  * lasted long, up to the second bound. */
 #define RETRY_FREE 4
 #define RETRY_FIRST MVPN_MS(250)
-#define RETRY_MAX MVPN_S(2)
+#define RETRY_MAX MVPN_S(1)
 #define RETRY_LONG_MAX MVPN_S(10)
 #define OUTAGE_LONG MVPN_S(120)
 #define BLOCKED_RETRY MVPN_S(5)
@@ -278,6 +278,7 @@ static slot *start(mvpn_client *client, const mvpn_path *path, enum slot_cause c
         .used = true,
         .cause = cause,
         .session = session,
+        .is_link_old = mvpn_links_find(client->cfg.env.links, &path->hop[0]) != NULL,
         .next_ping = now,
         .retire = now + mvpn_rng_jitter(client->cfg.env.rng, SPARE_LIFE, 25),
     };
@@ -287,7 +288,6 @@ static slot *start(mvpn_client *client, const mvpn_path *path, enum slot_cause c
         s->used = false;
         return NULL;
     }
-    s->is_link_old = mvpn_link_is_open(s->circuit.link);
     return s;
 }
 
