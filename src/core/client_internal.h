@@ -37,7 +37,7 @@ typedef struct slot {
     enum slot_cause cause;
     uint32_t session; /* number of the one it is for; 0: of any at its exit */
     mvpn_circuit circuit;
-    bool is_link_old; /* it was open before: its end says nothing of the guard */
+    bool is_link_old; /* it was there before: its end says nothing of the guard */
     uint8_t begins;   /* RelayBegin sent */
     /* Is it alive? Every hop is asked at each step until the exit answers. */
     mvpn_time asked; /* 0: there is no doubt */
