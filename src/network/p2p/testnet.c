@@ -6,7 +6,7 @@
 #include "crypto/x25519.h"
 #include "wire/cell.h"
 
-#define POOL 4096
+#define POOL 1024
 
 struct net *net_new(uint64_t seed)
 {
