@@ -14,8 +14,8 @@
 /* In use and spare; one more for rotation, one for a new session, one for an old one; the rest
  * drain. */
 #define SLOTS 10
-/* The current session, one being opened, one that drains. */
-#define SESSIONS 3
+/* The current session, one being opened, two that drain. */
+#define SESSIONS MVPN_FLOWS_SESSIONS_MAX
 #define EVENTS_MAX 32
 
 enum slot_role {

@@ -219,14 +219,21 @@ void client_slot_ready(mvpn_client *client, slot *s, mvpn_time now)
     client_slot_ask(client, s, now); /* a spare; measures the round trip too */
 }
 
-/* It takes no new flows from now on; there is one such session at most. */
+/* It takes no new flows from now on. Two may drain: one that the user left, and one whose exit has
+ * gone; else the one that began first ends. */
 static void begin_draining(mvpn_client *client, client_session *old, mvpn_time now)
 {
+    client_session *first = NULL;
+    unsigned count = 0;
     for (size_t i = 0; i < SESSIONS; i++) {
         client_session *s = &client->sessions[i];
         if (s != old && s->state == SESSION_LIVE && s->drains_until != 0) {
-            client_session_lost(client, s, now);
+            count++;
+            first = first == NULL || s->drains_until < first->drains_until ? s : first;
         }
+    }
+    if (first != NULL && (count > 1 || old->doubted == 0)) {
+        client_session_lost(client, first, now);
     }
     old->drains_until = now + SESSION_DRAIN_TIME;
 }
