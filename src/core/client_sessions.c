@@ -184,10 +184,12 @@ bool client_wants_new(const mvpn_client *client, mvpn_time now)
 static void open_new(mvpn_client *client, slot *s, mvpn_time now)
 {
     client_session *session = new_session(client);
-    if (session != NULL) {
-        session->exit = *slot_exit(s);
-        client_slot_take(client, s, session, now);
+    if (session == NULL) {
+        client_give_up(client, s, now); /* once an old one has ended */
+        return;
     }
+    session->exit = *slot_exit(s);
+    client_slot_take(client, s, session, now);
 }
 
 void client_slot_ready(mvpn_client *client, slot *s, mvpn_time now)
