@@ -511,8 +511,7 @@ static void handle_waiting(mvpn_relay *relay, mvpn_flow *flow, mvpn_packet *pack
 static relay_circuit *circuit_of_flow(mvpn_flow *flow)
 {
     note n;
-    const mvpn_packet *first = MVPN_CONTAINER_OF(flow->queue.next, mvpn_packet, link);
-    memcpy(&n, first->data, sizeof(n));
+    memcpy(&n, mvpn_flow_oldest(flow)->data, sizeof(n));
     return n.way == WAY_TO_EXIT ? MVPN_CONTAINER_OF(flow, relay_circuit, to_exit)
                                 : MVPN_CONTAINER_OF(flow, relay_circuit, to_client);
 }

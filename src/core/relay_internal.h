@@ -88,7 +88,7 @@
 /* Part of the pool below which circuits are ended for their packets. */
 #define RESERVE_PART 8
 /* With so long between two turns of a flow, for so long, no new circuits are taken. */
-#define OVERLOAD_ROUND MVPN_MS(500)
+#define OVERLOAD_ROUND MVPN_S(1)
 #define OVERLOAD_TIME MVPN_S(1)
 
 enum circuit_state {

@@ -30,9 +30,28 @@ void mvpn_scheduler_init(mvpn_scheduler *s, const mvpn_scheduler_config *config,
 
 /* ---- queues ---- */
 
-static mvpn_packet *first_of(const mvpn_flow *flow)
+static mvpn_packet *packet_at(mvpn_list *node)
 {
-    return MVPN_CONTAINER_OF(flow->queue.next, mvpn_packet, link);
+    return MVPN_CONTAINER_OF(node, mvpn_packet, link);
+}
+
+const mvpn_packet *mvpn_flow_oldest(const mvpn_flow *flow)
+{
+    MVPN_ASSERT(flow->count > 0);
+    const mvpn_packet *light = packet_at(flow->light.next), *other = packet_at(flow->queue.next);
+    if (mvpn_list_is_empty(&flow->light)) {
+        return other;
+    }
+    return mvpn_list_is_empty(&flow->queue) || light->queued < other->queued ? light : other;
+}
+
+static mvpn_packet *take_from(mvpn_scheduler *s, mvpn_flow *flow, mvpn_list *list)
+{
+    mvpn_packet *packet = packet_at(mvpn_list_pop(list));
+    flow->count--;
+    flow->bytes -= packet->cost;
+    s->packets--;
+    return packet;
 }
 
 mvpn_packet *mvpn_flow_take(mvpn_scheduler *s, mvpn_flow *flow)
@@ -40,17 +59,13 @@ mvpn_packet *mvpn_flow_take(mvpn_scheduler *s, mvpn_flow *flow)
     if (flow->count == 0) {
         return NULL;
     }
-    mvpn_packet *packet = first_of(flow);
-    mvpn_list_remove(&packet->link);
-    flow->count--;
-    flow->bytes -= packet->cost;
-    s->packets--;
-    return packet;
+    return take_from(s, flow, mvpn_list_is_empty(&flow->light) ? &flow->queue : &flow->light);
 }
 
 static void drop_first(mvpn_scheduler *s, mvpn_flow *flow)
 {
-    mvpn_packet_free(s->config.pool, mvpn_flow_take(s, flow));
+    mvpn_list *list = mvpn_list_is_empty(&flow->queue) ? &flow->light : &flow->queue;
+    mvpn_packet_free(s->config.pool, take_from(s, flow, list));
     s->counters.dropped_full++;
 }
 
@@ -121,18 +136,28 @@ static void shed(mvpn_scheduler *s)
     }
 }
 
+static uint32_t flow_limit(const mvpn_scheduler *s)
+{
+    if (s->round_time <= MVPN_FLOW_TIME_MAX / MVPN_FLOW_PACKETS_MAX) {
+        return MVPN_FLOW_PACKETS_MAX;
+    }
+    return (uint32_t)MVPN_MAX(MVPN_FLOW_TIME_MAX / s->round_time, (mvpn_time)MVPN_FLOW_PACKETS_MIN);
+}
+
 void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, uint32_t cost,
                         mvpn_time now)
 {
     if (flow->queue.next == NULL) {
         mvpn_list_init(&flow->queue);
+        mvpn_list_init(&flow->light);
     }
-    if (flow->count >= MVPN_FLOW_PACKETS_MAX) {
+    if (flow->count >= flow_limit(s)) {
         drop_first(s, flow);
     }
     packet->queued = now;
     packet->cost = cost;
-    mvpn_list_append(&flow->queue, &packet->link);
+    bool is_light = cost <= MVPN_FLOW_LIGHT && (packet->flags & MVPN_PACKET_KEEP) == 0;
+    mvpn_list_append(is_light ? &flow->light : &flow->queue, &packet->link);
     flow->count++;
     flow->bytes += cost;
     s->packets++;
@@ -235,6 +260,9 @@ static mvpn_packet *codel_take(mvpn_scheduler *s, mvpn_flow *flow, mvpn_time now
         flow->first_above = 0;
         return NULL;
     }
+    if (packet->cost <= MVPN_FLOW_LIGHT && !mvpn_list_is_empty(&flow->queue)) {
+        return packet; /* it went before the queue, and says nothing about it */
+    }
     bool is_standing = stands(s, flow, packet, now);
     if (!flow->is_dropping) {
         if (!is_standing) {
@@ -330,14 +358,10 @@ static mvpn_flow *next_flow(mvpn_scheduler *s)
     return mvpn_list_is_empty(list) ? NULL : MVPN_CONTAINER_OF(list->next, mvpn_flow, link);
 }
 
-bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
-                         mvpn_packet **ret_packet, bool *ret_is_marked)
+static mvpn_packet *take_in_turn(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
+                                 bool *ret_is_marked)
 {
     mvpn_flow *flow;
-    bool is_marked = false;
-    if (s->packets == 0 || !rate_allows(s, now)) {
-        return false;
-    }
     while ((flow = next_flow(s)) != NULL) {
         if (s->runner == flow) {
             s->round_time = now - s->runner_since;
@@ -347,19 +371,34 @@ bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
             to_old(s, flow, now);
             continue;
         }
-        mvpn_packet *packet = codel_take(s, flow, now, &is_marked);
-        if (packet == NULL) {
-            leave_list(s, flow);
-            continue;
+        mvpn_packet *packet = codel_take(s, flow, now, ret_is_marked);
+        if (packet != NULL) {
+            *ret_flow = flow;
+            return packet;
         }
-        flow->deficit -= (int32_t)packet->cost;
-        mvpn_scheduler_charge(s, packet->cost);
-        *ret_flow = flow;
-        *ret_packet = packet;
-        *ret_is_marked = is_marked;
-        return true;
+        leave_list(s, flow);
     }
-    return false;
+    return NULL;
+}
+
+bool mvpn_scheduler_pull(mvpn_scheduler *s, mvpn_time now, mvpn_flow **ret_flow,
+                         mvpn_packet **ret_packet, bool *ret_is_marked)
+{
+    mvpn_flow *flow;
+    bool is_marked = false;
+    if (s->packets == 0 || !rate_allows(s, now)) {
+        return false;
+    }
+    mvpn_packet *packet = take_in_turn(s, now, &flow, &is_marked);
+    if (packet == NULL) {
+        return false;
+    }
+    flow->deficit -= (int32_t)packet->cost;
+    mvpn_scheduler_charge(s, packet->cost);
+    *ret_flow = flow;
+    *ret_packet = packet;
+    *ret_is_marked = is_marked;
+    return true;
 }
 
 /* ---- the oldest ---- */
@@ -370,7 +409,7 @@ static mvpn_flow *oldest_of(const mvpn_list *list, mvpn_flow *oldest)
     {
         mvpn_flow *flow = MVPN_CONTAINER_OF(it, mvpn_flow, link);
         if (flow->count > 0 &&
-            (oldest == NULL || first_of(flow)->queued < first_of(oldest)->queued)) {
+            (oldest == NULL || mvpn_flow_oldest(flow)->queued < mvpn_flow_oldest(oldest)->queued)) {
             oldest = flow;
         }
     }

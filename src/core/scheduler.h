@@ -6,6 +6,9 @@
  *     first as long as it has not used its quantum of this round: a ping is not behind others'
  * bulk, and nobody gains by coming in small portions. (As fq_codel, RFC 8290 §4, in which such a
  * flow is first once and then waits for a round, used up or not.)
+ *   - Small packets of a flow go before its large ones: a transfer does not hold up what is
+ *     interactive in the same circuit, nor the questions whether the circuit lives. Not before its
+ *     turn: those questions would then never see how long a turn takes, and be asked too often.
  *   - CoDel in each flow (RFC 8289): a queue that stands for 100 ms at more than 5 ms loses packets
  *     from its head, or has them marked, until it is short.
  *   - A token bucket over all (0: no limit).
@@ -21,6 +24,11 @@
 
 /* Packets of one flow: at 1,500 bytes and 100 Mbit/s half of CoDel's interval. */
 #define MVPN_FLOW_PACKETS_MAX 256
+/* Fewer, but not below this, when a flow has so seldom a turn that they would wait longer. */
+#define MVPN_FLOW_PACKETS_MIN 8
+#define MVPN_FLOW_TIME_MAX MVPN_S(2)
+/* Packets that cost no more are small: a cell of class small. */
+#define MVPN_FLOW_LIGHT 300
 /* What one flow may send before the next one's turn: one full cell and what it travels in. */
 #define MVPN_SCHEDULER_QUANTUM 1500
 /* RFC 8289 §4.3, §4.4 */
@@ -31,6 +39,7 @@
 typedef struct mvpn_flow {
     mvpn_list link;  /* in fresh or old of the scheduler */
     mvpn_list queue; /* packets; next NULL: never used */
+    mvpn_list light; /* small ones */
     uint32_t bytes;  /* of them */
     uint16_t count;
     uint8_t state;
@@ -72,7 +81,8 @@ void mvpn_scheduler_init(mvpn_scheduler *s, const mvpn_scheduler_config *config,
 /**
  * Put a packet into a flow (taken); it counts for `cost` bytes, those that it will be on the wire.
  * A flow that is full loses its oldest packet: its sender hears of it soonest. Packet flags:
- * MVPN_PACKET_KEEP is not dropped by CoDel, MVPN_PACKET_ECT is marked.
+ * MVPN_PACKET_KEEP is not dropped by CoDel and stays behind what came before, MVPN_PACKET_ECT is
+ * marked.
  */
 void mvpn_scheduler_put(mvpn_scheduler *s, mvpn_flow *flow, mvpn_packet *packet, uint32_t cost,
                         mvpn_time now);
@@ -95,6 +105,9 @@ mvpn_time mvpn_scheduler_round(const mvpn_scheduler *s, mvpn_time now);
 
 /** The flow whose first packet has waited longest, or NULL. Looks at all flows. */
 mvpn_flow *mvpn_scheduler_oldest(const mvpn_scheduler *s);
+
+/** The packet of a flow that is not empty that has waited longest; it stays there. */
+const mvpn_packet *mvpn_flow_oldest(const mvpn_flow *flow);
 
 /** The flow's first packet, out of turn and whatever the rate; NULL if it has none. */
 mvpn_packet *mvpn_flow_take(mvpn_scheduler *s, mvpn_flow *flow);

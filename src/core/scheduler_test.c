@@ -5,6 +5,7 @@
 
 #define OVERHEAD 89
 #define FULL (MVPN_SCHEDULER_QUANTUM - OVERHEAD)
+#define LARGE (MVPN_FLOW_LIGHT - OVERHEAD)
 #define FLOWS 1000
 
 static mvpn_packet_pool pool;
@@ -164,6 +165,61 @@ static void test_fresh_flows_starve_nobody(void **state)
     end();
 }
 
+/* Small packets pass the large ones of their flow, at its turn; what they take the flow has less.
+ */
+static void test_small_packets_go_first(void **state)
+{
+    (void)state;
+    uint64_t bytes[20] = {0};
+    uint32_t len;
+    bool is_marked;
+    begin(0, 4096);
+    for (unsigned i = 0; i < 20000; i++) {
+        for (size_t f = 0; f < 20; f++) {
+            while (flow[f].count < 5) {
+                put(f, FULL);
+            }
+        }
+        if (i % 40 == 7) {
+            put(3, 100);
+        }
+        int f = pull_len(&len, &is_marked);
+        bytes[f] += len + OVERHEAD;
+        assert_true(f != 3 || len == 100 || mvpn_flow_oldest(&flow[3])->len == FULL);
+    }
+    assert_true(bytes[3] * 100 > bytes[4] * 98 && bytes[3] * 98 < bytes[4] * 100);
+    put(3, 100);
+    unsigned waited = 0;
+    for (int f = pull_len(&len, &is_marked); f != 3; f = pull_len(&len, &is_marked)) {
+        waited++;
+    }
+    assert_int_equal(len, 100);
+    assert_true(waited <= 21);
+    /* What is to be kept keeps its place. */
+    mvpn_flow_clear(&s, &flow[3]);
+    put(3, FULL);
+    put_flagged(3, 10, MVPN_PACKET_KEEP);
+    do {
+    } while (pull_len(&len, &is_marked) != 3);
+    assert_int_equal(len, FULL);
+    end();
+}
+
+static void test_fewer_wait_when_turns_are_rare(void **state)
+{
+    (void)state;
+    begin(0, 4096);
+    for (unsigned i = 0; i < 3000; i++) {
+        for (size_t f = 0; f < 200; f++) {
+            put(f, FULL);
+        }
+        (void)pull();
+        now += 1000;
+    }
+    assert_in_range(flow[0].count, 9, 11); /* 2 s of rounds of 200 ms */
+    end();
+}
+
 static void test_a_full_flow_loses_its_oldest(void **state)
 {
     (void)state;
@@ -171,12 +227,12 @@ static void test_a_full_flow_loses_its_oldest(void **state)
     bool is_marked;
     begin(0, 4096);
     for (uint32_t i = 1; i <= MVPN_FLOW_PACKETS_MAX + 10; i++) {
-        put(0, i);
+        put(0, LARGE + i);
     }
     assert_int_equal(flow[0].count, MVPN_FLOW_PACKETS_MAX);
     assert_int_equal(s.counters.dropped_full, 10);
     assert_int_equal(pull_len(&len, &is_marked), 0);
-    assert_int_equal(len, 11);
+    assert_int_equal(len, LARGE + 11);
     end();
 }
 
@@ -423,6 +479,8 @@ int main(void)
         cmocka_unit_test(test_shares_are_of_bytes),
         cmocka_unit_test(test_who_had_nothing_waiting_comes_first),
         cmocka_unit_test(test_fresh_flows_starve_nobody),
+        cmocka_unit_test(test_small_packets_go_first),
+        cmocka_unit_test(test_fewer_wait_when_turns_are_rare),
         cmocka_unit_test(test_a_full_flow_loses_its_oldest),
         cmocka_unit_test(test_too_much_of_all_is_the_longest_flows_loss),
         cmocka_unit_test(test_codel_drops_from_a_queue_that_stands),

@@ -7,9 +7,9 @@
 #     client (meshvpn-load) -> alder (guard) -> birch | cedar | maple | oak (exits) -> web (--echo)
 #
 # The guard has a core to itself, all else shares the others; and what it sends passes a wire of MBIT with a
-# queue of 50 ms (linkem), so that the guard's way out is what is short, on any machine: there a relay can
-# be fair if it paces what it sends. Several exits, because one takes only so many new circuits a second
-# from one neighbour (docs/protocol.md, limits).
+# queue of 50 ms (linkem), so that the guard's way out is what is short, on any machine; relay_limit is a
+# little below it, so that the queue is the guard's own (docs/protocol.md, queues). Several exits, because
+# one takes only so many new circuits a second from one neighbour (limits).
 #   build   new circuits/s: of one hop, each client over a link of its own, as fast as they come
 #   fair    N bulk clients at once: Jain's index, smallest and largest share
 #   half    interactive clients alone, and beside steady bulk that fills half of the wire: added p95
@@ -51,8 +51,10 @@ LAB_ENTRIES=""
 # shellcheck disable=SC2034
 LAB_LINK_alder="ab.rate=${mbit}mbit ab.queue=$((mbit * 25 / 4))kb"
 LOAD=$LAB_BUILD/bench/load/meshvpn-load
-# Sessions that the exits take from one neighbour: 10 a second each.
-RATE=36
+# The guard paces what it sends a little below the wire: the queue is its own then.
+limit=$((mbit * 95 / 100))
+# Circuits begun per second; the exits take 200 of a relay each.
+RATE=100
 
 wants() {
     case ",$only," in *",$1,"*) return 0 ;; esac
@@ -127,6 +129,7 @@ for block in 1 2 3 4 5 6 7 8; do
     lab_in client ip addr add "11.233.$block.77/32" dev eth0 || lab_die "cannot add an address"
 done
 mesh_create listed
+mesh_set "$(mesh_conf alder)" relay_limit "$limit"
 lab_spawn web echo "$LOAD" --echo "$(lab_addr4 web):4001"
 pin "$LAB_PID" "$other_cores"
 lab_wait_port web udp 4001 || lab_die "the echo server does not start"
@@ -150,7 +153,7 @@ fi
 # shellcheck disable=SC2086
 if wants half; then
     # 1,200 bytes are 1,466 on the wire.
-    each=$((mbit * 1000 * 1200 / 1466 / 2 / 100))
+    each=$((limit * 1000 * 1200 / 1466 / 2 / 100))
     for pair in $(seq "$pairs"); do
         load "half_alone.$pair" alder $paths --mode interactive=50 --rate "$RATE" --seconds "$seconds"
         load "half_beside.$pair" alder $paths --mode bulk=100,interactive=50 --kbit "$each" --rate "$RATE" \
