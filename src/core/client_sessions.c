@@ -117,6 +117,9 @@ void client_slot_lets_go(mvpn_client *client, slot *s, int error, mvpn_time now)
         session->carrier = NULL;
         session->detached = now;
         client->stats.switches++;
+        if (client->failures == 0) {
+            client->next_build = now; /* any pause was a spare circuit's */
+        }
         mvpn_client_event e = {
             .type = MVPN_CLIENT_EVENT_SWITCHED,
             .error = error,
