@@ -24,6 +24,8 @@
 #define SPARE_RETRY MVPN_S(3)
 /* How long a relay that failed is kept out of new paths. */
 #define EXCLUDE_TIME MVPN_S(60)
+/* A guard: until it is asked again for the first time (guard.c); an old guard goes before a new. */
+#define EXCLUDE_GUARD_TIME MVPN_S(10)
 /* A circuit behind another guard than a primary one gives way to one that is: when it is idle for
  * so long, or at the latest after this time. */
 #define GUARD_IDLE MVPN_S(30)
@@ -32,10 +34,16 @@
  * few for hours could show us whatever they like (§12). */
 #define SPARE_LIFE MVPN_S(600)
 
+static void exclude_for(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time span,
+                        mvpn_time now)
+{
+    client->excluded[client->excluded_next] = (excluded){*relay, now + span};
+    client->excluded_next = (client->excluded_next + 1) % MVPN_PATH_EXCLUDED_MAX;
+}
+
 void client_exclude(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now)
 {
-    client->excluded[client->excluded_next] = (excluded){*relay, now + EXCLUDE_TIME};
-    client->excluded_next = (client->excluded_next + 1) % MVPN_PATH_EXCLUDED_MAX;
+    exclude_for(client, relay, EXCLUDE_TIME, now);
 }
 
 void client_blame(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
@@ -47,7 +55,8 @@ void client_blame(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
     if (c->failed_hop == 1) {
         mvpn_guards_failed(&client->guards, relay, client->cfg.env.rng, client_unix(client, now));
     }
-    client_exclude(client, relay, now);
+    bool is_guard = c->failed_hop == 1 && client_uses_guards(client);
+    exclude_for(client, relay, is_guard ? EXCLUDE_GUARD_TIME : EXCLUDE_TIME, now);
 }
 
 void client_forgive(mvpn_client *client, const mvpn_path *path)
