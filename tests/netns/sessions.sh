@@ -19,7 +19,7 @@ LAB_ENTRIES=""
 SETTLE_S=15
 DOWNLOAD_MB=64
 ROTATE_MB=8
-OFFLINE_S=20
+OFFLINE_S=12
 
 # says EXPRESSION: of what was measured last, `r`
 says() {
