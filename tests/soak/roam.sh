@@ -60,6 +60,6 @@ for _ in $(seq $(((runs + 2) / 3))); do
     wander offline-30 offline 30 120
     wander offline-60 offline 60 200
 done
-[ "$nap" = 0 ] || wander sleep sleep "$nap" 400
+[ "$nap" = 0 ] || wander sleep sleep "$nap" $((nap + 300))
 "$LAB_PYTHON" "$OUTAGE_TOOL" summary roam "$LAB_DIR/events" load_before="$load_before" \
     load_after="$(cut -d' ' -f1 /proc/loadavg)" cores="$(nproc)" sleep_s="$nap" $format
