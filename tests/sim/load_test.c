@@ -13,7 +13,7 @@
 
 #include "base/bytes.h"
 #include "bench/load/flow.h"
-#include "core/relay_internal.h"
+#include "network/ip/ip.h"
 
 #define CLIENTS_MAX 400
 #define SERVER_PORT 4001
@@ -38,6 +38,11 @@ typedef struct world {
     bool is_over;
 } world;
 
+static struct {
+    uint8_t tos;               /* of what the server sends */
+    uint64_t marked, received; /* by clients, from the server; marked: CE */
+} ecn;
+
 static const uint8_t server[4] = {93, 184, 7, 34};
 
 /* The server: what the payload asks for goes back. */
@@ -49,6 +54,7 @@ static bool serve(sim *w, sim_node *exit, const uint8_t *packet, size_t len)
         return true;
     }
     memcpy(reply, packet, HEADERS);
+    reply[1] = ecn.tos;
     mvpn_store16(reply + 2, (uint16_t)(HEADERS + n));
     memcpy(reply + 12, packet + 16, 4);
     memcpy(reply + 16, packet + 12, 4);
@@ -83,6 +89,10 @@ static void pump(user *u, mvpn_time now)
 static void on_tun(sim_node *node, const uint8_t *packet, size_t len)
 {
     user *u = node->user;
+    mvpn_ip ip;
+    CHECK(mvpn_ip_parse(packet, len, &ip) == 0); /* the header's checksum, too */
+    ecn.received++;
+    ecn.marked += (packet[1] & 3) == 3;
     if (len < HEADERS + LOAD_PAYLOAD_MIN) {
         return;
     }
@@ -117,7 +127,8 @@ static bool all_connected(sim *w, void *arg)
 }
 
 /* So many clients, all with a session, none with traffic. */
-static bool world_begin(world *t, uint64_t seed, size_t clients, uint64_t rate)
+static bool world_begin_at(world *t, uint64_t seed, size_t clients, uint64_t rate,
+                           uint64_t exit_rate)
 {
     *t = (world){.w = sim_new(seed), .count = clients};
     t->users = calloc(clients, sizeof(*t->users));
@@ -128,6 +139,7 @@ static bool world_begin(world *t, uint64_t seed, size_t clients, uint64_t rate)
     t->guard = sim_add(t->w, SIM_RELAY);
     t->guard->config.relay_rate = rate;
     t->exit = sim_add(t->w, SIM_EXIT);
+    t->exit->config.relay_rate = exit_rate;
     sim_start(t->guard);
     sim_start(t->exit);
     for (size_t i = 0; i < clients; i++) {
@@ -141,6 +153,11 @@ static bool world_begin(world *t, uint64_t seed, size_t clients, uint64_t rate)
         sim_for(t->w, MVPN_MS(10));
     }
     return sim_run_until(t->w, all_connected, t, MVPN_S(30));
+}
+
+static bool world_begin(world *t, uint64_t seed, size_t clients, uint64_t rate)
+{
+    return world_begin_at(t, seed, clients, rate, 0);
 }
 
 static void world_free(world *t)
@@ -371,11 +388,32 @@ static void own_bulk(uint64_t seed)
     }
 }
 
+/* An exit whose rate is short marks packets of transports that understand it, and drops others'. */
+static void marks(uint64_t seed)
+{
+    for (unsigned capable = 0; capable < 2; capable++) {
+        world t;
+        check_context(capable ? "ECT(0)" : "not ECT");
+        REQUIRE(world_begin_at(&t, seed, 1, 0, 1250000), world_free(&t); return );
+        ecn.tos = capable ? 2 : 0;
+        ecn.marked = ecn.received = 0;
+        /* Steady, a little more than the rate. */
+        add_flow(&t, 0, LOAD_BULK, LOAD_DOWN, 10000);
+        run(&t, MVPN_S(1), MVPN_S(5));
+        const mvpn_scheduler_counters *c =
+            mvpn_relay_get_queue_counters(mvpn_engine_relay(t.exit->engine));
+        say("%s: %llu packets, %llu marked, %llu dropped by CoDel", capable ? "ECT(0)" : "not ECT",
+            (unsigned long long)ecn.received, (unsigned long long)ecn.marked,
+            (unsigned long long)c->dropped_codel);
+        CHECK(capable ? ecn.marked > 10 && c->dropped_codel == 0
+                      : ecn.marked == 0 && c->dropped_codel > 10);
+        ecn.tos = 0;
+        world_free(&t);
+    }
+}
+
 static const scenario scenarios[] = {
-    {"fair", fair},
-    {"flood", flood},
-    {"half", half},
-    {"own_bulk", own_bulk},
+    {"marks", marks}, {"fair", fair}, {"flood", flood}, {"half", half}, {"own_bulk", own_bulk},
 };
 
 int main(int argc, char **argv)
