@@ -18,11 +18,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bin/options.h"
 #include "io/fault.h"
 #include "io/keyfile.h"
 #include "io/network_file.h"
 
-#define BOOTSTRAP_USAGE 2
+/* Of certificates and invitations: short enough that a lost key is no member for ever. */
+#define BOOTSTRAP_DAYS_MAX 3650
 #define BOOTSTRAP_DAY_S 86400u
 #define BOOTSTRAP_SSH_OPTIONS_MAX 16
 
@@ -73,8 +75,8 @@ typedef struct arguments {
     const char *output;
 } arguments;
 
-/** Read what follows the command's name. Returns 0, or the exit status (all has been said). */
-int arguments_parse(arguments *args, const char *command, int argc, char **argv);
+/** Check what was given to a command. Returns 0, or the exit status (all has been said). */
+int arguments_parse(arguments *args, const options_given *given);
 
 /** Say `fault`, or a wrong usage, on stderr; returns the exit status. */
 int bootstrap_fail(const mvpn_fault *fault);
@@ -169,13 +171,13 @@ unsigned node_files(const mesh_node *n, const mvpn_network_file *net, char conf[
 
 /* --- commands: each gets what follows its name and returns the exit status --- */
 
-int command_init(int argc, char **argv);
-int command_add_node(int argc, char **argv);
-int command_renew(int argc, char **argv);
-int command_revoke(int argc, char **argv);
-int command_invite(int argc, char **argv);
-int command_deploy(int argc, char **argv);
-int command_cloud_init(int argc, char **argv);
-int command_show(int argc, char **argv);
+int command_init(const options_given *given);
+int command_add_node(const options_given *given);
+int command_renew(const options_given *given);
+int command_revoke(const options_given *given);
+int command_invite(const options_given *given);
+int command_deploy(const options_given *given);
+int command_cloud_init(const options_given *given);
+int command_show(const options_given *given);
 
 #endif

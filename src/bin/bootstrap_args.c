@@ -1,32 +1,10 @@
-/* Arguments of meshvpn-bootstrap: one table says which command takes which option. */
-#include <errno.h>
-#include <stdio.h>
+/* Arguments of meshvpn-bootstrap: what their values mean. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "bin/bootstrap.h"
 #include "core/path.h"
-
-/* Short enough that a lost key does not stay a member for ever. */
-#define DAYS_MAX 3650
-
-enum positions {
-    TAKES_DIR = 1,
-    TAKES_NODE,
-    TAKES_HOST,
-};
-
-static int parse_number(const char *option, const char *text, unsigned long max, unsigned long *ret)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long v = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || v == 0 || v > max) {
-        return bootstrap_fail_usage("%s %s: a number from 1 to %lu is expected", option, text, max);
-    }
-    *ret = v;
-    return 0;
-}
 
 static int set_address(arguments *args, const char *text)
 {
@@ -36,10 +14,6 @@ static int set_address(arguments *args, const char *text)
             "--address %s: an address with a port is expected, such as 198.51.100.7:443 "
             "or [2001:db8::7]:443",
             text);
-    }
-    if (args->address_count == MVPN_DESCRIPTOR_ADDRESSES_MAX) {
-        return bootstrap_fail_usage("--address: at most %d are possible",
-                                    MVPN_DESCRIPTOR_ADDRESSES_MAX);
     }
     for (unsigned i = 0; i < args->address_count; i++) {
         if (mvpn_addr_eq(&args->addresses[i], &a)) {
@@ -52,16 +26,9 @@ static int set_address(arguments *args, const char *text)
 
 static int set_relax(arguments *args, const char *text)
 {
-    if (strcmp(text, "same-16") == 0) {
-        args->relax |= MVPN_RELAX_BLOCK;
-    } else if (strcmp(text, "same-provider") == 0) {
-        args->relax |= MVPN_RELAX_PROVIDER;
-    } else if (strcmp(text, "same-family") == 0) {
-        args->relax |= MVPN_RELAX_FAMILY;
-    } else {
-        return bootstrap_fail_usage("--relax %s: same-16, same-provider or same-family is expected",
-                                    text);
-    }
+    args->relax |= strcmp(text, "same-16") == 0         ? MVPN_RELAX_BLOCK
+                   : strcmp(text, "same-provider") == 0 ? MVPN_RELAX_PROVIDER
+                                                        : MVPN_RELAX_FAMILY;
     return 0;
 }
 
@@ -114,12 +81,14 @@ static int set_provider(arguments *args, const char *value)
 
 static int set_bandwidth(arguments *args, const char *value)
 {
-    return parse_number("--bandwidth-mbit", value, 4000000, &args->bandwidth_mbit);
+    args->bandwidth_mbit = strtoul(value, NULL, 10); /* the table says what it can be */
+    return 0;
 }
 
 static int set_days(arguments *args, const char *value)
 {
-    return parse_number("--days", value, DAYS_MAX, &args->days);
+    args->days = strtoul(value, NULL, 10);
+    return 0;
 }
 
 static int set_kind(arguments *args, enum node_kind kind)
@@ -151,10 +120,6 @@ static int set_discovery(arguments *args, const char *value)
 
 static int set_ssh_option(arguments *args, const char *value)
 {
-    if (args->ssh_option_count == BOOTSTRAP_SSH_OPTIONS_MAX) {
-        return bootstrap_fail_usage("--ssh-option: at most %d are possible",
-                                    BOOTSTRAP_SSH_OPTIONS_MAX);
-    }
     args->ssh_options[args->ssh_option_count++] = value;
     return 0;
 }
@@ -206,117 +171,62 @@ FLAG_SETTER(is_installed)
 FLAG_SETTER(is_forced)
 FLAG_SETTER(is_dry_run)
 
-typedef struct option_row {
-    const char *command;
-    const char *option;
-    bool takes_value;
-    int (*set)(arguments *args, const char *value);
-} option_row;
-
-/* clang-format off */
-static const option_row options[] = {
-    {"init", "--name", true, set_name},
-    {"init", "--open", false, set_is_open},
-    {"init", "--allow-private", false, set_allow_private},
-    {"init", "--relax", true, set_relax},
-    {"init", "--dns", true, set_dns},
-    {"init", "--lan-discovery", false, set_lan_discovery},
-    {"add-node", "--address", true, set_address},
-    {"add-node", "--exit", false, set_exit},
-    {"add-node", "--bootstrap", false, set_bootstrap},
-    {"add-node", "--discovery", false, set_discovery},
-    {"add-node", "--listed", false, set_is_listed},
-    {"add-node", "--nat-relay", false, set_is_nat_relay},
-    {"add-node", "--home", false, set_is_at_home},
-    {"add-node", "--policy", true, set_policy},
-    {"add-node", "--country", true, set_country},
-    {"add-node", "--bandwidth-mbit", true, set_bandwidth},
-    {"add-node", "--provider", true, set_provider},
-    {"add-node", "--url", true, set_url},
-    {"add-node", "--days", true, set_days},
-    {"renew", "--days", true, set_days},
-    {"invite", "--days", true, set_days},
-    {"invite", "--entry", true, set_entry},
-    {"invite", "--qr", false, set_wants_qr},
-    {"invite", "--no-qr", false, set_wants_no_qr},
-    {"deploy", "--ssh-option", true, set_ssh_option},
-    {"deploy", "--program", true, set_program},
-    {"deploy", "--installed", false, set_is_installed},
-    {"deploy", "--force", false, set_is_forced},
-    {"deploy", "--dry-run", false, set_is_dry_run},
-    {"cloud-init", "--package-url", true, set_package_url},
-    {"cloud-init", "--package-sha256", true, set_package_sha256},
-    {"cloud-init", "--output", true, set_output},
-};
-
+/* What its value does; which command has which option says options_bootstrap.c. */
 static const struct {
-    const char *command;
-    enum positions positions;
-    const char *needs;
-} commands[] = {
-    {"init", TAKES_DIR, "DIR"},
-    {"add-node", TAKES_NODE, "DIR and NAME"},
-    {"renew", TAKES_NODE, "DIR and NAME"},
-    {"revoke", TAKES_NODE, "DIR and NAME or SERIAL"},
-    {"invite", TAKES_DIR, "DIR"},
-    {"deploy", TAKES_HOST, "DIR, NAME and HOST"},
-    {"cloud-init", TAKES_NODE, "DIR and NAME"},
-    {"show", TAKES_DIR, "DIR"},
+    const char *option;
+    int (*set)(arguments *args, const char *value);
+} setters[] = {
+    {"--name", set_name},
+    {"--open", set_is_open},
+    {"--allow-private", set_allow_private},
+    {"--relax", set_relax},
+    {"--dns", set_dns},
+    {"--lan-discovery", set_lan_discovery},
+    {"--address", set_address},
+    {"--exit", set_exit},
+    {"--bootstrap", set_bootstrap},
+    {"--discovery", set_discovery},
+    {"--listed", set_is_listed},
+    {"--nat-relay", set_is_nat_relay},
+    {"--home", set_is_at_home},
+    {"--policy", set_policy},
+    {"--country", set_country},
+    {"--bandwidth-mbit", set_bandwidth},
+    {"--provider", set_provider},
+    {"--url", set_url},
+    {"--days", set_days},
+    {"--entry", set_entry},
+    {"--qr", set_wants_qr},
+    {"--no-qr", set_wants_no_qr},
+    {"--ssh-option", set_ssh_option},
+    {"--program", set_program},
+    {"--installed", set_is_installed},
+    {"--force", set_is_forced},
+    {"--dry-run", set_is_dry_run},
+    {"--package-url", set_package_url},
+    {"--package-sha256", set_package_sha256},
+    {"--output", set_output},
 };
-/* clang-format on */
 
-static const option_row *find_option(const char *command, const char *option)
+int arguments_parse(arguments *args, const options_given *given)
 {
-    for (size_t i = 0; i < MVPN_ARRAY_LEN(options); i++) {
-        if (strcmp(options[i].command, command) == 0 && strcmp(options[i].option, option) == 0) {
-            return &options[i];
+    *args = (arguments){
+        .name = "meshvpn",
+        .dir = given->operands[0],
+        .node = given->operands[1],
+        .host = given->operands[2],
+    };
+    for (size_t i = 0; i < given->count; i++) {
+        size_t row = 0;
+        while (strcmp(setters[row].option, given->items[i].option->name) != 0) {
+            row++;
+            MVPN_ASSERT(row < MVPN_ARRAY_LEN(setters));
+        }
+        int rc = setters[row].set(args, given->items[i].value);
+        if (rc != 0) {
+            return rc;
         }
     }
-    return NULL;
-}
-
-static int take_option(arguments *args, const char *command, int argc, char **argv, int *i)
-{
-    const option_row *row = find_option(command, argv[*i]);
-    if (row == NULL) {
-        return bootstrap_fail_usage("%s has no option %s", command, argv[*i]);
-    }
-    if (!row->takes_value) {
-        return row->set(args, NULL);
-    }
-    if (*i + 1 == argc) {
-        return bootstrap_fail_usage("%s needs a value", argv[*i]);
-    }
-    return row->set(args, argv[++*i]);
-}
-
-int arguments_parse(arguments *args, const char *command, int argc, char **argv)
-{
-    size_t row = 0;
-    unsigned count = 0;
-    const char *positions[TAKES_HOST] = {NULL};
-    *args = (arguments){.name = "meshvpn"};
-    while (row + 1 < MVPN_ARRAY_LEN(commands) && strcmp(commands[row].command, command) != 0) {
-        row++;
-    }
-    for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) == 0) {
-            int rc = take_option(args, command, argc, argv, &i);
-            if (rc != 0) {
-                return rc;
-            }
-        } else if (count < commands[row].positions) {
-            positions[count++] = argv[i];
-        } else {
-            return bootstrap_fail_usage("'%s' is one argument too many", argv[i]);
-        }
-    }
-    if (count < commands[row].positions) {
-        return bootstrap_fail_usage("%s needs %s", command, commands[row].needs);
-    }
-    args->dir = positions[0];
-    args->node = positions[1];
-    args->host = positions[2];
     if (args->node != NULL && !mvpn_name_is_valid(args->node)) {
         return bootstrap_fail_usage("'%s' is not a name: use 1 to %d of a-z, 0-9 and -", args->node,
                                     MVPN_NAME_MAX);

@@ -148,12 +148,12 @@ static int cloud_init(const arguments *args, const network *net, const char *out
     return rc;
 }
 
-int command_cloud_init(int argc, char **argv)
+int command_cloud_init(const options_given *given)
 {
     arguments args;
     mvpn_fault fault;
     network net;
-    int rc = arguments_parse(&args, "cloud-init", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

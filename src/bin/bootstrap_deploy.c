@@ -348,12 +348,12 @@ static int deploy(const deployment *d, mvpn_fault *fault)
     return rc == 0 ? judge(d, tar, ssh, fault) : rc;
 }
 
-int command_deploy(int argc, char **argv)
+int command_deploy(const options_given *given)
 {
     arguments args;
     deployment d;
     mvpn_fault fault;
-    int rc = arguments_parse(&args, "deploy", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

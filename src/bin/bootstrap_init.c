@@ -64,13 +64,13 @@ static int make_network(const arguments *args, mvpn_rng *rng, mvpn_fault *fault)
     return rc;
 }
 
-int command_init(int argc, char **argv)
+int command_init(const options_given *given)
 {
     static const char *const ours[] = {"keys/network.key", "network.conf"};
     arguments args;
     mvpn_fault fault;
     mvpn_rng rng;
-    int rc = arguments_parse(&args, "init", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

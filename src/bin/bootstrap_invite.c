@@ -118,12 +118,12 @@ static int invite(const arguments *args, const network *net, mvpn_fault *fault)
     return rc == 0 ? 0 : mvpn_fault_set(fault, rc, "no memory for the QR code");
 }
 
-int command_invite(int argc, char **argv)
+int command_invite(const options_given *given)
 {
     arguments args;
     mvpn_fault fault;
     network net;
-    int rc = arguments_parse(&args, "invite", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

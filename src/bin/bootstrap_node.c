@@ -622,10 +622,10 @@ static int with_network(const arguments *args,
     return rc == 0 ? EXIT_SUCCESS : bootstrap_fail(&fault);
 }
 
-int command_add_node(int argc, char **argv)
+int command_add_node(const options_given *given)
 {
     arguments args;
-    int rc = arguments_parse(&args, "add-node", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }
@@ -721,10 +721,10 @@ static int renew_node(network *net, const arguments *args, mvpn_rng *rng, mvpn_f
     return rc == 0 ? network_publish(args->dir, net, fault) : rc;
 }
 
-int command_renew(int argc, char **argv)
+int command_renew(const options_given *given)
 {
     arguments args;
-    int rc = arguments_parse(&args, "renew", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

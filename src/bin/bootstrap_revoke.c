@@ -202,12 +202,12 @@ static int revoke(const arguments *args, network *net, mvpn_fault *fault)
     return rc == 0 ? network_publish(args->dir, net, fault) : rc;
 }
 
-int command_revoke(int argc, char **argv)
+int command_revoke(const options_given *given)
 {
     arguments args;
     mvpn_fault fault;
     network net;
-    int rc = arguments_parse(&args, "revoke", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

@@ -123,12 +123,12 @@ static int show_nodes(const char *dir, const mvpn_network_file *f, mvpn_fault *f
 }
 
 /* Works on any directory with a network file: the network's key is not needed. */
-int command_show(int argc, char **argv)
+int command_show(const options_given *given)
 {
     arguments args;
     mvpn_fault fault;
     mvpn_network_file f;
-    int rc = arguments_parse(&args, "show", argc, argv);
+    int rc = arguments_parse(&args, given);
     if (rc != 0) {
         return rc;
     }

@@ -51,7 +51,7 @@ refused 1 "has a node exit-1 already: nothing was changed" "$bootstrap" add-node
 refused 1 "is the address of node guard-1 already" "$bootstrap" add-node "$net" x --address 11.1.0.1:443
 refused 2 "not a name" "$bootstrap" add-node "$net" 'Exit 2' --address 11.9.0.1:443
 refused 2 "needs --address" "$bootstrap" add-node "$net" x
-refused 2 "no option --adress" "$bootstrap" add-node "$net" x --adress 11.9.0.1:443
+refused 2 "no option '--adress'. Did you mean '--address'?" "$bootstrap" add-node "$net" x --adress 11.9.0.1:443
 refused 2 "an address with a port is expected" "$bootstrap" add-node "$net" x --address 11.9.0.1
 refused 2 "two upper-case letters" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --country ch
 refused 2 "a number from 1 to 3650" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --days 0
@@ -59,7 +59,7 @@ refused 2 "is one of --exit, --bootstrap and --discovery" "$bootstrap" add-node 
 refused 2 "--listed, --nat-relay, --home, --country, --provider and --bandwidth-mbit are for" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --bootstrap --country CH
 refused 2 "add --discovery" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --url https://x.example.org
 refused 2 "a URL is expected" "$bootstrap" add-node "$net" x --address 11.9.0.1:1 --discovery --url x.example.org
-refused 2 "is no command" "$bootstrap" ad-node
+refused 2 "is no command. Did you mean 'add-node'?" "$bootstrap" ad-node
 [ ! -e "$net/nodes/x" ] || fail "a refused add-node left a directory"
 
 for node in guard-1 middle-1 exit-1; do
@@ -306,7 +306,8 @@ fi
 "$bootstrap" deploy "$net" relay-1 root@192.0.2.1 --ssh-option Port=2222 --dry-run >"$dir/out"
 grep -qx 'would connect: ssh -o Port=2222 root@192.0.2.1' "$dir/out" || fail "deploy --dry-run: $(cat "$dir/out")"
 grep -qF 'etc/meshvpn/identity.key (secret, 0600)' "$dir/out" || fail "deploy --dry-run: $(cat "$dir/out")"
-refused 2 "is not a host" "$bootstrap" deploy "$net" relay-1 -oProxyCommand=x
+refused 2 "no option" "$bootstrap" deploy "$net" relay-1 -oProxyCommand=x
+refused 2 "is not a host" "$bootstrap" deploy "$net" relay-1 -- -oProxyCommand=x
 refused 2 "deploy needs DIR, NAME and HOST" "$bootstrap" deploy "$net" relay-1
 refused 1 "is not meshvpn-relay, which relay-1 needs" "$bootstrap" deploy "$net" relay-1 h --program "$meshvpn"
 refused 1 "has no node nobody" "$bootstrap" deploy "$net" nobody h
@@ -327,8 +328,8 @@ mode 644 "$dir/open/network.conf"
 
 # The status command without a daemon.
 refused 4 "No daemon runs here" "$meshvpn" status --control "$dir/none.sock"
-refused 2 "status has no option" "$meshvpn" status --jsn
-"$meshvpn" help | grep -q 'meshvpn status' || fail "help"
+refused 2 "status has no option '--jsn'. Did you mean '--json'?" "$meshvpn" status --jsn
+"$meshvpn" help status | grep -q 'Usage: meshvpn status' || fail "help"
 "$meshvpn" --version | grep -q '^meshvpn [0-9]' || fail "version"
 "$bootstrap" help | grep -q 'add-node' || fail "help of bootstrap"
 echo passed

@@ -18,12 +18,6 @@ enum {
 
 #define ASK_TIMEOUT_MS 3000
 
-static int usage_error(const char *text, const char *value)
-{
-    (void)fprintf(stderr, "meshvpn: %s%s\nTry 'meshvpn help'.\n", text, value);
-    return EXIT_USAGE;
-}
-
 /* What the daemon says to it; every daemon answers what it does not know with "unknown command". */
 static int tell(const char *socket, const json_t *reply)
 {
@@ -59,22 +53,10 @@ static int new_identity(const char *socket)
     return exit_status;
 }
 
-int circuit_command(int argc, char **argv)
+int circuit_new_command(const options_given *given)
 {
     char found[PATH_MAX];
-    const char *socket = NULL;
-    if (argc == 0 || strcmp(argv[0], "new") != 0) {
-        return usage_error("write: ", "meshvpn circuit new [--control SOCKET]");
-    }
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--control") != 0) {
-            return usage_error("circuit new has no option ", argv[i]);
-        }
-        if (i + 1 == argc) {
-            return usage_error("a value is missing after ", argv[i]);
-        }
-        socket = argv[++i];
-    }
+    const char *socket = options_text(given, "--control");
     if (socket == NULL) {
         if (!daemon_socket_find(found)) {
             return EXIT_USAGE;

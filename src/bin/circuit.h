@@ -4,7 +4,9 @@
 #ifndef MVPN_BIN_CIRCUIT_H
 #define MVPN_BIN_CIRCUIT_H
 
-/** `argv`: what follows "circuit". Returns the exit status. */
-int circuit_command(int argc, char **argv);
+#include "bin/options.h"
+
+/** New connections get a new identity. Returns the exit status. */
+int circuit_new_command(const options_given *given);
 
 #endif

@@ -1,6 +1,5 @@
 #include "bin/cli.h"
 
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,100 +14,39 @@
 #include "io/mark.h"
 #include "io/notify.h"
 
-static void print_usage(const cli *c, const char *summary, bool is_exit)
-{
-    (void)printf(
-        "%s: %s\n\nUsage: %s --config FILE [--check]%s\n\n"
-        "  --config FILE   configuration; every key is described in docs/configuration.md\n"
-        "  --check         check configuration, keys and network file, and start nothing\n"
-        "%s"
-        "  --help, --version\n\n"
-        "Exit status: 0 ended by a signal, 1 failed, 2 wrong usage or configuration.\n",
-        c->program, summary, c->program, is_exit ? " [--cleanup | --check-policy DEST:PORT]" : "",
-        is_exit
-            ? "  --cleanup       take back what a crashed run left in this host\n"
-              "  --check-policy DEST:PORT[/udp], or DEST/icmp\n"
-              "                  may a session go there, and what decides? With a file of rules\n"
-              "                  before the destination: by these rules. Exit status 0: yes, 1: "
-              "no\n"
-            : "");
-}
-
 int cli_fail(const cli *c, const mvpn_fault *fault)
 {
     (void)fprintf(stderr, "%s: %s\n", c->program, fault->text);
     return CLI_FAILED;
 }
 
-/* -1: go on. */
-static int parse_arguments(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
-                           const char *summary, const char **ret_path)
+/* Options of exits alone are not in the tables of the others. */
+static void take_arguments(cli *c, const options_given *given, enum mvpn_config_kind kind)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"check", no_argument, NULL, 'k'},
-        {"cleanup", no_argument, NULL, 'u'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {"check-policy", required_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0},
-    };
-    int o;
-    while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        switch (o) {
-        case 'c':
-            *ret_path = optarg;
-            break;
-        case 'k':
-            c->check = true;
-            break;
-        case 'h':
-            print_usage(c, summary, kind == MVPN_CONFIG_EXIT);
-            return 0;
-        case 'v':
-            (void)printf("%s %s\n", c->program, MVPN_VERSION);
-            return 0;
-        case 'u':
-            if (kind == MVPN_CONFIG_EXIT) {
-                c->cleanup = true;
-                break;
-            }
-            (void)fprintf(stderr, "%s: --cleanup is for exits\n", c->program);
-            return CLI_USAGE;
-        case 'p':
-            if (kind == MVPN_CONFIG_EXIT) {
-                c->check_policy = optarg;
-                break;
-            }
-            (void)fprintf(stderr, "%s: --check-policy is for exits\n", c->program);
-            return CLI_USAGE;
-        default:
-            (void)fprintf(stderr, "%s: see %s --help\n", c->program, c->program);
-            return CLI_USAGE;
-        }
+    c->check = options_has(given, "--check");
+    if (kind == MVPN_CONFIG_EXIT) {
+        c->cleanup = options_has(given, "--cleanup");
+        c->check_policy = options_text(given, "--check-policy");
+        c->destination = given->operands[0];
     }
-    if (c->check_policy != NULL && optind < argc) {
-        c->destination = argv[optind++];
-    }
-    if (optind < argc) {
-        (void)fprintf(stderr, "%s: unexpected argument '%s'; see %s --help\n", c->program,
-                      argv[optind], c->program);
-        return CLI_USAGE;
-    }
-    return -1;
 }
 
-int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind, const char *summary)
+int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
+              const option_program *program)
 {
     mvpn_fault fault = {.text = ""};
-    const char *path = NULL;
-    *c = (cli){.program = argv[0]};
-    const char *slash = strrchr(argv[0], '/');
-    c->program = slash == NULL ? argv[0] : slash + 1;
-    int code = parse_arguments(c, argc, argv, kind, summary, &path);
+    options_given given;
+    *c = (cli){.program = program->name};
+    int code = options_parse(program, argc, argv, &given);
     if (code != -1) {
         return code;
     }
+    take_arguments(c, &given, kind);
+    if (c->destination != NULL && c->check_policy == NULL) {
+        return options_fail(&given, "'%s' is one argument too many without --check-policy",
+                            c->destination);
+    }
+    const char *path = options_text(&given, "--config");
     mvpn_config_init(&c->config, kind);
     if (path != NULL && mvpn_config_load(path, kind, &c->config, &fault) != 0) {
         (void)cli_fail(c, &fault);

@@ -5,6 +5,7 @@
 #define MVPN_BIN_CLI_H
 
 #include "base/log.h"
+#include "bin/options_tables.h"
 #include "io/config.h"
 #include "io/control.h"
 #include "io/helper.h"
@@ -30,10 +31,11 @@ typedef struct cli {
 } cli;
 
 /**
- * Read the arguments, the configuration and the network file. Returns -1 to go on, else the code to
- * exit with (all has been said). Free with cli_done.
+ * Read the arguments by the table, the configuration and the network file. Returns -1 to go on,
+ * else the code to exit with (all has been said). Free with cli_done.
  */
-int cli_start(cli *cli, int argc, char **argv, enum mvpn_config_kind kind, const char *summary);
+int cli_start(cli *cli, int argc, char **argv, enum mvpn_config_kind kind,
+              const option_program *program);
 void cli_done(cli *cli);
 
 /** What the network file says, for the engine. Entries are borrowed from `cli`. */

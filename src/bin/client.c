@@ -295,8 +295,7 @@ int main(int argc, char **argv)
     if (p == NULL) {
         return CLI_FAILED;
     }
-    int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT,
-                         "carries this host's traffic through a MeshVPN network");
+    int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT, &options_client);
     code = code == -1 ? cli_start_helper(&p->cli) : code;
     cli_lock(&p->cli, &p->engine, sizeof(p->engine));
     if (code == -1) {

@@ -6,6 +6,5 @@
 
 int main(int argc, char **argv)
 {
-    return relay_main(argc, argv, MVPN_CONFIG_BOOTSTRAP,
-                      "an entry into a MeshVPN network: DHT server and directory", NULL);
+    return relay_main(argc, argv, MVPN_CONFIG_BOOTSTRAP, &options_dht_bootstrap, NULL);
 }

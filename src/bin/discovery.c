@@ -256,8 +256,7 @@ int main(int argc, char **argv)
     }
     const relay_extra extra = {
         .ctx = p, .prepare = prepare, .start = start, .stop = stop, .status = add_status};
-    int code = relay_main(argc, argv, MVPN_CONFIG_DISCOVERY,
-                          "surveys a MeshVPN network and shows it over HTTP", &extra);
+    int code = relay_main(argc, argv, MVPN_CONFIG_DISCOVERY, &options_discovery, &extra);
     mvpn_geoip_free(p->geoip);
     free(p);
     return code;

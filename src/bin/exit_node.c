@@ -125,8 +125,7 @@ int main(int argc, char **argv)
     }
     const relay_extra extra = {
         .ctx = p, .start = start, .stop = stop, .status = add_status, .instead = instead};
-    int code =
-        relay_main(argc, argv, MVPN_CONFIG_EXIT, "an exit relay of a MeshVPN network", &extra);
+    int code = relay_main(argc, argv, MVPN_CONFIG_EXIT, &options_exit_node, &extra);
     free(p);
     return code;
 }

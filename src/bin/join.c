@@ -28,12 +28,6 @@ static int fail(const mvpn_fault *fault)
     return JOIN_FAILED;
 }
 
-static int fail_usage(const char *text)
-{
-    (void)fprintf(stderr, "meshvpn: %s\nTry 'meshvpn help'.\n", text);
-    return JOIN_USAGE;
-}
-
 /* --- the link --- */
 
 /* Characters behind "meshvpn:": open and closed, IPv4 and IPv6. (§13.1) */
@@ -191,38 +185,18 @@ static int join(const mvpn_invitation *inv, const char *dir, bool is_forced, mvp
     return rc;
 }
 
-int join_command(int argc, char **argv)
+int join_command(const options_given *given)
 {
-    const char *argument = NULL, *dir = "/etc/meshvpn";
+    const char *dir = options_text(given, "--config-dir");
     char link[INPUT_MAX];
-    bool is_forced = false;
     mvpn_invitation inv = {0};
     mvpn_fault fault;
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--force") == 0) {
-            is_forced = true;
-        } else if (strcmp(argv[i], "--config-dir") == 0) {
-            if (i + 1 == argc) {
-                return fail_usage("--config-dir needs a value");
-            }
-            dir = argv[++i];
-        } else if (strncmp(argv[i], "--", 2) == 0) {
-            return fail_usage("join takes --config-dir DIR and --force");
-        } else if (argument != NULL) {
-            return fail_usage("join takes one LINK. If it has spaces in it, it is not whole");
-        } else {
-            argument = argv[i];
-        }
-    }
-    if (argument == NULL) {
-        return fail_usage("join needs the LINK that you were given, or - to read it");
-    }
-    int rc = read_link(argument, link, &fault);
+    int rc = read_link(given->operands[0], link, &fault);
     if (rc == 0) {
         rc = parse_link(link, &inv, &fault);
     }
     if (rc == 0) {
-        rc = join(&inv, dir, is_forced, &fault);
+        rc = join(&inv, dir != NULL ? dir : "/etc/meshvpn", options_has(given, "--force"), &fault);
     }
     mvpn_wipe(link, sizeof(link));
     mvpn_wipe(&inv, sizeof(inv));
@@ -245,20 +219,21 @@ static void run_bootstrap(char **argv)
     (void)execvp(name, argv);
 }
 
-int invite_command(int argc, char **argv)
+int invite_command(const options_given *given)
 {
     char key[PATH_MAX];
-    if (argc > 0 &&
-        (size_t)snprintf(key, sizeof(key), "%s/keys/network.key", argv[0]) < sizeof(key) &&
+    const char *dir = given->operands[0];
+    if (dir != NULL &&
+        (size_t)snprintf(key, sizeof(key), "%s/keys/network.key", dir) < sizeof(key) &&
         access(key, F_OK) == 0) {
-        char **vector = calloc((size_t)argc + 3, sizeof(*vector));
+        char **vector = calloc((size_t)given->rest_count + 3, sizeof(*vector));
         if (vector == NULL) {
             return JOIN_FAILED;
         }
         static char program[] = "meshvpn-bootstrap", command[] = "invite";
         vector[0] = program;
         vector[1] = command;
-        memcpy(vector + 2, argv, (size_t)argc * sizeof(*vector));
+        memcpy(vector + 2, given->rest, (size_t)given->rest_count * sizeof(*vector));
         run_bootstrap(vector);
         (void)fprintf(stderr, "meshvpn: cannot run meshvpn-bootstrap: %s\n", strerror(errno));
         free(vector);

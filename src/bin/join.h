@@ -4,11 +4,13 @@
 #ifndef MVPN_BIN_JOIN_H
 #define MVPN_BIN_JOIN_H
 
-/** `join LINK [--config-dir DIR] [--force]`; LINK "-" is read from standard input. Returns the exit
- * status: 0 joined, 1 failed, 2 wrong usage. */
-int join_command(int argc, char **argv);
+#include "bin/options.h"
+
+/** LINK "-" is read from standard input. Returns the exit status: 0 joined, 1 failed, 2 wrong
+ * usage. */
+int join_command(const options_given *given);
 
 /** `invite DIR ...`: hands over to meshvpn-bootstrap, or says that inviting is the operator's. */
-int invite_command(int argc, char **argv);
+int invite_command(const options_given *given);
 
 #endif

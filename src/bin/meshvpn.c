@@ -2,7 +2,6 @@
  * meshvpn: the person's command. Data go to stdout, talk to stderr.
  */
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "base/assert.h"
 #include "base/error.h"
 #include "bin/circuit.h"
 #include "bin/daemon_socket.h"
@@ -18,6 +18,7 @@
 #include "bin/ping.h"
 #include "bin/show_links.h"
 #include "bin/netcheck.h"
+#include "bin/options_tables.h"
 #include "io/config.h"
 #include "io/control.h"
 #include "io/network_file.h"
@@ -26,7 +27,7 @@
 enum {
     EXIT_CONNECTED = 0,
     EXIT_FAILED = 1,
-    EXIT_USAGE = 2,
+    EXIT_USAGE = OPTIONS_USAGE,
     EXIT_CONNECTING = 3,
     EXIT_DOWN = 4,
     EXIT_BLOCKED = 5,
@@ -36,65 +37,6 @@ enum {
 #define ASK_TIMEOUT_MS 3000
 /* Between the two questions from which rates are computed. */
 #define RATE_INTERVAL_MS 300
-
-static const char usage[] =
-    "meshvpn joins a network and shows what the MeshVPN daemon of this machine does.\n"
-    "\n"
-    "  meshvpn join LINK [--config-dir DIR] [--force]\n"
-    "      Become a member: check the link that you were given (- reads it from standard\n"
-    "      input) and write DIR/network.conf and DIR/client.conf (DIR is /etc/meshvpn).\n"
-    "      --force          although the computer is a member of a network already\n"
-    "\n"
-    "  meshvpn invite DIR [OPTION]...\n"
-    "      The same as meshvpn-bootstrap invite: for who runs the network.\n"
-    "\n"
-    "  meshvpn status [--json] [--control SOCKET]\n"
-    "      State, path, exit address, rates. --json prints the daemon's own object.\n"
-    "      SOCKET is the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET ", else the only\n"
-    "      one in " MVPN_CONFIG_RUN_DIR ").\n"
-    "\n"
-    "  meshvpn circuit new [--control SOCKET]\n"
-    "      Be somebody else: new connections leave with a new address, by another exit if there "
-    "is\n"
-    "      one; open connections keep theirs. Exit status: 0 taken, 1 failed, 2 wrong usage,\n"
-    "      4 no daemon.\n"
-    "\n"
-    "  meshvpn netcheck [--json] [--config FILE] [--server HOST[:PORT]]...\n"
-    "      What lies between this computer and the network, in less than 5 s and without root:\n"
-    "      UDP, addresses, NAT, port mapping, MTU, TCP 443, clock. Asks entries of the network\n"
-    "      file (of /etc/meshvpn/client.conf or FILE), and STUN servers if you name some.\n"
-    "\n"
-    "  meshvpn ping NODE [--count N] [--interval MS] [--json] [--control SOCKET]\n"
-    "      Round trips to a relay (its name, or 8 or more digits of its identity), and whether "
-    "the\n"
-    "      link is direct or relayed, and when that changes. Ends when it is direct, or after 10;\n"
-    "      with --count after N. A client pings those alone that it has a link with: its guards.\n"
-    "      Exit status: 0 an answer came, 1 none, 2 wrong usage, 4 no daemon.\n"
-    "\n"
-    "  meshvpn config check KIND FILE\n"
-    "      Read a configuration and the network file it names; say what is wrong with them.\n"
-    "      KIND is relay, exit, client, bootstrap or discovery.\n"
-    "\n"
-    "  meshvpn config docs\n"
-    "      Print all keys of the configuration files.\n"
-    "\n"
-    "  meshvpn help | --version\n"
-    "\n"
-    "Exit status: 0 connected (a relay: running), 1 failed, 2 wrong usage, 3 connecting,\n"
-    "4 down or no daemon, 5 blocked (no path is possible, or the kill switch holds).\n"
-    "Of netcheck: 0 UDP passes, 1 failed or nobody to ask, 2 wrong usage or configuration,\n"
-    "4 no network at all, 5 UDP is blocked.\n";
-
-static MVPN_PRINTF(1, 2) int fail_usage(const char *fmt, ...)
-{
-    va_list ap;
-    (void)fputs("meshvpn: ", stderr);
-    va_start(ap, fmt);
-    (void)vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    (void)fputs("\nTry 'meshvpn help'.\n", stderr);
-    return EXIT_USAGE;
-}
 
 /* --- status: asking --- */
 
@@ -406,24 +348,11 @@ static void show(json_t *status, const char *socket)
     json_decref(later);
 }
 
-static int command_status(int argc, char **argv)
+static int command_status(const options_given *given)
 {
     char found[PATH_MAX];
-    const char *socket = NULL;
-    bool wants_json = false;
+    const char *socket = options_text(given, "--control");
     int exit_status = EXIT_FAILED;
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            wants_json = true;
-        } else if (strcmp(argv[i], "--control") == 0) {
-            if (i + 1 == argc) {
-                return fail_usage("--control needs a value");
-            }
-            socket = argv[++i];
-        } else {
-            return fail_usage("status has no option '%s'", argv[i]);
-        }
-    }
     if (socket == NULL) {
         if (!daemon_socket_find(found)) {
             return EXIT_USAGE;
@@ -435,7 +364,7 @@ static int command_status(int argc, char **argv)
         return exit_status;
     }
     exit_status = exit_status_of(status);
-    if (wants_json) {
+    if (options_has(given, "--json")) {
         (void)json_dumpf(status, stdout, JSON_COMPACT);
         (void)putchar('\n');
     } else {
@@ -469,60 +398,50 @@ static int check_config(enum mvpn_config_kind kind, const char *file)
     return EXIT_SUCCESS;
 }
 
-static int command_config(int argc, char **argv)
+static int command_config_check(const options_given *given)
 {
-    if (argc == 1 && strcmp(argv[0], "docs") == 0) {
-        mvpn_config_write_docs(stdout);
-        return EXIT_SUCCESS;
+    unsigned bit = 0; /* the parser knows the names */
+    while (strcmp(given->operands[0], mvpn_config_kind_name((enum mvpn_config_kind)(1u << bit))) !=
+           0) {
+        bit++;
+        MVPN_ASSERT(bit < MVPN_CONFIG_KINDS);
     }
-    if (argc != 3 || strcmp(argv[0], "check") != 0) {
-        return fail_usage("write: meshvpn config check KIND FILE, or meshvpn config docs");
+    return check_config((enum mvpn_config_kind)(1u << bit), given->operands[1]);
+}
+
+static int command_config_docs(const options_given *given)
+{
+    (void)given;
+    mvpn_config_write_docs(stdout);
+    return EXIT_SUCCESS;
+}
+
+/* --- version --- */
+
+static int command_version(const options_given *given)
+{
+    if (options_has(given, "--json")) {
+        (void)puts("{\"schema\":\"meshvpn.version/1\",\"version\":\"" MVPN_VERSION "\"}");
+    } else {
+        (void)puts("meshvpn " MVPN_VERSION);
     }
-    for (unsigned bit = 0; bit < MVPN_CONFIG_KINDS; bit++) {
-        enum mvpn_config_kind kind = (enum mvpn_config_kind)(1u << bit);
-        if (strcmp(argv[1], mvpn_config_kind_name(kind)) == 0) {
-            return check_config(kind, argv[2]);
-        }
-    }
-    return fail_usage(
-        "'%s' is no kind of configuration: relay, exit, client, bootstrap or discovery", argv[1]);
+    return EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        (void)fputs(usage, stderr);
-        return EXIT_USAGE;
-    }
-    if (strcmp(argv[1], "status") == 0) {
-        return command_status(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "ping") == 0) {
-        return ping_command(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "circuit") == 0) {
-        return circuit_command(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "join") == 0) {
-        return join_command(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "invite") == 0) {
-        return invite_command(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "netcheck") == 0) {
-        return netcheck_command(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "config") == 0) {
-        return command_config(argc - 2, argv + 2);
-    }
-    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-        strcmp(argv[1], "-h") == 0) {
-        (void)fputs(usage, stdout);
-        return EXIT_SUCCESS;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
-        (void)puts("meshvpn " MVPN_VERSION);
-        return EXIT_SUCCESS;
-    }
-    return fail_usage("'%s' is no command", argv[1]);
+    static int (*const commands[])(const options_given *given) = {
+        [VERB_JOIN] = join_command,
+        [VERB_INVITE] = invite_command,
+        [VERB_STATUS] = command_status,
+        [VERB_CIRCUIT_NEW] = circuit_new_command,
+        [VERB_NETCHECK] = netcheck_command,
+        [VERB_PING] = ping_command,
+        [VERB_CONFIG_CHECK] = command_config_check,
+        [VERB_CONFIG_DOCS] = command_config_docs,
+        [VERB_VERSION] = command_version,
+    };
+    options_given given;
+    int exit_status = options_parse(&options_meshvpn, argc, argv, &given);
+    return exit_status != -1 ? exit_status : commands[given.verb->id](&given);
 }

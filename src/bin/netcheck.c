@@ -36,39 +36,21 @@ typedef struct session {
     mvpn_netcheck_result result;
 } session;
 
-static int fail_usage(const char *what, const char *argument)
-{
-    (void)fprintf(stderr, "meshvpn: netcheck: %s '%s'\nTry 'meshvpn help'.\n", what, argument);
-    return STATUS_USAGE;
-}
-
-static int parse(arguments *a, int argc, char **argv)
+static int parse(arguments *a, const options_given *given)
 {
     char host[256];
     uint16_t port;
-    *a = (arguments){.config = NULL};
-    for (int i = 0; i < argc; i++) {
-        bool is_config = strcmp(argv[i], "--config") == 0;
-        if (strcmp(argv[i], "--json") == 0) {
-            a->wants_json = true;
+    *a = (arguments){.wants_json = options_has(given, "--json"),
+                     .config = options_text(given, "--config")};
+    for (size_t i = 0; i < given->count; i++) {
+        const char *value = given->items[i].value;
+        if (strcmp(given->items[i].option->name, "--server") != 0) {
             continue;
         }
-        if (!is_config && strcmp(argv[i], "--server") != 0) {
-            return fail_usage("unknown argument", argv[i]);
+        if (mvpn_netcheck_split(value, host, &port) != 0) {
+            return options_fail(given, "this is no HOST[:PORT]: '%s'", value);
         }
-        if (i + 1 == argc) {
-            return fail_usage("a value is missing behind", argv[i]);
-        }
-        const char *value = argv[++i];
-        if (is_config) {
-            a->config = value;
-        } else if (mvpn_netcheck_split(value, host, &port) != 0) {
-            return fail_usage("this is no HOST[:PORT]:", value);
-        } else if (a->server_count == MVPN_NETCHECK_SERVERS_MAX) {
-            return fail_usage("4 servers are enough; one too many is", value);
-        } else {
-            a->servers[a->server_count++] = value;
-        }
+        a->servers[a->server_count++] = value; /* the table says how many there can be */
     }
     return STATUS_FINE;
 }
@@ -203,14 +185,14 @@ static int show(const arguments *a, const mvpn_netcheck_result *result)
     return statuses[verdict.kind];
 }
 
-int netcheck_command(int argc, char **argv)
+int netcheck_command(const options_given *given)
 {
     static mvpn_config config; /* 20 KB */
     static mvpn_network_file network;
     mvpn_netcheck_result result;
     arguments a;
     bool has_network = false;
-    int status = parse(&a, argc, argv);
+    int status = parse(&a, given);
     if (status != STATUS_FINE) {
         return status;
     }

@@ -5,7 +5,9 @@
 #ifndef MVPN_BIN_NETCHECK_H
 #define MVPN_BIN_NETCHECK_H
 
-/** The command, without its name. Returns the exit status of docs/netcheck.md. */
-int netcheck_command(int argc, char **argv);
+#include "bin/options.h"
+
+/** Returns the exit status of docs/netcheck.md. */
+int netcheck_command(const options_given *given);
 
 #endif

@@ -1,7 +1,6 @@
 #include "bin/ping.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,9 +19,7 @@ enum {
 };
 
 #define COUNT_DEFAULT 10
-#define COUNT_MAX 1000000
 #define INTERVAL_DEFAULT_MS 1000
-#define INTERVAL_MAX_MS 60000
 #define ASK_TIMEOUT_MS 3000
 /* How often the daemon is asked what came of it; the round trip is measured there. */
 #define POLL_MS 20
@@ -40,54 +37,6 @@ typedef struct ping {
     unsigned answers;
 } ping;
 
-static int usage_error(const char *text, const char *value)
-{
-    (void)fprintf(stderr, "meshvpn: %s%s\nTry 'meshvpn help'.\n", text, value);
-    return EXIT_USAGE;
-}
-
-static bool parse_number(const char *text, unsigned long max, unsigned *ret)
-{
-    char *end = NULL;
-    unsigned long n = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || n == 0 || n > max) {
-        return false;
-    }
-    *ret = (unsigned)n;
-    return true;
-}
-
-/* -1 to go on. */
-static int parse(ping *p, int argc, char **argv)
-{
-    for (int i = 0; i < argc; i++) {
-        const char *option = argv[i];
-        bool takes_value = strcmp(option, "--count") == 0 || strcmp(option, "--interval") == 0 ||
-                           strcmp(option, "--control") == 0;
-        if (takes_value && i + 1 == argc) {
-            return usage_error("a value is missing after ", option);
-        }
-        if (strcmp(option, "--json") == 0) {
-            p->wants_json = true;
-        } else if (strcmp(option, "--control") == 0) {
-            p->socket = argv[++i];
-        } else if (strcmp(option, "--count") == 0) {
-            if (!parse_number(argv[++i], COUNT_MAX, &p->count)) {
-                return usage_error("--count takes a number from 1, not ", argv[i]);
-            }
-        } else if (strcmp(option, "--interval") == 0) {
-            if (!parse_number(argv[++i], INTERVAL_MAX_MS, &p->interval_ms)) {
-                return usage_error("--interval takes milliseconds (1 to 60000), not ", argv[i]);
-            }
-        } else if (option[0] == '-' || p->node != NULL) {
-            return usage_error("ping takes one NODE and options; what is this: ", option);
-        } else {
-            p->node = option;
-        }
-    }
-    return p->node == NULL ? usage_error("ping whom? ", "meshvpn ping NODE") : -1;
-}
-
 /* The daemon's answer; NULL after saying why not. */
 static json_t *ask(const ping *p, bool is_start, int *ret_exit)
 {
@@ -96,7 +45,8 @@ static json_t *ask(const ping *p, bool is_start, int *ret_exit)
     json_t *request =
         json_pack("{s:s, s:s, s:b}", "cmd", "ping", "node", p->node, "start", is_start);
     if (request == NULL) {
-        *ret_exit = usage_error("that is no name: ", p->node);
+        (void)fprintf(stderr, "meshvpn: that is no name: %s\n", p->node);
+        *ret_exit = EXIT_USAGE;
         return NULL;
     }
     int rc = mvpn_control_ask(p->socket, request, ASK_TIMEOUT_MS, &reply, &fault);
@@ -252,14 +202,16 @@ static int run(ping *p)
     return p->answers > 0 ? EXIT_ANSWERED : EXIT_NO_ANSWER;
 }
 
-int ping_command(int argc, char **argv)
+int ping_command(const options_given *given)
 {
     char found[PATH_MAX];
-    ping p = {.interval_ms = INTERVAL_DEFAULT_MS};
-    int code = parse(&p, argc, argv);
-    if (code != -1) {
-        return code;
-    }
+    ping p = {
+        .node = given->operands[0],
+        .socket = options_text(given, "--control"),
+        .count = (unsigned)options_number(given, "--count", 0),
+        .interval_ms = (unsigned)options_number(given, "--interval", INTERVAL_DEFAULT_MS),
+        .wants_json = options_has(given, "--json"),
+    };
     if (p.socket == NULL) {
         if (!daemon_socket_find(found)) {
             return EXIT_USAGE;

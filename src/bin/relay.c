@@ -2,6 +2,5 @@
 
 int main(int argc, char **argv)
 {
-    return relay_main(argc, argv, MVPN_CONFIG_RELAY,
-                      "a guard and middle relay of a MeshVPN network", NULL);
+    return relay_main(argc, argv, MVPN_CONFIG_RELAY, &options_relay, NULL);
 }

@@ -552,7 +552,7 @@ static void relay_stop(relay_program *p)
     mvpn_wipe(&p->engine, sizeof(p->engine));
 }
 
-int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary,
+int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const option_program *program,
                const relay_extra *extra)
 {
     mvpn_fault fault = {.text = ""};
@@ -561,7 +561,7 @@ int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *su
         return CLI_FAILED;
     }
     p->extra = extra;
-    int code = cli_start(&p->cli, argc, argv, kind, summary);
+    int code = cli_start(&p->cli, argc, argv, kind, program);
     if (code == -1 && p->cli.cleanup) {
         const mvpn_config *c = &p->cli.config;
         code = mvpn_host_exit_cleanup(&c->exit, c->run_dir, &fault) == 0

@@ -24,7 +24,7 @@ typedef struct relay_extra {
 } relay_extra;
 
 /** `extra` may be NULL. Returns the program's exit code. */
-int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const char *summary,
+int relay_main(int argc, char **argv, enum mvpn_config_kind kind, const option_program *program,
                const relay_extra *extra);
 
 #endif

@@ -151,7 +151,7 @@ def main():
             assert done.returncode == 1 and done.stdout == "" and "is not meshvpn-client" in done.stderr, done
         for words in ([], ["old"], ["new", "--json"], ["new", "--control"]):
             done = subprocess.run([program, "circuit", *words], capture_output=True, text=True, timeout=20, check=False)
-            assert done.returncode == 2 and "Try 'meshvpn help'" in done.stderr, done
+            assert done.returncode == 2 and "Try 'meshvpn help" in done.stderr, done
     print("passed")
 
 

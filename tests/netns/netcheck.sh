@@ -256,9 +256,9 @@ bad_input_is_refused() {
     echo 'hops = = 3' >"$LAB_DIR/nobody/broken.conf"
     echo 'network_file = "nowhere.conf"' >"$LAB_DIR/nobody/lost.conf"
     install -m 600 "$net" "$LAB_DIR/nobody/secret.conf" # root's
-    refused 2 "unknown argument '--jsn'" --jsn &&
-        refused 2 "unknown argument 'x'" --json x &&
-        refused 2 "a value is missing behind '--config'" --config &&
+    refused 2 "no option '--jsn'" --jsn &&
+        refused 2 "'x' is one argument too many" --json x &&
+        refused 2 "--config: a value is missing" --config &&
         refused 2 "no HOST[:PORT]: 'host:0'" --server host:0 &&
         refused 2 "no HOST[:PORT]: '-'" --server - &&
         refused 2 "one too many is '5.5.5.5'" --server 1.1.1.1 --server 2.2.2.2 --server 3.3.3.3 \

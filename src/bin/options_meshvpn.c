@@ -1,0 +1,195 @@
+/* The command line of meshvpn. */
+#include "bin/options_tables.h"
+
+#include "io/config.h"
+#include "io/netcheck.h"
+
+#define CONTROL_OPTION                                                                             \
+    {                                                                                              \
+        .name = "--control", .value = "SOCKET", .kind = OPTION_SOCKET,                             \
+        .help = "the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET                         \
+                ", else the only one in " MVPN_CONFIG_RUN_DIR ")"                                  \
+    }
+#define JSON_OPTION                                                                                \
+    {                                                                                              \
+        .name = "--json", .help = "print JSON"                                                     \
+    }
+#define NO_DAEMON_EXITS                                                                            \
+    {1, "failed"}, {2, "wrong usage"},                                                             \
+    {                                                                                              \
+        4, "no daemon"                                                                             \
+    }
+
+/* clang-format off */
+static const option_exit plain_exits[] = {
+    {0, "done"},
+    {1, "failed"},
+    {2, "wrong usage"},
+    {0},
+};
+
+static const option_row join_options[] = {
+    {.name = "--config-dir", .value = "DIR", .kind = OPTION_DIR,
+     .help = "where network.conf and client.conf are written (/etc/meshvpn)"},
+    {.name = "--force", .help = "although the computer is a member of a network already"},
+    {0},
+};
+static const option_row join_operands[] = {
+    {.name = "LINK", .kind = OPTION_TEXT, .help = "the invitation, meshvpn:..., or - to read it from standard input",
+     .if_missing = "join needs the LINK that you were given, or - to read it"},
+    {0},
+};
+static const option_example join_examples[] = {
+    {"sudo meshvpn join -", "read the link from standard input: in an argument other users of the computer can see it"},
+    {0},
+};
+
+static const option_row invite_operands[] = {
+    {.name = "DIR", .kind = OPTION_DIR, .is_optional = true, .help = "the network's directory, with its keys"},
+    {0},
+};
+
+static const option_row status_options[] = {
+    {.name = "--json", .help = "print the daemon's own object (schema meshvpn.status/1)"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_exit status_exits[] = {
+    {0, "connected (a relay: running)"},
+    {1, "failed"},
+    {2, "wrong usage"},
+    {3, "connecting"},
+    {4, "down, or no daemon"},
+    {5, "blocked: no path is possible, or the kill switch holds"},
+    {0},
+};
+
+static const option_row control_options[] = {
+    CONTROL_OPTION,
+    {0},
+};
+static const option_exit circuit_new_exits[] = {
+    {0, "taken"},
+    NO_DAEMON_EXITS,
+    {0},
+};
+
+static const option_row netcheck_options[] = {
+    {.name = "--json", .help = "print JSON (schema meshvpn.netcheck/1)"},
+    {.name = "--config", .value = "FILE", .kind = OPTION_FILE,
+     .help = "whose network file is asked (/etc/meshvpn/client.conf)"},
+    {.name = "--server", .value = "HOST[:PORT]", .kind = OPTION_TEXT, .max_count = MVPN_NETCHECK_SERVERS_MAX,
+     .help = "ask this STUN server too"},
+    {0},
+};
+static const option_exit netcheck_exits[] = {
+    {0, "UDP passes"},
+    {1, "failed, or nobody to ask"},
+    {2, "wrong usage or configuration"},
+    {4, "no network at all"},
+    {5, "UDP is blocked"},
+    {0},
+};
+static const option_example netcheck_examples[] = {
+    {"meshvpn netcheck --server stun.example.org", "ask a server of STUN besides the network's own"},
+    {0},
+};
+
+static const option_row ping_options[] = {
+    {.name = "--count", .value = "N", .kind = OPTION_NUMBER, .max = 1000000,
+     .help = "end after so many; without it when the link is direct, or after 10"},
+    {.name = "--interval", .value = "MS", .kind = OPTION_NUMBER, .max = 60000, .unit = "milliseconds",
+     .help = "milliseconds between two (1000)"},
+    {.name = "--json", .help = "print one JSON object for each"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_row ping_operands[] = {
+    {.name = "NODE", .kind = OPTION_TEXT, .help = "a relay's name, or 8 or more digits of its identity",
+     .if_missing = "ping whom? Name a NODE: meshvpn ping NODE"},
+    {0},
+};
+static const option_exit ping_exits[] = {
+    {0, "an answer came"},
+    {1, "none came"},
+    {2, "wrong usage"},
+    {4, "no daemon"},
+    {0},
+};
+static const option_example ping_examples[] = {
+    {"meshvpn ping alder --count 3", "three round trips to the relay alder"},
+    {0},
+};
+
+static const option_row config_check_operands[] = {
+    {.name = "KIND", .kind = OPTION_CHOICE, .choices = "relay exit client bootstrap discovery",
+     .help = "of which program: relay, exit, client, bootstrap or discovery",
+     .if_missing = "config check needs KIND and FILE: meshvpn config check client /etc/meshvpn/client.conf"},
+    {.name = "FILE", .kind = OPTION_FILE, .help = "the configuration"},
+    {0},
+};
+static const option_exit config_check_exits[] = {
+    {0, "both files are good"},
+    {1, "something is wrong with them"},
+    {2, "wrong usage"},
+    {0},
+};
+static const option_example config_check_examples[] = {
+    {"meshvpn config check client /etc/meshvpn/client.conf", "before the client is started with it"},
+    {0},
+};
+
+static const option_row version_options[] = {
+    {.name = "--json", .help = "print JSON (schema meshvpn.version/1)"},
+    {0},
+};
+
+static const option_verb verbs[] = {
+    {.name = "join", .id = VERB_JOIN, .summary = "become a member of a network",
+     .text = "Check the link that you were given and write DIR/network.conf and DIR/client.conf. "
+             "Nothing is changed if the link is not good.",
+     .options = join_options, .operands = join_operands, .examples = join_examples},
+    {.name = "invite", .id = VERB_INVITE, .summary = "invite somebody to your network",
+     .text = "The same as meshvpn-bootstrap invite: for who runs the network.",
+     .options = options_invite, .operands = invite_operands},
+    {.name = "status", .id = VERB_STATUS, .summary = "what the daemon does",
+     .text = "State, path, exit address and rates, from live counters.",
+     .options = status_options, .exits = status_exits},
+    {.name = "circuit new", .id = VERB_CIRCUIT_NEW, .summary = "be somebody else",
+     .text = "New connections leave with a new address, by another exit if there is one. Open connections keep theirs.",
+     .options = control_options, .exits = circuit_new_exits},
+    {.name = "netcheck", .id = VERB_NETCHECK, .summary = "what lies between this computer and the network",
+     .text = "In less than 5 s and without root: UDP, addresses, NAT, port mapping, MTU, TCP 443 and the clock. "
+             "Asks entries of the network file, and servers of STUN if you name some.",
+     .options = netcheck_options, .exits = netcheck_exits, .examples = netcheck_examples},
+    {.name = "ping", .id = VERB_PING, .summary = "round trips to a relay, and whether the link is direct",
+     .text = "Also says when a relayed link becomes direct, and back. A client pings those alone that it has a link "
+             "with: its guards.",
+     .options = ping_options, .operands = ping_operands, .exits = ping_exits, .examples = ping_examples},
+    {.name = "config check", .id = VERB_CONFIG_CHECK, .summary = "what is wrong with a configuration",
+     .text = "Reads a configuration and the network file it names.",
+     .operands = config_check_operands, .exits = config_check_exits, .examples = config_check_examples},
+    {.name = "config docs", .id = VERB_CONFIG_DOCS, .summary = "print all keys of the configuration files"},
+    {.name = "version", .id = VERB_VERSION, .summary = "print the version", .options = version_options},
+    {.name = "help", .id = VERB_HELP, .summary = "what a command does", .operands = options_help_operands},
+    {0},
+};
+
+static const option_row files[] = {
+    {.name = "/etc/meshvpn/client.conf", .help = "configuration of meshvpn-client"},
+    {.name = "/etc/meshvpn/network.conf", .help = "the network that this computer is a member of"},
+    {.name = MVPN_CONFIG_CONTROL_SOCKET, .help = "where the daemon is asked"},
+    {0},
+};
+
+const option_program options_meshvpn = {
+    .name = "meshvpn",
+    .section = 1,
+    .summary = "joins a MeshVPN network and shows what the daemon does",
+    .text = "Data go to standard output, talk goes to standard error.",
+    .verbs = verbs,
+    .exits = plain_exits,
+    .files = files,
+    .see_also = "meshvpn-bootstrap 1 meshvpn-client 8 meshvpn-relay 8",
+};
+/* clang-format on */

@@ -1,0 +1,45 @@
+/* The command lines of all programs (options.h): data alone, so that a tool can print manuals. */
+#ifndef MVPN_BIN_OPTIONS_TABLES_H
+#define MVPN_BIN_OPTIONS_TABLES_H
+
+#include "bin/options.h"
+
+enum meshvpn_verb {
+    VERB_JOIN,
+    VERB_INVITE,
+    VERB_STATUS,
+    VERB_CIRCUIT_NEW,
+    VERB_NETCHECK,
+    VERB_PING,
+    VERB_CONFIG_CHECK,
+    VERB_CONFIG_DOCS,
+    VERB_VERSION,
+    VERB_HELP,
+};
+
+enum bootstrap_verb {
+    BOOTSTRAP_INIT,
+    BOOTSTRAP_ADD_NODE,
+    BOOTSTRAP_RENEW,
+    BOOTSTRAP_REVOKE,
+    BOOTSTRAP_INVITE,
+    BOOTSTRAP_DEPLOY,
+    BOOTSTRAP_CLOUD_INIT,
+    BOOTSTRAP_SHOW,
+    BOOTSTRAP_HELP,
+};
+
+extern const option_program options_meshvpn;
+extern const option_program options_bootstrap;
+extern const option_program options_relay;
+extern const option_program options_exit_node;
+extern const option_program options_client;
+extern const option_program options_dht_bootstrap;
+extern const option_program options_discovery;
+
+/* Of meshvpn-bootstrap invite, which meshvpn invite runs. */
+extern const option_row options_invite[];
+/* Of the verb help, in programs that have verbs. */
+extern const option_row options_help_operands[];
+
+#endif
