@@ -358,6 +358,61 @@ static void test_codel_spares_the_last_cell(void **state)
     end();
 }
 
+/* Who sends one packet as soon as the last one is through has a share as the others, not more. */
+static void test_coming_in_portions_gains_nothing(void **state)
+{
+    (void)state;
+    unsigned got[51] = {0};
+    begin(0, 4096);
+    for (unsigned i = 0; i < 20000; i++) {
+        for (size_t f = 0; f < 50; f++) {
+            while (flow[f].count < 3) {
+                put(f, FULL);
+            }
+        }
+        if (flow[50].count == 0) {
+            put(50, FULL - 50); /* something of the quantum is left each time */
+        }
+        got[pull()]++;
+        now += 10;
+    }
+    assert_true(got[50] * 10 < got[0] * 12 && got[50] * 12 > got[0] * 10);
+    end();
+}
+
+/* Among many flows two rounds of waiting are no standing queue. */
+static void test_codel_counts_in_rounds(void **state)
+{
+    (void)state;
+    begin(0, 4096);
+    for (unsigned i = 0; i < 20000; i++, now += 500) { /* a round is 100 ms: two of each */
+        for (size_t f = 0; f < 100; f++) {
+            while (flow[f].count < 4) {
+                put(f, MVPN_SCHEDULER_QUANTUM / 2 - OVERHEAD);
+            }
+        }
+        (void)pull();
+    }
+    assert_true(s.counters.dropped_codel < 5); /* of before a round was measured */
+    end();
+}
+
+/* Nor is one packet behind another a queue, however late they are. */
+static void test_codel_needs_more_than_a_cell(void **state)
+{
+    (void)state;
+    begin(0, 4096);
+    for (unsigned i = 0; i < 10; i++) {
+        put(0, FULL);
+        put(0, FULL);
+        now += MVPN_S(1);
+        assert_int_equal(pull(), 0);
+        assert_int_equal(pull(), 0);
+    }
+    assert_int_equal(s.counters.dropped_codel, 0);
+    end();
+}
+
 static void test_rate(void **state)
 {
     (void)state;
@@ -488,6 +543,9 @@ int main(void)
         cmocka_unit_test(test_codel_keeps_what_is_to_be_kept),
         cmocka_unit_test(test_codel_times),
         cmocka_unit_test(test_codel_spares_the_last_cell),
+        cmocka_unit_test(test_coming_in_portions_gains_nothing),
+        cmocka_unit_test(test_codel_counts_in_rounds),
+        cmocka_unit_test(test_codel_needs_more_than_a_cell),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_round),
         cmocka_unit_test(test_the_oldest),
