@@ -98,6 +98,8 @@ static void write_all(FILE *out, const mesh_node *n)
                        "ProtectKernelModules=yes\n"
                        "ProtectProc=invisible\n"
                        "ProtectSystem=strict\n"
+                       /* Its onion key is renewed each week. */
+                       "ReadWritePaths=/etc/meshvpn\n"
                        "RemoveIPC=yes\n"
                        "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_UNIX\n"
                        "RestrictNamespaces=yes\n"
