@@ -1332,24 +1332,59 @@ static void test_no_new_circuits_while_rounds_are_long(void **state)
     assert_true(lab_circuit_open(l, &more, 0, link0));
 }
 
+/* A guard builds for all its clients: a neighbour that has proven to be a relay of the view has
+ * other bounds than a client. */
+static void test_relays_may_build_more(void **state)
+{
+    (void)state;
+    lab_circuit c = open_circuit();
+    lab_message create, m;
+    mvpn_circuit_id back;
+    (void)extend(&c, 1, &create, &back);
+    for (unsigned known = 0; known < 2; known++) {
+        unsigned opened = 0;
+        assert_true(!known ||
+                    mvpn_view_add(mvpn_engine_view(l->engine), &l->peer[1].descriptor) == 0);
+        for (unsigned i = 0; i < CREATE_BURST + 50; i++) {
+            uint8_t body[256];
+            lab_circuit more;
+            size_t n = lab_create_body(l, &more, 1, create.link, body, sizeof(body));
+            lab_send_create(l, &more, mvpn_bytes_of(body, n));
+            lab_settle(l); /* no time passes */
+            while (lab_next(l, 1, &m)) {
+                opened += m.header.command == MVPN_CMD_CREATED;
+            }
+        }
+        assert_in_range(opened, known ? CREATE_BURST + 50 : CREATE_BURST - 1,
+                        known ? CREATE_BURST + 50 : CREATE_BURST + 1);
+    }
+}
+
 /* Sockets full turn after turn: reading goes before sending, and handshakes have a tenth. */
 static void test_a_crowd_waits_here_and_not_in_the_socket(void **state)
 {
     (void)state;
     mvpn_relay *relay = (mvpn_relay *)(uintptr_t)mvpn_engine_relay(l->engine);
     assert_int_equal(relay_creates_now(relay), CREATE_PER_TURN);
-    for (unsigned i = 0; i <= CROWDED_TIME / 100; i++, l->now += 100) {
+    lab_circuit c = open_circuit();
+    lab_for(l, MVPN_S(1));
+    fill_queue(&c, 100);
+    for (mvpn_time passed = 0; passed <= CROWDED_TIME; passed += 500, l->now += 500) {
         assert_false(relay->is_crowded);
         relay->arrived = CROWDED_ARRIVALS;
         mvpn_relay_flush(relay, l->now);
-        relay->is_crowded = relay->is_crowded && i + 1 < CROWDED_TIME / 100;
     }
-    lab_circuit c = open_circuit();
-    mvpn_flow *flow = &MVPN_CONTAINER_OF(relay->circuits.next, relay_circuit, all)->to_exit;
-    relay->is_crowded = true;
-    fill_queue(&c, 1);
+    assert_true(relay->is_crowded);
+    relay->scheduler.config.rate = 0;
+    uint32_t before = waiting();
+    assert_true(before > CROWDED_CELLS && before < 2 * CROWDED_CELLS);
+    mvpn_relay_flush(relay, l->now);
+    assert_int_equal(waiting(), before - CROWDED_CELLS);
+    assert_int_equal(relay->create_credit, CROWDED_CELLS);
+    assert_true(relay->is_crowded);
+    mvpn_relay_flush(relay, l->now);
+    assert_int_equal(waiting(), 0);
     assert_false(relay->is_crowded); /* nothing waits any more */
-    assert_int_equal(flow->count, 0);
     relay->is_crowded = true;
     assert_int_equal(relay_creates_now(relay), 0);
     relay->create_credit = 3 * CREATE_COST_CELLS - 1;
@@ -1410,8 +1445,9 @@ int main(void)
                                         setup_few_packets, teardown),
         cmocka_unit_test_setup_teardown(test_no_new_circuits_while_rounds_are_long, setup_limited,
                                         teardown),
-        cmocka_unit_test_setup_teardown(test_a_crowd_waits_here_and_not_in_the_socket, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(test_relays_may_build_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_crowd_waits_here_and_not_in_the_socket,
+                                        setup_limited, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
