@@ -328,7 +328,7 @@ def judge(kind, rows):
         out["other_errors"] = sum(row["hold_reason"] not in ("ECONNRESET", None)
                                   or row["bulk_error"] not in ("ECONNRESET", None) for row in rows)
         out["hanging"] = sum(not within(row.get(key), GAP_P95_MS) for row in rows
-                             for key in ("hold_lost_ms", "bulk_error_ms"))
+                             for key in ("hold_lost_ms", "idle_lost_ms", "bulk_error_ms"))
         out["ok"] = (within(out["gap_ms_p95"], GAP_P95_MS) and within(out["new_tcp_ms_p95"], GAP_P95_MS)
                      and out["other_errors"] == 0 and out["hanging"] == 0)
         return out

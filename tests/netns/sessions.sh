@@ -53,14 +53,23 @@ a_node_goes() {
     done
 }
 
+# The connection that stays is of the identity of before: it falls only with its own exit.
 the_exit_goes() {
+    local old_exit
     settled exit_kill
+    old_exit=$(outage_identity "$(outage_port hold)")
+    old_exit=${old_exit% *}
     outage_event exit-kill 4000
-    lab_say "   $OUTAGE_JSON"
+    lab_say "   the old session's exit is $old_exit; $OUTAGE_JSON"
     lab_check sessions_exit_kill_another_is_used says 'r["gap_ms"] <= 3000 and r.get("new_tcp_ms") is not None
         and r["new_tcp_ms"] <= 3000'
-    lab_check sessions_exit_kill_open_tcp_is_reset says 'all(x is not None and x <= 3000 for x in
-        (r.get("hold_lost_ms"), r.get("bulk_error_ms"))) and r["hold_reason"] == r["bulk_error"] == "ECONNRESET"'
+    lab_check sessions_exit_kill_open_tcp_is_reset says 'r["bulk_error"] == "ECONNRESET" and r["bulk_error_ms"] <= 3000'
+    if [ "$old_exit" = "$OUTAGE_NODE" ]; then
+        lab_check sessions_exit_kill_old_session says 'r["hold_reason"] == r["idle_reason"] == "ECONNRESET" and
+            r["hold_lost_ms"] <= 3000 and r["idle_lost_ms"] <= 3000'
+    else
+        lab_check sessions_exit_kill_old_session says 'r["hold_reason"] is None and r["idle_reason"] is None'
+    fi
 }
 
 # wanders KIND SECONDS: the network changes, or is gone for so long

@@ -13,7 +13,7 @@
 # Before each event the client has its spare circuit again (settle_ms says how long that took). Holds if, of guard
 # and middle, no TCP connection is lost, both directions of each transfer are whole, and the longest pause of the
 # numbered flow is 1 s in the median and 3 s in 95 % (tcp_gap_ms: of the transfer, with TCP's own resends). Of the
-# exit: the flow and new connections go through another one within 3 s in 95 %, and each open connection that moves
+# exit: the flow and new connections go through another one within 3 s in 95 %, and each open connection, silent or not,
 # is reset within 3 s. calm_ms: the longest pause in the second before, which is the machine's.
 # --delay: so many milliseconds on the client's wire, each way.
 set -u
