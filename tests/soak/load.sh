@@ -140,7 +140,7 @@ for node in birch cedar maple oak; do
 done
 
 if wants build; then
-    # Through a relay in the middle 20 circuits a second to one target are the bound: the node itself is asked.
+    # The node itself is asked: through a guard there are two relays to pay for each circuit.
     pin "${MESH_PIDS[oak]}" "$guard_core"
     load build oak --path oak --mode idle --clients 1000 --rate 1000 --build-seconds 30 --seconds 0
     pin "${MESH_PIDS[oak]}" "$other_cores"
