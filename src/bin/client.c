@@ -17,6 +17,7 @@
 #include "io/ping.h"
 #include "io/silence.h"
 #include "io/status.h"
+#include "io/status_lists.h"
 
 typedef struct client_program {
     cli cli;
@@ -156,6 +157,13 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     }
     if (strcmp(cmd, "new-identity") == 0) {
         return new_identity(p, reply);
+    }
+    if (strcmp(cmd, "circuits") == 0) {
+        mvpn_status_circuits(reply, mvpn_node_engine(p->node), mvpn_clock_now());
+        return 0;
+    }
+    if (strcmp(cmd, "exits") == 0) {
+        return mvpn_status_exits(reply, mvpn_engine_view(mvpn_node_engine(p->node)), request);
     }
     if (strcmp(cmd, "status") != 0) {
         return MVPN_E_UNKNOWN;

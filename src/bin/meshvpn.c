@@ -12,15 +12,16 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "bin/ask.h"
 #include "bin/circuit.h"
-#include "bin/daemon_socket.h"
+#include "bin/exit_list.h"
+#include "bin/format.h"
 #include "bin/join.h"
 #include "bin/ping.h"
 #include "bin/show_links.h"
 #include "bin/netcheck.h"
 #include "bin/options_tables.h"
 #include "io/config.h"
-#include "io/control.h"
 #include "io/network_file.h"
 
 /* Exit status, as docs and scripts know it. */
@@ -33,8 +34,6 @@ enum {
     EXIT_BLOCKED = 5,
 };
 
-/* A daemon that does not answer a person within this time is stuck. */
-#define ASK_TIMEOUT_MS 3000
 /* Between the two questions from which rates are computed. */
 #define RATE_INTERVAL_MS 300
 
@@ -43,29 +42,15 @@ enum {
 /* The daemon's status, the caller's; NULL after saying why not, `*ret_exit` is the exit status. */
 static json_t *ask_status(const char *socket, int *ret_exit)
 {
-    mvpn_fault fault = {""};
-    json_t *reply = NULL;
-    json_t *request = json_pack("{s:s}", "cmd", "status");
-    int rc = mvpn_control_ask(socket, request, ASK_TIMEOUT_MS, &reply, &fault);
-    json_decref(request);
-    if (rc != 0) {
-        *ret_exit = rc == MVPN_E_CLOSED ? EXIT_DOWN : EXIT_FAILED;
-        (void)fprintf(stderr, "meshvpn: %s\n", fault.text);
-        if (rc == MVPN_E_CLOSED) {
-            (void)fprintf(stderr, "No daemon runs here. Start one: meshvpn-client --config "
-                                  "/etc/meshvpn/client.conf\n");
-        }
-        return NULL;
-    }
-    const char *error = json_string_value(json_object_get(reply, "error"));
-    if (error != NULL || json_object_get(reply, "schema") == NULL) {
-        (void)fprintf(stderr, "meshvpn: the daemon at %s answered: %s\n", socket,
-                      error != NULL ? error : "something that is no status");
-        json_decref(reply);
+    json_t *status = ask_daemon(socket, json_pack("{s:s}", "cmd", "status"), ret_exit);
+    if (status != NULL && json_object_get(status, "schema") == NULL) {
+        (void)fprintf(stderr, "meshvpn: the daemon at %s answered something that is no status\n",
+                      socket);
+        json_decref(status);
         *ret_exit = EXIT_FAILED;
         return NULL;
     }
-    return reply;
+    return status;
 }
 
 static int exit_status_of(const json_t *status)
@@ -95,50 +80,6 @@ static int exit_status_of(const json_t *status)
 static const char *text_of(const json_t *object, const char *key)
 {
     return json_string_value(json_object_get(object, key));
-}
-
-/* "1 h 4 min". */
-static const char *duration_text(double seconds, char out[static 48])
-{
-    unsigned long long s = seconds > 0 ? (unsigned long long)seconds : 0;
-    if (s >= 86400) {
-        (void)snprintf(out, 48, "%llu d %llu h", s / 86400, s % 86400 / 3600);
-    } else if (s >= 3600) {
-        (void)snprintf(out, 48, "%llu h %llu min", s / 3600, s % 3600 / 60);
-    } else if (s >= 60) {
-        (void)snprintf(out, 48, "%llu min %llu s", s / 60, s % 60);
-    } else {
-        (void)snprintf(out, 48, "%llu s", s);
-    }
-    return out;
-}
-
-/* "12.3 MB": decimal units, three figures. */
-static const char *scaled(double value, const char *const units[static 5], char out[static 32])
-{
-    unsigned i = 0;
-    while (value >= 999.5 && i < 4) {
-        value /= 1000;
-        i++;
-    }
-    (void)snprintf(out, 32, "%.*f %s",
-                   i == 0 || value >= 99.95 ? 0
-                   : value >= 9.995         ? 1
-                                            : 2,
-                   value, units[i]);
-    return out;
-}
-
-static const char *bytes_text(double bytes, char out[static 32])
-{
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-    return scaled(bytes, units, out);
-}
-
-static const char *rate_text(double bits_per_s, char out[static 32])
-{
-    static const char *const units[] = {"bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"};
-    return scaled(bits_per_s, units, out);
 }
 
 static void print_number(const json_t *status, const char *key, const char *label, const char *unit)
@@ -187,13 +128,13 @@ static void print_traffic(const json_t *status, const json_t *later, double seco
     if (json_object_get(status, "bytes_up") == NULL) {
         return;
     }
-    (void)printf("traffic   %s up, %s down\n", bytes_text(number_of(status, "bytes_up"), a),
-                 bytes_text(number_of(status, "bytes_down"), b));
+    (void)printf("traffic   %s up, %s down\n", format_bytes(number_of(status, "bytes_up"), a),
+                 format_bytes(number_of(status, "bytes_down"), b));
     if (later != NULL) {
         double up = number_of(later, "bytes_up") - number_of(status, "bytes_up");
         double down = number_of(later, "bytes_down") - number_of(status, "bytes_down");
-        (void)printf("rate      %s up, %s down\n", rate_text(MVPN_MAX(up, 0) * 8 / seconds, a),
-                     rate_text(MVPN_MAX(down, 0) * 8 / seconds, b));
+        (void)printf("rate      %s up, %s down\n", format_rate(MVPN_MAX(up, 0) * 8 / seconds, a),
+                     format_rate(MVPN_MAX(down, 0) * 8 / seconds, b));
     }
 }
 
@@ -210,9 +151,9 @@ static void print_session(const json_t *status)
     if (!json_is_object(session)) {
         return;
     }
-    (void)printf("session   %s old, ", duration_text(number_of(session, "age_s"), text));
+    (void)printf("session   %s old, ", format_duration(number_of(session, "age_s"), text));
     print_connections(number_of(session, "flows"));
-    (void)printf("; a new one in %s", duration_text(number_of(session, "expires_in_s"), text));
+    (void)printf("; a new one in %s", format_duration(number_of(session, "expires_in_s"), text));
     if (json_is_true(json_object_get(session, "draining"))) {
         (void)printf("; the last one keeps ");
         print_connections(number_of(session, "draining_flows"));
@@ -317,7 +258,7 @@ static void print_status(const json_t *status, const json_t *later, double secon
                  reason != NULL ? reason : "");
     if (since != NULL) {
         char text[48];
-        (void)printf("since     %s\n", duration_text(json_number_value(since), text));
+        (void)printf("since     %s\n", format_duration(json_number_value(since), text));
     }
     if (role != NULL && strcmp(role, "client") == 0) {
         print_client(status, later, seconds);
@@ -351,13 +292,10 @@ static void show(json_t *status, const char *socket)
 static int command_status(const options_given *given)
 {
     char found[PATH_MAX];
-    const char *socket = options_text(given, "--control");
     int exit_status = EXIT_FAILED;
+    const char *socket = ask_socket(given, found);
     if (socket == NULL) {
-        if (!daemon_socket_find(found)) {
-            return EXIT_USAGE;
-        }
-        socket = found;
+        return EXIT_USAGE;
     }
     json_t *status = ask_status(socket, &exit_status);
     if (status == NULL) {
@@ -434,7 +372,10 @@ int main(int argc, char **argv)
         [VERB_JOIN] = join_command,
         [VERB_INVITE] = invite_command,
         [VERB_STATUS] = command_status,
+        [VERB_CIRCUIT_LIST] = circuit_list_command,
+        [VERB_CIRCUIT_SHOW] = circuit_show_command,
         [VERB_CIRCUIT_NEW] = circuit_new_command,
+        [VERB_EXIT_LIST] = exit_list_command,
         [VERB_NETCHECK] = netcheck_command,
         [VERB_PING] = ping_command,
         [VERB_CONFIG_CHECK] = command_config_check,

@@ -1,6 +1,7 @@
 /* The command line of meshvpn. */
 #include "bin/options_tables.h"
 
+#include "core/client.h"
 #include "io/config.h"
 #include "io/netcheck.h"
 
@@ -9,10 +10,6 @@
         .name = "--control", .value = "SOCKET", .kind = OPTION_SOCKET,                             \
         .help = "the daemon's control_socket (" MVPN_CONFIG_CONTROL_SOCKET                         \
                 ", else the only one in " MVPN_CONFIG_RUN_DIR ")"                                  \
-    }
-#define JSON_OPTION                                                                                \
-    {                                                                                              \
-        .name = "--json", .help = "print JSON"                                                     \
     }
 #define NO_DAEMON_EXITS                                                                            \
     {1, "failed"}, {2, "wrong usage"},                                                             \
@@ -66,6 +63,44 @@ static const option_exit status_exits[] = {
 
 static const option_row control_options[] = {
     CONTROL_OPTION,
+    {0},
+};
+static const option_row circuit_list_options[] = {
+    {.name = "--json", .help = "print JSON (schema meshvpn.circuits/1)"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_row circuit_show_options[] = {
+    {.name = "--json", .help = "print JSON (schema meshvpn.circuit/1)"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_row circuit_show_operands[] = {
+    {.name = "NUMBER", .kind = OPTION_NUMBER, .max = MVPN_CLIENT_CIRCUITS_MAX, .is_optional = true,
+     .help = "of circuit list; without it the one that new connections use"},
+    {0},
+};
+static const option_exit circuit_exits[] = {
+    {0, "printed"},
+    {1, "failed, or there is no such circuit"},
+    {2, "wrong usage"},
+    {4, "no daemon"},
+    {0},
+};
+static const option_row exit_list_options[] = {
+    {.name = "--country", .value = "CC", .kind = OPTION_TEXT, .help = "only those there: two upper-case letters"},
+    {.name = "--port", .value = "PORT", .kind = OPTION_NUMBER, .max = 65535, .help = "only those that let this port out"},
+    {.name = "--json", .help = "print JSON (schema meshvpn.exits/1)"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_exit exit_list_exits[] = {
+    {0, "printed"},
+    NO_DAEMON_EXITS,
+    {0},
+};
+static const option_example exit_list_examples[] = {
+    {"meshvpn exit list --country CH --port 443", "the exits in Switzerland that carry HTTPS"},
     {0},
 };
 static const option_exit circuit_new_exits[] = {
@@ -155,9 +190,19 @@ static const option_verb verbs[] = {
     {.name = "status", .id = VERB_STATUS, .summary = "what the daemon does",
      .text = "State, path, exit address and rates, from live counters.",
      .options = status_options, .exits = status_exits},
+    {.name = "circuit list", .id = VERB_CIRCUIT_LIST, .summary = "the circuits of the client",
+     .text = "A row each: number, state (building, spare, opening, in use or ending), age, round trip to the exit, bytes "
+             "in cells, and relays. New connections use the one with a star.",
+     .options = circuit_list_options, .exits = circuit_exits},
+    {.name = "circuit show", .id = VERB_CIRCUIT_SHOW, .summary = "all about one circuit",
+     .options = circuit_show_options, .operands = circuit_show_operands, .exits = circuit_exits},
     {.name = "circuit new", .id = VERB_CIRCUIT_NEW, .summary = "be somebody else",
      .text = "New connections leave with a new address, by another exit if there is one. Open connections keep theirs.",
      .options = control_options, .exits = circuit_new_exits},
+    {.name = "exit list", .id = VERB_EXIT_LIST, .summary = "the exits that the client knows",
+     .text = "The fastest first, at most 1000: name, country, bandwidth, whether it carries IPv6, and ports, as each exit "
+             "says of itself.",
+     .options = exit_list_options, .exits = exit_list_exits, .examples = exit_list_examples},
     {.name = "netcheck", .id = VERB_NETCHECK, .summary = "what lies between this computer and the network",
      .text = "In less than 5 s and without root: UDP, addresses, NAT, port mapping, MTU, TCP 443 and the clock. "
              "Asks entries of the network file, and servers of STUN if you name some.",

@@ -98,7 +98,7 @@ static void test_refusals(void **state)
         {&options_meshvpn, "''", "'' is no command\nTry"},
         {&options_meshvpn, "--vresion",
          "there is no option '--vresion'. Did you mean '--version'?"},
-        {&options_meshvpn, "circuit", "circuit needs one word more: 'meshvpn circuit new'"},
+        {&options_meshvpn, "circuit", "circuit needs one word more: 'meshvpn circuit list'"},
         {&options_meshvpn, "circuit nwe", "'circuit nwe' is no command. Did you mean 'new'?"},
         {&options_meshvpn, "help frobnicate", "'frobnicate' is no command"},
         {&options_meshvpn, "status --jsn",

@@ -110,6 +110,33 @@ mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client);
 bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret);
 void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret);
 
+/* All that a client can have at a time, those that end included. */
+#define MVPN_CLIENT_CIRCUITS_MAX 10
+
+enum mvpn_client_circuit_role {
+    MVPN_CLIENT_CIRCUIT_BUILDS,
+    MVPN_CLIENT_CIRCUIT_SPARE,
+    MVPN_CLIENT_CIRCUIT_TAKES, /* it asks for its session */
+    MVPN_CLIENT_CIRCUIT_CARRIES,
+    MVPN_CLIENT_CIRCUIT_DRAINS, /* another took over */
+};
+
+/* A circuit as a person sees it. */
+typedef struct mvpn_client_circuit {
+    unsigned number; /* of its place, from 1; when it has ended, another gets that */
+    enum mvpn_client_circuit_role role;
+    bool is_current; /* it carries the session of new connections */
+    mvpn_path path;
+    mvpn_time began;
+    uint64_t build_us; /* 0: it is still being built */
+    uint32_t rtt_us;   /* to its exit; 0 = not measured */
+    uint64_t bytes;    /* of cells, both directions */
+} mvpn_client_circuit;
+
+/** The circuits there are, by number; returns how many. */
+size_t mvpn_client_circuits(const mvpn_client *client,
+                            mvpn_client_circuit ret[static MVPN_CLIENT_CIRCUITS_MAX]);
+
 /** The guards with their state; their generation tells when saving is due. None with one hop or a
  * fixed path. */
 const mvpn_guards *mvpn_client_guards(const mvpn_client *client);

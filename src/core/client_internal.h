@@ -13,7 +13,7 @@
 
 /* In use and spare; one more for rotation, one for a new session, one for an old one; the rest
  * drain. */
-#define SLOTS 10
+#define SLOTS MVPN_CLIENT_CIRCUITS_MAX
 /* The current session, one being opened, two that drain. */
 #define SESSIONS MVPN_FLOWS_SESSIONS_MAX
 #define EVENTS_MAX 32

@@ -1,0 +1,117 @@
+#include "bin/exit_list.h"
+
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "bin/ask.h"
+
+enum {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = OPTIONS_USAGE,
+};
+
+static const char *text_of(const json_t *o, const char *key, const char *otherwise)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text != NULL ? text : otherwise;
+}
+
+/* "80, 443, 9000-9100" */
+static void print_ports(const json_t *ports)
+{
+    const json_t *range;
+    size_t i;
+    if (!json_is_array(ports)) {
+        (void)printf("not said");
+    }
+    json_array_foreach(ports, i, range)
+    {
+        json_int_t first = json_integer_value(json_array_get(range, 0));
+        json_int_t last = json_integer_value(json_array_get(range, 1));
+        (void)printf(i > 0 ? ", %lld" : "%lld", (long long)first);
+        if (last != first) {
+            (void)printf("-%lld", (long long)last);
+        }
+    }
+}
+
+static void print_row(const json_t *exit)
+{
+    const json_t *bandwidth = json_object_get(exit, "bandwidth_mbit");
+    char name[25], rate[32] = "-";
+    (void)snprintf(name, sizeof(name), "%.24s", text_of(exit, "name", ""));
+    if (name[0] == '\0') {
+        (void)snprintf(name, sizeof(name), "%.8s", text_of(exit, "identity", "?"));
+    }
+    if (json_is_number(bandwidth)) {
+        (void)snprintf(rate, sizeof(rate), "%.0f", json_number_value(bandwidth));
+    }
+    (void)printf("%-24s  %-7s  %6s  %-4s  ", name, text_of(exit, "country", "-"), rate,
+                 json_is_true(json_object_get(exit, "ipv6")) ? "yes" : "no");
+    print_ports(json_object_get(exit, "ports"));
+    (void)puts(json_is_true(json_object_get(exit, "is_silent"))      ? "  (does not answer)"
+               : json_is_true(json_object_get(exit, "is_confirmed")) ? ""
+                                                                     : "  (not confirmed)");
+}
+
+static void print_list(const json_t *reply)
+{
+    const json_t *list = json_object_get(reply, "exits"), *exit;
+    json_int_t total = json_integer_value(json_object_get(reply, "total"));
+    size_t i;
+    if (json_array_size(list) == 0) {
+        (void)puts("No exit is known that fits.");
+        return;
+    }
+    (void)printf("%-24s  %-7s  %6s  %-4s  %s\n", "name", "country", "Mbit/s", "ipv6", "ports");
+    json_array_foreach(list, i, exit)
+    {
+        print_row(exit);
+    }
+    if ((json_int_t)json_array_size(list) < total) {
+        (void)printf("The %zu fastest of %lld: narrow it with --country or --port.\n",
+                     json_array_size(list), (long long)total);
+    }
+}
+
+static json_t *request_of(const options_given *given)
+{
+    const char *country = options_text(given, "--country");
+    unsigned long port = options_number(given, "--port", 0);
+    json_t *request = json_pack("{s:s}", "cmd", "exits");
+    if (country != NULL) {
+        (void)json_object_set_new(request, "country", json_string(country));
+    }
+    if (port != 0) {
+        (void)json_object_set_new(request, "port", json_integer((json_int_t)port));
+    }
+    return request;
+}
+
+int exit_list_command(const options_given *given)
+{
+    char found[PATH_MAX];
+    int exit_status = EXIT_DONE;
+    const char *socket = ask_socket(given, found);
+    if (socket == NULL) {
+        return EXIT_USAGE;
+    }
+    json_t *reply = ask_daemon(socket, request_of(given), &exit_status);
+    if (reply == NULL) {
+        return exit_status;
+    }
+    if (!json_is_array(json_object_get(reply, "exits"))) {
+        (void)fprintf(stderr, "meshvpn: the daemon at %s answered something that is no list\n",
+                      socket);
+        exit_status = EXIT_FAILED;
+    } else if (options_has(given, "--json")) {
+        (void)json_dumpf(reply, stdout, JSON_COMPACT);
+        (void)putchar('\n');
+    } else {
+        print_list(reply);
+    }
+    json_decref(reply);
+    return exit_status;
+}

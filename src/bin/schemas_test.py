@@ -1,0 +1,217 @@
+#!/usr/bin/python3
+"""The objects that meshvpn prints with --json are what docs/schemas says: asked of real daemons over loopback.
+
+    schemas_test.py DIRECTORY-OF-PROGRAMS DIRECTORY-OF-SCHEMAS
+
+Works in a network namespace of its own; needs root and /dev/net/tun.
+"""
+
+import copy
+import glob
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import jsonschema
+
+PROGRAMS = os.path.abspath(sys.argv[1])
+SCHEMAS = {}
+NODES = {"alpha": ("relay", "127.2.0.1:4102"), "bravo": ("exit", "127.3.0.1:4103"), "charlie": ("exit", "127.4.0.1:4104")}
+OPTIONS = {"alpha": [], "bravo": ["--exit", "--country", "CH", "--bandwidth-mbit", "100"],
+           "charlie": ["--exit", "--country", "SE", "--bandwidth-mbit", "200"]}
+children = {}
+
+
+def isolate():
+    """A network namespace of our own, with loopback up."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
+        print("schemas_test: skipped: needs root and /dev/net/tun")
+        sys.exit(77)
+    if os.environ.get("SCHEMAS_TEST_INSIDE") == "1":
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return
+    os.environ["SCHEMAS_TEST_INSIDE"] = "1"
+    os.execvp("unshare", ["unshare", "-n", sys.executable] + sys.argv)
+
+
+def check(condition, what):
+    if not condition:
+        raise SystemExit("schemas_test: failed: %s" % (what,))
+
+
+def program(name, *arguments):
+    return subprocess.run([os.path.join(PROGRAMS, name), *arguments], text=True, capture_output=True, timeout=60, check=False)
+
+
+def meshvpn(directory, name, *arguments):
+    return program("meshvpn", *arguments, "--control", os.path.join(directory, name + ".sock"))
+
+
+def judge(text):
+    """An object by the schema that it names."""
+    found = json.loads(text)
+    check(found["schema"] in SCHEMAS, found["schema"])
+    schema = SCHEMAS[found["schema"]]
+    try:
+        jsonschema.validate(found, schema, cls=jsonschema.Draft202012Validator)
+    except jsonschema.ValidationError as fault:
+        raise SystemExit("schemas_test: %s: %s\n%s" % (found["schema"], fault.message, text)) from None
+    for key in schema.get("required", []):  # and the schema would notice
+        less = copy.deepcopy(found)
+        del less[key]
+        check(not jsonschema.Draft202012Validator(schema).is_valid(less), key)
+    return found
+
+
+def start(directory, name, kind, conf):
+    with open(os.path.join(directory, name + ".log"), "ab") as log:
+        children[name] = subprocess.Popen([os.path.join(PROGRAMS, kind), "--config", conf], stdout=log, stderr=log)
+
+
+def make_network(directory):
+    check(program("meshvpn-bootstrap", "init", directory, "--allow-private").returncode == 0, "init")
+    for name, (_, address) in NODES.items():
+        done = program("meshvpn-bootstrap", "add-node", directory, name, "--address", address, "--listed", *OPTIONS[name])
+        check(done.returncode == 0, done.stderr)
+    with open(os.path.join(directory, "network.conf"), "rb") as whole:
+        content = whole.read()
+    for name, (kind, address) in NODES.items():
+        node = os.path.join(directory, "nodes", name)
+        with open(os.path.join(node, "network.conf"), "wb") as own:
+            own.write(content)
+        own = {"listen": '{"%s"}' % address, "run_dir": '"%s/run"' % node, "state_dir": '"%s/state"' % node,
+               "control_socket": '"%s/%s.sock"' % (directory, name)}
+        if kind == "exit":
+            own.update(tun_name='"x%s0"' % name, dns_upstream='{"127.0.0.1:53"}', ipv6="no",
+                       pool_v4='"10.%d.0.0/16"' % (64 + len(name)), pool_v6='"fd6d:7670:%x::/64"' % len(name))
+        path = os.path.join(node, kind + ".conf")
+        with open(path, encoding="utf-8") as file:
+            lines = [l for l in file.read().splitlines() if l.split("=")[0].strip() not in own]
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines + ["%s = %s" % item for item in own.items()]) + "\n")
+
+
+def wait_for(what, question):
+    until = time.monotonic() + 60
+    while not question():
+        check(time.monotonic() < until, what)
+        time.sleep(0.1)
+
+
+def start_client(directory):
+    path = os.path.join(directory, "client.conf")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("""network_file = "%s/network.conf"
+listen = {"0.0.0.0:0"}
+hops = 2
+path = {"alpha", "bravo"}
+routes = none
+tun_name = mvpnschema0
+run_dir = "%s/run"
+state_dir = "%s/client-state"
+control_socket = "%s/client.sock"
+""" % (directory, directory, directory, directory))
+    start(directory, "client", "meshvpn-client", path)
+    wait_for("the client starts", lambda: os.path.exists(os.path.join(directory, "client.sock")))
+
+
+def test_circuits(directory):
+    found = judge(meshvpn(directory, "client", "circuit", "list", "--json").stdout)
+    current = [c for c in found["circuits"] if c["is_current"]]
+    check(len(current) == 1 and current[0]["state"] == "in use" and current[0]["build_ms"] > 0, found)
+    check([(h["name"], h["country"], h["role"]) for h in current[0]["path"]]
+          == [("alpha", None, "guard"), ("bravo", "CH", "exit")], found)
+    one = judge(meshvpn(directory, "client", "circuit", "show", "--json").stdout)
+    check(one["number"] == current[0]["number"] and one["path"] == current[0]["path"], one)
+    one = judge(meshvpn(directory, "client", "circuit", "show", str(current[0]["number"]), "--json").stdout)
+    check(one["is_current"], one)
+    done = meshvpn(directory, "client", "circuit", "list")
+    check(done.returncode == 0 and "* in use " in done.stdout and "alpha > bravo (CH)" in done.stdout, done)
+    done = meshvpn(directory, "client", "circuit", "show")
+    check(done.returncode == 0 and "guard     alpha  " in done.stdout and "exit      bravo (CH)  " in done.stdout, done)
+    unused = max(c["number"] for c in found["circuits"]) % 10 + 1
+    done = meshvpn(directory, "client", "circuit", "show", str(unused))
+    if unused not in [c["number"] for c in found["circuits"]]:
+        check(done.returncode == 1 and "there is no circuit" in done.stderr and done.stdout == "", done)
+
+
+def names(directory, *arguments):
+    found = judge(meshvpn(directory, "client", "exit", "list", "--json", *arguments).stdout)
+    check(found["total"] == len(found["exits"]), found)
+    return [e["name"] for e in found["exits"]]
+
+
+def test_exits(directory):
+    check(names(directory) == ["charlie", "bravo"], "the fastest first, relays not at all")
+    check(names(directory, "--country", "CH") == ["bravo"], "of a country")
+    check(names(directory, "--country", "JP") == [], "of none")
+    check(names(directory, "--port", "443") == ["charlie", "bravo"], "a port of the default policy")
+    check(names(directory, "--port", "25") == [], "one that it refuses")
+    done = meshvpn(directory, "client", "exit", "list")
+    lines = done.stdout.splitlines()
+    check(done.returncode == 0 and len(lines) == 3 and lines[1].split()[:3] == ["charlie", "SE", "200"], done)
+    done = meshvpn(directory, "client", "exit", "list", "--country", "ch")
+    check(done.returncode == 1 and "two upper-case letters" in done.stderr and done.stdout == "", done)
+    done = meshvpn(directory, "client", "exit", "list", "--country", "JP")
+    check(done.returncode == 0 and "No exit is known that fits" in done.stdout, done)
+    done = meshvpn(directory, "client", "exit", "list", "--port", "65536")
+    check(done.returncode == 2, done)
+
+
+def test_others(directory):
+    """A relay has neither."""
+    for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list")):
+        done = meshvpn(directory, "alpha", *words)
+        check(done.returncode == 1 and "is not meshvpn-client" in done.stderr and done.stdout == "", done)
+        done = meshvpn(directory, "nobody", *words)
+        check(done.returncode == 4 and "No daemon runs here" in done.stderr, done)
+
+
+def main():
+    isolate()
+    for path in glob.glob(os.path.join(sys.argv[2], "*.json")):
+        with open(path, encoding="utf-8") as file:
+            schema = json.load(file)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        check(os.path.basename(path) == schema["title"].replace("meshvpn.", "").replace("/", "-") + ".json", path)
+        SCHEMAS[schema["title"]] = schema
+    judge(program("meshvpn", "version", "--json").stdout)
+    with tempfile.TemporaryDirectory(prefix="mvpn-schemas-test.") as directory:
+        try:
+            make_network(directory)
+            for name, (kind, _) in NODES.items():
+                if name != "charlie":  # known, that is all
+                    start(directory, name, "meshvpn-exit-node" if kind == "exit" else "meshvpn-relay",
+                          os.path.join(directory, "nodes", name, kind + ".conf"))
+            for name in children:
+                wait_for(name + " starts", lambda n=name: meshvpn(directory, n, "status").returncode == 0)
+            start_client(directory)
+            judge(meshvpn(directory, "client", "status", "--json").stdout)
+            wait_for("the client connects", lambda: meshvpn(directory, "client", "status", "--json").returncode == 0)
+            judge(meshvpn(directory, "client", "status", "--json").stdout)
+            for name in ("alpha", "bravo"):
+                judge(meshvpn(directory, name, "status", "--json").stdout)
+            test_circuits(directory)
+            test_exits(directory)
+            test_others(directory)
+            for name in reversed(list(children)):
+                child = children.pop(name)
+                child.send_signal(signal.SIGTERM)
+                check(child.wait(timeout=30) == 0, name + " ends with 0")
+        except SystemExit:
+            for log in glob.glob(os.path.join(directory, "*.log")):
+                with open(log, encoding="utf-8") as file:
+                    sys.stderr.write("--- %s\n%s" % (log, file.read()[-2000:]))
+            raise
+        finally:
+            for child in children.values():
+                child.kill()
+                child.wait()
+    print("passed")
+
+
+main()
