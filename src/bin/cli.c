@@ -20,8 +20,36 @@ int cli_fail(const cli *c, const mvpn_fault *fault)
     return CLI_FAILED;
 }
 
-/* Options of exits alone are not in the tables of the others. */
-static void take_arguments(cli *c, const options_given *given, enum mvpn_config_kind kind)
+/* "IP:PORT", or a port of 127.0.0.1; NULL: none. Returns -1 to go on. */
+static int take_address(const options_given *given, const char *text, mvpn_addr *ret)
+{
+    char full[MVPN_ADDR_STRLEN];
+    if (text == NULL) {
+        return -1;
+    }
+    bool is_port = strspn(text, "0123456789") == strlen(text);
+    int n = snprintf(full, sizeof(full), "%s%s", is_port ? "127.0.0.1:" : "", text);
+    if (n >= (int)sizeof(full) || mvpn_addr_parse(full, ret) != 0 || ret->port == 0) {
+        return options_fail(given, "'%s' is no address to listen on: write IP:PORT, or a port",
+                            text);
+    }
+    return -1;
+}
+
+/* Of a client. Returns -1 to go on. */
+static int take_proxy(cli *c, const options_given *given)
+{
+    const char *socks = options_text(given, "--socks"), *http = options_text(given, "--http");
+    c->is_proxy = options_has(given, "--proxy") || socks != NULL || http != NULL;
+    if (c->is_proxy && socks == NULL && http == NULL) {
+        socks = "1080";
+    }
+    int code = take_address(given, socks, &c->proxy_socks);
+    return code != -1 ? code : take_address(given, http, &c->proxy_http);
+}
+
+/* Options of exits and clients alone are not in the tables of the others. -1: go on. */
+static int take_arguments(cli *c, const options_given *given, enum mvpn_config_kind kind)
 {
     c->check = options_has(given, "--check");
     if (kind == MVPN_CONFIG_EXIT) {
@@ -29,6 +57,7 @@ static void take_arguments(cli *c, const options_given *given, enum mvpn_config_
         c->check_policy = options_text(given, "--check-policy");
         c->destination = given->operands[0];
     }
+    return kind == MVPN_CONFIG_CLIENT ? take_proxy(c, given) : -1;
 }
 
 int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
@@ -41,7 +70,10 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
     if (code != -1) {
         return code;
     }
-    take_arguments(c, &given, kind);
+    code = take_arguments(c, &given, kind);
+    if (code != -1) {
+        return code;
+    }
     if (c->destination != NULL && c->check_policy == NULL) {
         return options_fail(&given, "'%s' is one argument too many without --check-policy",
                             c->destination);
@@ -107,7 +139,7 @@ static void forget_network(void *ctx)
 int cli_start_helper(cli *c)
 {
     mvpn_fault fault = {.text = ""};
-    if (c->check || c->cleanup) {
+    if (c->check || c->cleanup || c->is_proxy) {
         return -1;
     }
     return mvpn_helper_start(&c->config, forget_network, &c->network, &c->helper, &fault) == 0
@@ -161,7 +193,9 @@ static void tell_sandbox(const cli *c, const mvpn_sandbox_state *state)
         "sandbox: uid %u%s%s%s, no capabilities, system calls filtered%s; its helper keeps %s",
         (unsigned)geteuid(), c->user.name[0] != '\0' ? " (" : "", c->user.name,
         c->user.name[0] != '\0' ? ")" : "", state->landlock_abi > 0 ? ", landlock" : "",
-        has_rights ? "CAP_NET_ADMIN" : "none");
+        c->helper == NULL ? "nothing, as there is none"
+        : has_rights      ? "CAP_NET_ADMIN"
+                          : "none");
     if (geteuid() == 0) {
         mvpn_logf(
             &c->log, MVPN_LOG_WARN,
@@ -184,15 +218,19 @@ static int give_up_rights(cli *c, mvpn_fault *fault)
 {
     mvpn_sandbox_options options = {.role = MVPN_SANDBOX_WORKER, .user = &c->user};
     mvpn_sandbox_state state;
-    int r = mvpn_helper_control(c->helper, fault);
+    int r = c->helper != NULL ? mvpn_helper_control(c->helper, fault) : 0;
     if (r == 0 && c->config.sandbox) {
         hand_over_dirs(c, &options);
     }
-    r = r != 0 ? r : mvpn_helper_seal(c->helper, fault);
+    if (r == 0 && c->helper != NULL) {
+        r = mvpn_helper_seal(c->helper, fault);
+    }
     if (r != 0) {
         return r;
     }
-    mvpn_mark_ask(c->config.kind == MVPN_CONFIG_CLIENT ? mvpn_helper_mark : NULL, c->helper);
+    mvpn_mark_ask(c->config.kind == MVPN_CONFIG_CLIENT && c->helper != NULL ? mvpn_helper_mark
+                                                                            : NULL,
+                  c->helper);
     if (!c->config.sandbox) {
         mvpn_logf(&c->log, MVPN_LOG_WARN, "sandbox = off: this program keeps all its rights");
         return 0;
@@ -273,7 +311,7 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
         return cli_fail(c, &fault);
     }
     mvpn_notify_init(&notify);
-    r = mvpn_helper_watch(c->helper, loop, on_helper_lost, &s);
+    r = c->helper != NULL ? mvpn_helper_watch(c->helper, loop, on_helper_lost, &s) : 0;
     if (r != 0) {
         (void)mvpn_fault_set(&fault, r, "cannot watch the helper: %s", mvpn_strerror(r));
     }

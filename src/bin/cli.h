@@ -23,6 +23,8 @@ typedef struct cli {
     bool cleanup;             /* --cleanup (exit): take back what a crashed run left */
     const char *check_policy; /* --check-policy (exit): a file of rules, or the destination */
     const char *destination;  /* behind a file of rules; else NULL */
+    bool is_proxy;            /* --proxy (client): neither TUN nor helper (bin/client_proxy.h) */
+    mvpn_addr proxy_socks, proxy_http; /* where it listens; family 0: not */
     mvpn_config config;
     mvpn_network_file network;
     mvpn_log log;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "bin/cli.h"
+#include "bin/client_proxy.h"
 #include "bin/client_sources.h"
 #include "bin/client_state.h"
 #include "io/clock.h"
@@ -24,6 +25,7 @@ typedef struct client_program {
     mvpn_loop *loop;
     mvpn_node *node;
     mvpn_helper_host host;
+    client_proxy *proxy; /* instead of the host's TUN */
     client_state state;
     client_sources sources;
     mvpn_client_config client;
@@ -170,6 +172,7 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     }
     mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
                        mvpn_clock_now());
+    client_proxy_status(p->proxy, reply);
     if (mvpn_node_is_unheard(p->node)) {
         (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
     }
@@ -251,7 +254,8 @@ static int load_geoip(client_program *p, mvpn_fault *fault)
 static int client_start(client_program *p, mvpn_fault *fault)
 {
     mvpn_connection_log_init(&p->connections, &p->cli.log, mvpn_clock_now());
-    int r = fill_engine(p, fault);
+    int r = p->cli.is_proxy ? client_proxy_prepare(&p->cli.config, fault) : 0;
+    r = r != 0 ? r : fill_engine(p, fault);
     if (r != 0 || p->cli.check) {
         return r;
     }
@@ -262,7 +266,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
     if (mvpn_loop_new(&p->loop) != 0) {
         return mvpn_fault_set(fault, MVPN_E_SYSTEM, "cannot make an event loop");
     }
-    r = mvpn_helper_setup(p->cli.helper, &p->host, fault);
+    r = p->cli.is_proxy ? 0 : mvpn_helper_setup(p->cli.helper, &p->host, fault);
     if (r != 0) {
         return r;
     }
@@ -292,6 +296,9 @@ static int client_start(client_program *p, mvpn_fault *fault)
         r = client_sources_open(&p->sources, p->loop, engine, &p->cli.network,
                                 p->cli.config.client.mark, &p->state.entries, &p->cli.log, fault);
         r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
+        if (r == 0 && p->cli.is_proxy) {
+            r = client_proxy_open(&p->cli, p->loop, p->node, &p->proxy, fault);
+        }
     }
     return r;
 }
@@ -319,6 +326,7 @@ int main(int argc, char **argv)
     client_state_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);
     client_state_done(&p->state);
     client_sources_close(&p->sources);
+    client_proxy_close(p->proxy);
     mvpn_node_free(p->node);
     mvpn_tun_close(p->host.tun);
     cli_end_helper(&p->cli);

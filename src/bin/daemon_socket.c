@@ -5,11 +5,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bin/user_dir.h"
 #include "io/config.h"
+
+/* Of a client that runs as this person (meshvpn proxy). */
+static bool find_own(char out[static PATH_MAX])
+{
+    char dir[PATH_MAX];
+    return user_dir_find(dir) && snprintf(out, PATH_MAX, "%s/control.sock", dir) < PATH_MAX &&
+           access(out, F_OK) == 0;
+}
 
 bool daemon_socket_find(char out[static PATH_MAX])
 {
     unsigned count = 0;
+    if (access(MVPN_CONFIG_CONTROL_SOCKET, F_OK) != 0 && find_own(out)) {
+        return true;
+    }
     (void)snprintf(out, PATH_MAX, "%s", MVPN_CONFIG_CONTROL_SOCKET);
     DIR *dir = access(out, F_OK) == 0 ? NULL : opendir(MVPN_CONFIG_RUN_DIR);
     if (dir == NULL) {

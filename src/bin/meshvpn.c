@@ -18,6 +18,7 @@
 #include "bin/format.h"
 #include "bin/join.h"
 #include "bin/ping.h"
+#include "bin/proxy.h"
 #include "bin/show_links.h"
 #include "bin/netcheck.h"
 #include "bin/options_tables.h"
@@ -375,6 +376,7 @@ int main(int argc, char **argv)
         [VERB_CIRCUIT_LIST] = circuit_list_command,
         [VERB_CIRCUIT_SHOW] = circuit_show_command,
         [VERB_CIRCUIT_NEW] = circuit_new_command,
+        [VERB_PROXY] = proxy_command,
         [VERB_EXIT_LIST] = exit_list_command,
         [VERB_NETCHECK] = netcheck_command,
         [VERB_PING] = ping_command,

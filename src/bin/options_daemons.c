@@ -26,7 +26,12 @@ static const option_exit exit_node_exits[] = {
     {0},
 };
 
-static const option_row client_options[] = {CONFIG_OPTIONS("client.conf"), {0}};
+static const option_row client_options[] = {
+    CONFIG_OPTIONS("client.conf"),
+    {.name = "--proxy", .help = "neither TUN device nor rights: a proxy for programs that are told to use it"},
+    OPTIONS_PROXY,
+    {0},
+};
 static const option_row relay_options[] = {CONFIG_OPTIONS("relay.conf"), {0}};
 static const option_row bootstrap_options[] = {CONFIG_OPTIONS("bootstrap.conf"), {0}};
 static const option_row discovery_options[] = {CONFIG_OPTIONS("discovery.conf"), {0}};

@@ -109,6 +109,23 @@ static const option_exit circuit_new_exits[] = {
     {0},
 };
 
+static const option_row proxy_options[] = {
+    OPTIONS_PROXY,
+    {.name = "--config", .letter = 'c', .value = "FILE", .kind = OPTION_FILE,
+     .help = "the client's configuration (~/.config/meshvpn/client.conf if there is one)"},
+    {0},
+};
+static const option_exit proxy_exits[] = {
+    {0, "ended by a signal"},
+    {1, "failed"},
+    {2, "wrong usage or configuration"},
+    {0},
+};
+static const option_example proxy_examples[] = {
+    {"meshvpn proxy", "then, elsewhere: curl --socks5-hostname 127.0.0.1:1080 https://example.org/"},
+    {0},
+};
+
 static const option_row netcheck_options[] = {
     {.name = "--json", .help = "print JSON (schema meshvpn.netcheck/1)"},
     {.name = "--config", .value = "FILE", .kind = OPTION_FILE,
@@ -199,6 +216,10 @@ static const option_verb verbs[] = {
     {.name = "circuit new", .id = VERB_CIRCUIT_NEW, .summary = "be somebody else",
      .text = "New connections leave with a new address, by another exit if there is one. Open connections keep theirs.",
      .options = control_options, .exits = circuit_new_exits},
+    {.name = "proxy", .id = VERB_PROXY, .summary = "the client without root, for programs told to use it",
+     .text = "SOCKS5 and HTTP CONNECT on this computer, the whole client behind it; no TUN device, no routes, no rights. "
+             "Other programs go on as before, outside. Runs until a signal ends it. (docs/proxy.md)",
+     .options = proxy_options, .exits = proxy_exits, .examples = proxy_examples},
     {.name = "exit list", .id = VERB_EXIT_LIST, .summary = "the exits that the client knows",
      .text = "The fastest first, at most 1000: name, country, bandwidth, whether it carries IPv6, and ports, as each exit "
              "says of itself.",

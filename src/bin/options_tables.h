@@ -11,6 +11,7 @@ enum meshvpn_verb {
     VERB_CIRCUIT_LIST,
     VERB_CIRCUIT_SHOW,
     VERB_CIRCUIT_NEW,
+    VERB_PROXY,
     VERB_EXIT_LIST,
     VERB_NETCHECK,
     VERB_PING,
@@ -42,6 +43,17 @@ extern const option_program options_discovery;
 
 /* Of meshvpn-bootstrap invite, which meshvpn invite runs. */
 extern const option_row options_invite[];
+/* Of meshvpn-client, that also meshvpn proxy takes. */
+#define OPTIONS_PROXY                                                                              \
+    {.name = "--socks",                                                                            \
+     .value = "ADDR",                                                                              \
+     .kind = OPTION_TEXT,                                                                          \
+     .help = "listen for SOCKS5 at IP:PORT, or at a port of 127.0.0.1; 1080 if neither this nor "  \
+             "--http is given"},                                                                   \
+    {                                                                                              \
+        .name = "--http", .value = "ADDR", .kind = OPTION_TEXT,                                    \
+        .help = "listen for HTTP CONNECT likewise"                                                 \
+    }
 /* Of the verb help, in programs that have verbs. */
 extern const option_row options_help_operands[];
 

@@ -44,6 +44,7 @@ struct mvpn_node {
     mvpn_sockets *sockets;
     mvpn_pinger *pinger;
     mvpn_tun *tun; /* borrowed; NULL: none */
+    mvpn_node_stack stack;
     port ports[2 * MVPN_UDP_FAMILIES];
     unsigned port_count;
     mvpn_loop_watch *tun_watch;
@@ -200,6 +201,10 @@ static void send_all(mvpn_node *node, mvpn_time now)
     if (node->tun != NULL && tun != NULL && mvpn_tun_write(node->tun, tun, pool) != 0) {
         break_node(node);
     }
+    if (node->stack.exchange != NULL && tun != NULL) {
+        bool can_send = out->count + mvpn_sockets_backlog(node->sockets) <= BACKLOG_MAX;
+        node->stack.exchange(node->stack.ctx, tun, can_send ? &node->from_tun : NULL, now);
+    }
     if (!mvpn_sockets_is_idle(node->sockets)) {
         mvpn_sockets_turn(node->sockets, now);
     }
@@ -254,6 +259,9 @@ static void turn(void *ctx)
     }
     again = mvpn_time_min(again, mvpn_sockets_deadline(node->sockets, now));
     again = mvpn_time_min(again, mvpn_pinger_deadline(node->pinger));
+    if (node->stack.deadline != NULL) {
+        again = mvpn_time_min(again, node->stack.deadline(node->stack.ctx, now));
+    }
     mvpn_loop_set_deadline(node->loop, mvpn_time_min(mvpn_engine_deadline(node->engine), again));
 }
 
@@ -431,6 +439,11 @@ void mvpn_node_free(mvpn_node *node)
     mvpn_engine_free(node->engine);
     mvpn_udp_free(node->udp);
     free(node);
+}
+
+void mvpn_node_set_stack(mvpn_node *node, const mvpn_node_stack *stack)
+{
+    node->stack = *stack;
 }
 
 bool mvpn_node_is_unheard(const mvpn_node *node)

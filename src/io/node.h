@@ -19,6 +19,14 @@ typedef struct mvpn_node mvpn_node;
 
 typedef void mvpn_node_event_fn(void *ctx, const mvpn_engine_event *event);
 
+/* In place of a TUN: an IP stack inside this process (io/netstack.h). */
+typedef struct mvpn_node_stack {
+    void *ctx;
+    /* Take the packets of `in`, append those to be sent to `out` (NULL: none can be now). */
+    void (*exchange)(void *ctx, mvpn_packet_queue *in, mvpn_packet_queue *out, mvpn_time now);
+    mvpn_time (*deadline)(void *ctx, mvpn_time now); /* of the next exchange without packets */
+} mvpn_node_stack;
+
 typedef struct mvpn_node_options {
     mvpn_loop *loop;                  /* borrowed */
     const mvpn_engine_config *engine; /* seed and time are filled in */
@@ -41,6 +49,10 @@ MVPN_WUR int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mv
  * False: there is nothing to withdraw, and `done` is never called.
  */
 bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx);
+
+/** From now on packets for the host go to `stack` (copied), with no member set to nobody. For a
+ * node without a TUN; its packets are of the engine's pool. */
+void mvpn_node_set_stack(mvpn_node *node, const mvpn_node_stack *stack);
 
 /** Say goodbye to the peers and close. NULL is allowed. */
 void mvpn_node_free(mvpn_node *node);

@@ -1,0 +1,180 @@
+#include "bin/client_proxy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "bin/user_dir.h"
+#include "io/clock.h"
+#include "io/netstack.h"
+#include "io/proxy.h"
+
+struct client_proxy {
+    mvpn_netstack *stack;
+    mvpn_proxy *proxy;
+    mvpn_node *node;
+    mvpn_addr socks, http;
+};
+
+/* mkdir -p, for its owner alone. */
+static int make_dirs(const char *dir, mvpn_fault *fault)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s", dir);
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(path, 0700); /* the last one tells */
+        *slash = '/';
+    }
+    (void)mkdir(path, 0700);
+    return access(dir, W_OK) == 0
+               ? 0
+               : mvpn_fault_set(fault, MVPN_E_CONFIG,
+                                "cannot write to %s: set state_dir, run_dir and control_socket in "
+                                "the configuration",
+                                dir);
+}
+
+/* What is not set in the file would be in directories of root's. */
+static int use_user_dir(mvpn_config *config, mvpn_fault *fault)
+{
+    char dir[PATH_MAX];
+    bool has_state = strcmp(config->state_dir, MVPN_CONFIG_STATE_DIR) != 0;
+    bool has_run = strcmp(config->run_dir, MVPN_CONFIG_RUN_DIR) != 0;
+    bool has_control = strcmp(config->control_socket, MVPN_CONFIG_CONTROL_SOCKET) != 0;
+    if (geteuid() == 0 || (has_state && has_run && has_control)) {
+        return 0;
+    }
+    if (!user_dir_find(dir) ||
+        strlen(dir) + sizeof("/control.sock") > sizeof(config->control_socket)) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "there is no home directory (HOME), or its name is too long: set "
+                              "state_dir, run_dir and control_socket in the configuration");
+    }
+    int r = make_dirs(dir, fault);
+    if (r == 0 && !has_state) {
+        (void)snprintf(config->state_dir, sizeof(config->state_dir), "%s", dir);
+    }
+    if (r == 0 && !has_run) {
+        (void)snprintf(config->run_dir, sizeof(config->run_dir), "%s", dir);
+    }
+    if (r == 0 && !has_control) {
+        (void)snprintf(config->control_socket, sizeof(config->control_socket), "%.*s/control.sock",
+                       (int)(sizeof(config->control_socket) - sizeof("/control.sock")), dir);
+    }
+    return r;
+}
+
+int client_proxy_prepare(mvpn_config *config, mvpn_fault *fault)
+{
+    config->client.mark = 0; /* marks need rights, and no route of ours is to be gone around */
+    return use_user_dir(config, fault);
+}
+
+/* ---- the stack on the node ---- */
+
+static void exchange(void *ctx, mvpn_packet_queue *in, mvpn_packet_queue *out, mvpn_time now)
+{
+    const client_proxy *p = ctx;
+    mvpn_netstack_exchange(p->stack, in, out, now);
+}
+
+static mvpn_time deadline(void *ctx, mvpn_time now)
+{
+    const client_proxy *p = ctx;
+    return mvpn_netstack_deadline(p->stack, now);
+}
+
+static bool is_loopback(const mvpn_addr *a)
+{
+    static const uint8_t six[16] = {[15] = 1};
+    return a->family == 4 ? a->ip[0] == 127 : memcmp(a->ip, six, sizeof(six)) == 0;
+}
+
+static void tell(const cli *c, const char *what, const mvpn_addr *at, const char *example)
+{
+    char text[MVPN_ADDR_STRLEN];
+    if (at->family == 0) {
+        return;
+    }
+    (void)mvpn_addr_format(at, text);
+    mvpn_logf(&c->log, MVPN_LOG_INFO, "%s at %s; for example: curl %s%s https://example.org/", what,
+              text, example, text);
+    if (!is_loopback(at)) {
+        mvpn_logf(&c->log, MVPN_LOG_WARN,
+                  "%s is open to other computers: everybody who reaches %s uses your circuits, and "
+                  "what they send to it is not encrypted on the way",
+                  what, text);
+    }
+}
+
+int client_proxy_open(const cli *c, mvpn_loop *loop, mvpn_node *node, client_proxy **ret,
+                      mvpn_fault *fault)
+{
+    client_proxy *p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+    }
+    p->node = node;
+    p->socks = c->proxy_socks;
+    p->http = c->proxy_http;
+    int r =
+        mvpn_netstack_new(mvpn_engine_pool(mvpn_node_engine(node)), 0, mvpn_clock_now(), &p->stack);
+    if (r != 0) {
+        (void)mvpn_fault_set(fault, r, "cannot make an IP stack: %s", mvpn_strerror(r));
+    }
+    mvpn_proxy_options options = {
+        .loop = loop,
+        .stack = p->stack,
+        .socks = p->socks,
+        .http = p->http,
+    };
+    r = r != 0 ? r : mvpn_proxy_new(&options, &p->proxy, fault);
+    if (r != 0) {
+        client_proxy_close(p);
+        return r;
+    }
+    mvpn_node_set_stack(node, &(mvpn_node_stack){p, exchange, deadline});
+    tell(c, "SOCKS5 proxy", &p->socks, "--socks5-hostname ");
+    tell(c, "HTTP proxy (CONNECT)", &p->http, "--proxytunnel --proxy http://");
+    *ret = p;
+    return 0;
+}
+
+void client_proxy_close(client_proxy *p)
+{
+    if (p == NULL) {
+        return;
+    }
+    mvpn_proxy_free(p->proxy);
+    mvpn_node_set_stack(p->node, &(mvpn_node_stack){0});
+    mvpn_netstack_free(p->stack);
+    free(p);
+}
+
+static void add_address(json_t *object, const char *key, const mvpn_addr *at)
+{
+    char text[MVPN_ADDR_STRLEN];
+    if (at->family != 0) {
+        (void)json_object_set_new(object, key, json_string(mvpn_addr_format(at, text)));
+    }
+}
+
+void client_proxy_status(const client_proxy *p, json_t *reply)
+{
+    if (p == NULL) {
+        return;
+    }
+    const mvpn_proxy_stats *s = mvpn_proxy_get_stats(p->proxy);
+    json_t *object =
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "connections", (json_int_t)s->connections,
+                  "associations", (json_int_t)s->associations, "accepted", (json_int_t)s->accepted,
+                  "connected", (json_int_t)s->connected, "failed", (json_int_t)s->failed,
+                  "memory_bytes", (json_int_t)mvpn_netstack_memory(p->stack));
+    add_address(object, "socks", &p->socks);
+    add_address(object, "http", &p->http);
+    (void)json_object_set_new(reply, "proxy", object);
+}

@@ -1,0 +1,13 @@
+/*
+ * Where programs without root keep their state and their control socket.
+ */
+#ifndef MVPN_BIN_USER_DIR_H
+#define MVPN_BIN_USER_DIR_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+/** $XDG_STATE_HOME/meshvpn, or $HOME/.local/state/meshvpn; false if there is neither. */
+bool user_dir_find(char out[static PATH_MAX]);
+
+#endif

@@ -1,0 +1,171 @@
+#!/bin/bash
+# The client without a TUN device, run by somebody without any rights: what programs get through it, and that
+# nothing goes around it. One "ok NAME" or "FAIL NAME" line per check for ./run test. Topology: lab.sh.
+#
+#     proxy.sh [MEGABYTES]         of the download (50)
+set -u
+. "$(dirname "$0")/lab.sh"
+. "$(dirname "$0")/mesh.sh"
+
+PROXY_TOOL=$LAB_HERE/proxy_tool.py
+PROXY_UID=65534
+PROXY_SOCKS=127.0.0.1:1080
+PROXY_HTTP=127.0.0.1:8080
+PROXY_SIZE=${1:-50}
+PROXY_MEMORY_MIB=300 # 128 MiB of the stack, and a client
+
+# as_person COMMAND...: in the client's network, as nobody, with no capability and nothing that could give one
+as_person() {
+    lab_in client env -i PATH="$PATH" HOME="$LAB_DIR/home" ${ASAN_OPTIONS:+ASAN_OPTIONS="$ASAN_OPTIONS"} \
+        setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups --inh-caps=-all --bounding-set=-all \
+        --no-new-privs "$@"
+}
+
+tool() {
+    as_person timeout 40 "$LAB_PYTHON" "$PROXY_TOOL" "$@"
+}
+
+# fetch PROXY-OPTION... URL
+fetch() {
+    as_person curl -sS -g --connect-timeout 10 --max-time 60 "$@"
+}
+
+status() {
+    as_person timeout 5 "$LAB_DIR/bin/meshvpn" status --json
+}
+
+is() {
+    echo "got '$1', expected '$2'"
+    [ "$1" = "$2" ]
+}
+
+proxy_start() {
+    local home=$LAB_DIR/home/.config/meshvpn
+    # The lab's own folder is root's, and perhaps that of the programs.
+    chmod 711 "$LAB_DIR"
+    mkdir -p "$home" "$LAB_DIR/bin"
+    cp "$MESH_PROGRAMS/meshvpn" "$MESH_PROGRAMS/meshvpn-client" "$LAB_DIR/bin"
+    cp "$PROXY_TOOL" "$LAB_DIR/bin" && PROXY_TOOL=$LAB_DIR/bin/proxy_tool.py
+    cp "$LAB_DIR/net/network.conf" "$home"
+    printf 'network_file = "network.conf"\nhops = 3\npath = {"alder", "birch", "oak"}\nlog_level = "%s"\n' \
+        "$MESH_LOG_LEVEL" >"$home/client.conf"
+    chown -R "$PROXY_UID:$PROXY_UID" "$LAB_DIR/home"
+    lab_spawn client client env HOME="$LAB_DIR/home" setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups \
+        --inh-caps=-all --bounding-set=-all --no-new-privs \
+        "$LAB_DIR/bin/meshvpn" proxy --socks 1080 --http "$PROXY_HTTP"
+    MESH_CLIENT_PID=$LAB_PID
+    MESH_PIDS[client]=$LAB_PID
+    lab_wait_port client tcp 1080 || mesh_fail "the proxy does not listen" client
+}
+
+connected() {
+    local tries=200
+    until [ "$(status 2>/dev/null | mesh_get state)" = connected ]; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.05
+    done
+}
+
+has_no_rights() {
+    grep -E '^(Uid|Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs):' "/proc/$MESH_CLIENT_PID/status"
+    [ "$(awk '/^Cap(Prm|Eff|Bnd):/ { sum = sum $2 } END { print sum }' "/proc/$MESH_CLIENT_PID/status")" = \
+        000000000000000000000000000000000000000000000000 ] &&
+        [ "$(awk '/^Uid:/ { print $2 }' "/proc/$MESH_CLIENT_PID/status")" = "$PROXY_UID" ] &&
+        ! lab_in client ip -o link | grep -v -e ' lo:' -e ' eth0@'
+}
+
+# seen_as ADDRESS OPTION... URL: the server saw the exit
+seen_as() {
+    local expected=$1
+    shift
+    is "$(fetch "$@")" "$expected"
+}
+
+download() {
+    is "$(fetch -x "socks5h://$PROXY_SOCKS" "http://$LAB_WEB_NAME/file/$PROXY_SIZE" | sha256sum | cut -d' ' -f1)" \
+        "$(lab_sha256 "$PROXY_SIZE")"
+}
+
+upload() {
+    chmod 644 "$LAB_DIR/www/5" && chmod 711 "$LAB_DIR/www"
+    is "$(fetch -x "socks5h://$PROXY_SOCKS" -T "$LAB_DIR/www/5" -X POST -H 'Expect:' "http://$(lab_addr4 web)/")" "$(lab_sha256 5)"
+}
+
+# refused HOST PORT REPLY: and within 3 s
+refused() {
+    local got
+    got=$(tool reply "$PROXY_SOCKS" "$1" "$2")
+    echo "got '$got', expected reply $3 and an end"
+    set -- $got "$3"
+    [ "$1" = "$4" ] && [ "$2" -lt 30 ] && [ "$3" = closed ]
+}
+
+# Programs that never read: what waits for them is bounded, and others go on.
+unread() {
+    local rss bytes result=0
+    coproc UNREAD { tool unread "$PROXY_SOCKS" "$(lab_addr4 web)" "/file/$PROXY_SIZE" 24 1; }
+    read -r -t 30 <&"${UNREAD[0]}" || result=1
+    rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$MESH_CLIENT_PID/status")
+    bytes=$(status | mesh_get proxy | grep -o "memory_bytes[^0-9]*[0-9]*" | grep -o '[0-9]*$')
+    echo "$rss KiB in all, $bytes bytes in the stack"
+    [ "$rss" -lt $((PROXY_MEMORY_MIB * 1024)) ] && [ "$bytes" -lt $((129 << 20)) ] && [ "$bytes" -gt 65536 ] || result=1
+    seen_as "$(lab_addr4 oak)" -x "socks5h://$PROXY_SOCKS" "http://$(lab_addr4 web)/ip" || result=1
+    kill "$UNREAD_PID"
+    wait "$UNREAD_PID" 2>/dev/null
+    return "$result"
+}
+
+# What was captured beside the guard, and was not this network's own affair (neighbours).
+nothing_outside() {
+    local four six
+    lab_stop "$CAPTURE_PID" TERM
+    four=$(lab_addr4 alder)
+    six=$(lab_addr6 alder)
+    grep -c . "$LAB_DIR/log/peers.log"
+    grep -q -F "$four" "$LAB_DIR/log/peers.log" || grep -q -F "$six" "$LAB_DIR/log/peers.log" || return 1
+    ! grep -v -F -e "$four" -e "$six" -e '# ready' "$LAB_DIR/log/peers.log" | grep -v -e 'fe80:' -e ' ff02:'
+}
+
+ends() {
+    lab_stop "$MESH_CLIENT_PID" TERM
+    unset 'MESH_PIDS[client]'
+    grep 'ending: signal 15' "$LAB_DIR/log/client.log" &&
+        [ ! -e "$LAB_DIR/home/.local/state/meshvpn/control.sock" ] &&
+        ! grep -i -e sanitizer -e assertion "$LAB_DIR/log/client.log"
+}
+
+if grep -qa 'built without the proxy' "$MESH_PROGRAMS/meshvpn-client"; then
+    lab_say "this build has no proxy (no sources of lwIP): nothing to test"
+    exit 0
+fi
+lab_begin
+lab_internet
+lab_services 5 "$PROXY_SIZE"
+mesh_create listed
+mesh_relays_start
+lab_spawn client peers "$LAB_PYTHON" "$LAB_TOOL" peers eth0
+CAPTURE_PID=$LAB_PID
+proxy_start
+
+lab_check "proxy: connects as a person without rights" connected
+lab_check "proxy: no rights, no device" has_no_rights
+lab_check "proxy: SOCKS5, IPv4" seen_as "$(lab_addr4 oak)" -4 -x "socks5h://$PROXY_SOCKS" "http://$(lab_addr4 web)/ip"
+lab_check "proxy: SOCKS5, IPv6" seen_as "$(lab_addr6 oak)" -x "socks5h://$PROXY_SOCKS" "http://[$(lab_addr6 web)]/ip"
+lab_check "proxy: a name with both: IPv6 first" seen_as "$(lab_addr6 oak)" -x "socks5h://$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip"
+lab_check "proxy: SOCKS5 with a user name" seen_as "$(lab_addr6 oak)" -x "socks5h://me:secret@$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip"
+lab_check "proxy: HTTP CONNECT" seen_as "$(lab_addr6 oak)" -p -x "http://$PROXY_HTTP" "http://$LAB_WEB_NAME/ip"
+lab_check "proxy: UDP to the name service" is "$(tool udp "$PROXY_SOCKS" "$MESH_GATEWAY4" 53 "$LAB_WEB_NAME")" "$(lab_addr4 web)"
+lab_check "proxy: a half-closed connection" is "$(tool half "$PROXY_SOCKS" "$(lab_addr4 web)")" "0 $(lab_addr4 oak)"
+lab_check "proxy: a closed port is refused at once" refused "$(lab_addr4 web)" 81 5
+lab_check "proxy: an unknown name is said to be" refused no.lab.example 80 4
+lab_check "proxy: this computer is not reached" refused 127.0.0.1 80 2
+lab_check "proxy: nor by its name" refused localhost 80 2
+lab_check "proxy: requests that are none" tool bad "$PROXY_SOCKS" "$PROXY_HTTP"
+lab_check "proxy: 100 connections at once" is "$(tool many "$PROXY_SOCKS" "$(lab_addr4 web)" 100)" "100 $(lab_addr4 oak)"
+lab_check "proxy: upload" upload
+lab_check "proxy: download of $PROXY_SIZE MB" download
+lab_check "proxy: programs that never read" unread
+lab_check "proxy: nothing but its guard is spoken to" nothing_outside
+lab_check "proxy: ends, and leaves nothing" ends
+exit $((LAB_FAILED > 0))
