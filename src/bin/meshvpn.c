@@ -10,10 +10,10 @@
 
 #include <jansson.h>
 
-#include "base/assert.h"
 #include "base/error.h"
 #include "bin/ask.h"
 #include "bin/circuit.h"
+#include "bin/config_command.h"
 #include "bin/exit_list.h"
 #include "bin/format.h"
 #include "bin/join.h"
@@ -22,8 +22,6 @@
 #include "bin/show_links.h"
 #include "bin/netcheck.h"
 #include "bin/options_tables.h"
-#include "io/config.h"
-#include "io/network_file.h"
 
 /* Exit status, as docs and scripts know it. */
 enum {
@@ -313,48 +311,6 @@ static int command_status(const options_given *given)
     return exit_status;
 }
 
-/* --- config --- */
-
-static int check_config(enum mvpn_config_kind kind, const char *file)
-{
-    static mvpn_config config; /* 20 KB */
-    mvpn_network_file network;
-    mvpn_fault fault;
-    if (mvpn_config_load(file, kind, &config, &fault) != 0 ||
-        mvpn_network_file_load(config.network_file, (uint64_t)time(NULL), &network, &fault) != 0) {
-        (void)fprintf(stderr, "%s\n", fault.text);
-        return EXIT_FAILED;
-    }
-    (void)printf("%s: good. Network \"%s\" with %zu relays\n", file, network.name,
-                 network.relay_count);
-    if (network.expired_count > 0) {
-        (void)fprintf(stderr,
-                      "%s: %zu relays are outside their time, %s among them. Renew them with "
-                      "meshvpn-bootstrap renew, or set the clock\n",
-                      config.network_file, network.expired_count, network.expired_name);
-    }
-    mvpn_network_file_done(&network);
-    return EXIT_SUCCESS;
-}
-
-static int command_config_check(const options_given *given)
-{
-    unsigned bit = 0; /* the parser knows the names */
-    while (strcmp(given->operands[0], mvpn_config_kind_name((enum mvpn_config_kind)(1u << bit))) !=
-           0) {
-        bit++;
-        MVPN_ASSERT(bit < MVPN_CONFIG_KINDS);
-    }
-    return check_config((enum mvpn_config_kind)(1u << bit), given->operands[1]);
-}
-
-static int command_config_docs(const options_given *given)
-{
-    (void)given;
-    mvpn_config_write_docs(stdout);
-    return EXIT_SUCCESS;
-}
-
 /* --- version --- */
 
 static int command_version(const options_given *given)
@@ -380,8 +336,9 @@ int main(int argc, char **argv)
         [VERB_EXIT_LIST] = exit_list_command,
         [VERB_NETCHECK] = netcheck_command,
         [VERB_PING] = ping_command,
-        [VERB_CONFIG_CHECK] = command_config_check,
-        [VERB_CONFIG_DOCS] = command_config_docs,
+        [VERB_CONFIG_CHECK] = config_check_command,
+        [VERB_CONFIG_SHOW] = config_show_command,
+        [VERB_CONFIG_DOCS] = config_docs_command,
         [VERB_VERSION] = command_version,
     };
     options_given given;

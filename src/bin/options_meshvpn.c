@@ -173,11 +173,25 @@ static const option_example ping_examples[] = {
     {0},
 };
 
-static const option_row config_check_operands[] = {
-    {.name = "KIND", .kind = OPTION_CHOICE, .choices = "relay exit client bootstrap discovery",
-     .help = "of which program: relay, exit, client, bootstrap or discovery",
-     .if_missing = "config check needs KIND and FILE: meshvpn config check client /etc/meshvpn/client.conf"},
-    {.name = "FILE", .kind = OPTION_FILE, .help = "the configuration"},
+static const option_row config_operands[] = {
+    {.name = "KIND", .kind = OPTION_CHOICE, .choices = "relay exit client bootstrap discovery", .is_optional = true,
+     .help = "of which program: relay, exit, client, bootstrap or discovery (client)"},
+    {.name = "FILE", .kind = OPTION_FILE, .is_optional = true, .help = "the configuration (/etc/meshvpn/KIND.conf)"},
+    {0},
+};
+static const option_row config_show_options[] = {
+    {.name = "--effective", .help = "keys that are not in the file as well, with their defaults"},
+    {.name = "--json", .help = "print JSON (schema meshvpn.config/1)"},
+    {0},
+};
+static const option_exit config_show_exits[] = {
+    {0, "printed"},
+    {1, "something is wrong with the file"},
+    {2, "wrong usage"},
+    {0},
+};
+static const option_example config_show_examples[] = {
+    {"meshvpn config show relay --effective", "all that holds for the relay of this host"},
     {0},
 };
 static const option_exit config_check_exits[] = {
@@ -234,7 +248,11 @@ static const option_verb verbs[] = {
      .options = ping_options, .operands = ping_operands, .exits = ping_exits, .examples = ping_examples},
     {.name = "config check", .id = VERB_CONFIG_CHECK, .summary = "what is wrong with a configuration",
      .text = "Reads a configuration and the network file it names.",
-     .operands = config_check_operands, .exits = config_check_exits, .examples = config_check_examples},
+     .operands = config_operands, .exits = config_check_exits, .examples = config_check_examples},
+    {.name = "config show", .id = VERB_CONFIG_SHOW, .summary = "what a configuration says, and where",
+     .text = "Each value as it stands in the file, with its line. The file must be good.",
+     .options = config_show_options, .operands = config_operands, .exits = config_show_exits,
+     .examples = config_show_examples},
     {.name = "config docs", .id = VERB_CONFIG_DOCS, .summary = "print all keys of the configuration files"},
     {.name = "version", .id = VERB_VERSION, .summary = "print the version", .options = version_options},
     {.name = "help", .id = VERB_HELP, .summary = "what a command does", .operands = options_help_operands},

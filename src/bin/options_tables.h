@@ -16,6 +16,7 @@ enum meshvpn_verb {
     VERB_NETCHECK,
     VERB_PING,
     VERB_CONFIG_CHECK,
+    VERB_CONFIG_SHOW,
     VERB_CONFIG_DOCS,
     VERB_VERSION,
     VERB_HELP,

@@ -162,6 +162,43 @@ def test_exits(directory):
     check(done.returncode == 2, done)
 
 
+def test_config(directory):
+    path = os.path.join(directory, "client.conf")
+
+    def show(*arguments, kind="client", file=path):
+        return program("meshvpn", "config", "show", kind, file, *arguments)
+    found = judge(show("--json").stdout)
+    rows = {s["key"]: s for s in found["settings"]}
+    check(found["kind"] == "client" and found["file"] == path, found)
+    check(set(rows) == {"network_file", "listen", "hops", "path", "routes", "tun_name", "run_dir", "state_dir", "control_socket"}, rows)
+    check((rows["hops"]["value"], rows["hops"]["line"]) == (2, 3), rows["hops"])
+    check((rows["path"]["value"], rows["path"]["line"]) == (["alpha", "bravo"], 4), rows["path"])
+    check((rows["tun_name"]["value"], rows["tun_name"]["default"]) == ("mvpnschema0", "mvpn0"), rows["tun_name"])
+    rows = {s["key"]: s for s in judge(show("--json", "--effective").stdout)["settings"]}
+    check(rows["log_level"] == {"key": "log_level", "value": None, "line": None, "default": "info"}, rows["log_level"])
+    check(rows["listen"]["default"] == '{"0.0.0.0:0", "[::]:0"}' and "pool_v4" not in rows, rows["listen"])
+    node = os.path.join(directory, "nodes", "alpha", "relay.conf")
+    rows = {s["key"]: s for s in judge(show("--json", "--effective", kind="relay", file=node).stdout)["settings"]}
+    check(rows["bandwidth_mbit"]["default"] == "not said; else relay_limit", rows["bandwidth_mbit"])
+    check(rows["listen"]["default"] == '{"0.0.0.0:443"}' and "hops" not in rows, rows["listen"])
+    lines = show("--effective").stdout.splitlines()
+    check(any(l.startswith("hops = 2 ") and l.endswith("# %s:3" % path) for l in lines), lines)
+    check(any(l.startswith('path = {"alpha", "bravo"} ') for l in lines), lines)
+    check(any(l.startswith("# log_level: info ") and l.endswith("# default") for l in lines), lines)
+    # What is printed is a configuration that says the same.
+    copy_of = os.path.join(directory, "copy.conf")
+    with open(copy_of, "w", encoding="utf-8") as file:
+        file.write(show("--effective").stdout)
+    again = json.loads(show("--json", file=copy_of).stdout)["settings"]
+    check([(s["key"], s["value"]) for s in again] == [(s["key"], s["value"]) for s in found["settings"]], again)
+    with open(copy_of, "a", encoding="utf-8") as file:
+        file.write("hopps = 3\n")
+    done = show(file=copy_of)
+    check(done.returncode == 1 and "Did you mean 'hops'?" in done.stderr and done.stdout == "", done)
+    done = show(file=os.path.join(directory, "none.conf"))
+    check(done.returncode == 1 and "none.conf" in done.stderr and done.stdout == "", done)
+
+
 def test_others(directory):
     """A relay has neither."""
     for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list")):
@@ -197,6 +234,7 @@ def main():
                 judge(meshvpn(directory, name, "status", "--json").stdout)
             test_circuits(directory)
             test_exits(directory)
+            test_config(directory)
             test_others(directory)
             for name in reversed(list(children)):
                 child = children.pop(name)

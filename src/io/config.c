@@ -1207,6 +1207,12 @@ int mvpn_config_load(const char *path, enum mvpn_config_kind kind, mvpn_config *
     return rc;
 }
 
+const mvpn_setting *mvpn_config_settings(size_t *ret_count)
+{
+    *ret_count = MVPN_ARRAY_LEN(settings);
+    return settings;
+}
+
 /* --- documentation --- */
 
 static const char *type_text(enum mvpn_setting_type type)

@@ -17,6 +17,7 @@
 #include "exit/policy.h"
 #include "io/fault.h"
 #include "io/netlink.h"
+#include "io/settings.h"
 #include "wire/cell.h"
 #include "wire/descriptor.h"
 
@@ -177,6 +178,9 @@ MVPN_WUR int mvpn_config_policy(const mvpn_config_exit *config, mvpn_policy **re
 
 /** "relay", "exit", "client", "bootstrap" or "discovery": also the name of its file. */
 const char *mvpn_config_kind_name(enum mvpn_config_kind kind);
+
+/** All keys, of all kinds of file. */
+const mvpn_setting *mvpn_config_settings(size_t *ret_count);
 
 /** Write docs/configuration.md. */
 void mvpn_config_write_docs(FILE *out);

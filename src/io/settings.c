@@ -188,7 +188,7 @@ static int refuse(cfg_t *cfg, const char *text)
 
 static mvpn_setting_value value_of(cfg_t *cfg, cfg_opt_t *opt, enum mvpn_setting_type type)
 {
-    mvpn_setting_value v = {.line = cfg->line > 0 ? (unsigned)cfg->line : 0};
+    mvpn_setting_value v = {.name = opt->name, .line = cfg->line > 0 ? (unsigned)cfg->line : 0};
     switch (type) {
     case MVPN_SETTING_NUMBER:
         v.number = cfg_opt_getnint(opt, 0);

@@ -26,6 +26,7 @@ enum mvpn_setting_type {
 };
 
 typedef struct mvpn_setting_value {
+    const char *name; /* of the key */
     const char *text; /* borrowed; NULL for numbers and bools */
     long number;
     bool flag;
