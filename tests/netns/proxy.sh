@@ -3,6 +3,8 @@
 # nothing goes around it. One "ok NAME" or "FAIL NAME" line per check for ./run test. Topology: lab.sh.
 #
 #     proxy.sh [MEGABYTES]         of the download (50)
+#     proxy.sh --pairs N [--mb N] [--json]
+#                                  no checks: N downloads through the proxy, each beside one through a TUN device
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
@@ -11,7 +13,7 @@ PROXY_TOOL=$LAB_HERE/proxy_tool.py
 PROXY_UID=65534
 PROXY_SOCKS=127.0.0.1:1080
 PROXY_HTTP=127.0.0.1:8080
-PROXY_SIZE=${1:-50}
+PROXY_SIZE=50 PROXY_PAIRS=0 PROXY_JSON=
 PROXY_MEMORY_MIB=300 # 128 MiB of the stack, and a client
 
 # as_person COMMAND...: in the client's network, as nobody, with no capability and nothing that could give one
@@ -45,7 +47,7 @@ proxy_start() {
     chmod 711 "$LAB_DIR"
     mkdir -p "$home" "$LAB_DIR/bin"
     cp "$MESH_PROGRAMS/meshvpn" "$MESH_PROGRAMS/meshvpn-client" "$LAB_DIR/bin"
-    cp "$PROXY_TOOL" "$LAB_DIR/bin" && PROXY_TOOL=$LAB_DIR/bin/proxy_tool.py
+    cp "$LAB_HERE/proxy_tool.py" "$LAB_DIR/bin" && PROXY_TOOL=$LAB_DIR/bin/proxy_tool.py
     cp "$LAB_DIR/net/network.conf" "$home"
     printf 'network_file = "network.conf"\nhops = 3\npath = {"alder", "birch", "oak"}\nlog_level = "%s"\n' \
         "$MESH_LOG_LEVEL" >"$home/client.conf"
@@ -135,6 +137,78 @@ ends() {
         ! grep -i -e sanitizer -e assertion "$LAB_DIR/log/client.log"
 }
 
+# ---- how fast, beside a client with a TUN device ----
+
+# speed COMMAND...: MB/s of one download
+speed() {
+    local from to
+    from=$(date +%s%N)
+    "$@" -o /dev/null "http://$(lab_addr4 web)/file/$PROXY_SIZE" || mesh_fail "a download failed" client
+    to=$(date +%s%N)
+    awk -v mb="$PROXY_SIZE" -v ns="$((to - from))" 'BEGIN { printf "%.1f\n", mb * 1e9 / ns }'
+}
+
+pairs() {
+    local i
+    for i in $(seq 1 "$PROXY_PAIRS"); do
+        mesh_client_start 3 alder birch oak
+        mesh_client_wait
+        speed mesh_curl >>"$LAB_DIR/tun"
+        mesh_client_stop
+        proxy_start
+        connected || mesh_fail "the proxy does not connect" client
+        speed fetch -x "socks5h://$PROXY_SOCKS" >>"$LAB_DIR/proxy"
+        mesh_client_stop
+    done
+    paste "$LAB_DIR/tun" "$LAB_DIR/proxy" | "$LAB_PYTHON" -c 'import json, statistics, sys
+rows = [tuple(map(float, line.split())) for line in sys.stdin]
+share = statistics.median(proxy / tun for tun, proxy in rows)
+if sys.argv[1]:
+    print(json.dumps({"soak": "proxy", "tun_mb_s": [r[0] for r in rows], "proxy_mb_s": [r[1] for r in rows], "share_median": round(share, 3)}))
+else:
+    for tun, proxy in rows:
+        print(f"TUN {tun:7.1f} MB/s   proxy {proxy:7.1f} MB/s   {proxy / tun:5.2f}")
+    print(f"median of the pairs: {share:.2f} (at least 0.50 is asked for)")
+sys.exit(share < 0.5)' "$PROXY_JSON"
+}
+
+checks() {
+    lab_spawn client peers "$LAB_PYTHON" "$LAB_TOOL" peers eth0
+    CAPTURE_PID=$LAB_PID
+    proxy_start
+
+    lab_check "proxy: connects as a person without rights" connected
+    lab_check "proxy: no rights, no device" has_no_rights
+    lab_check "proxy: SOCKS5, IPv4" seen_as "$(lab_addr4 oak)" -4 -x "socks5h://$PROXY_SOCKS" "http://$(lab_addr4 web)/ip"
+    lab_check "proxy: SOCKS5, IPv6" seen_as "$(lab_addr6 oak)" -x "socks5h://$PROXY_SOCKS" "http://[$(lab_addr6 web)]/ip"
+    lab_check "proxy: a name with both: IPv6 first" seen_as "$(lab_addr6 oak)" -x "socks5h://$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip"
+    lab_check "proxy: SOCKS5 with a user name" seen_as "$(lab_addr6 oak)" -x "socks5h://me:secret@$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip"
+    lab_check "proxy: HTTP CONNECT" seen_as "$(lab_addr6 oak)" -p -x "http://$PROXY_HTTP" "http://$LAB_WEB_NAME/ip"
+    lab_check "proxy: UDP to the name service" is "$(tool udp "$PROXY_SOCKS" "$MESH_GATEWAY4" 53 "$LAB_WEB_NAME")" "$(lab_addr4 web)"
+    lab_check "proxy: a half-closed connection" is "$(tool half "$PROXY_SOCKS" "$(lab_addr4 web)")" "0 $(lab_addr4 oak)"
+    lab_check "proxy: a closed port is refused at once" refused "$(lab_addr4 web)" 81 5
+    lab_check "proxy: an unknown name is said to be" refused no.lab.example 80 4
+    lab_check "proxy: this computer is not reached" refused 127.0.0.1 80 2
+    lab_check "proxy: nor by its name" refused localhost 80 2
+    lab_check "proxy: requests that are none" tool bad "$PROXY_SOCKS" "$PROXY_HTTP"
+    lab_check "proxy: 100 connections at once" is "$(tool many "$PROXY_SOCKS" "$(lab_addr4 web)" 100)" "100 $(lab_addr4 oak)"
+    lab_check "proxy: upload" upload
+    lab_check "proxy: download of $PROXY_SIZE MB" download
+    lab_check "proxy: programs that never read" unread
+    lab_check "proxy: nothing but its guard is spoken to" nothing_outside
+    lab_check "proxy: ends, and leaves nothing" ends
+    return $((LAB_FAILED > 0))
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --pairs) PROXY_PAIRS=$2 && shift ;;
+    --mb) PROXY_SIZE=$2 && shift ;;
+    --json) PROXY_JSON=yes ;;
+    *) PROXY_SIZE=$1 ;;
+    esac
+    shift
+done
 if grep -qa 'built without the proxy' "$MESH_PROGRAMS/meshvpn-client"; then
     lab_say "this build has no proxy (no sources of lwIP): nothing to test"
     exit 0
@@ -144,28 +218,8 @@ lab_internet
 lab_services 5 "$PROXY_SIZE"
 mesh_create listed
 mesh_relays_start
-lab_spawn client peers "$LAB_PYTHON" "$LAB_TOOL" peers eth0
-CAPTURE_PID=$LAB_PID
-proxy_start
-
-lab_check "proxy: connects as a person without rights" connected
-lab_check "proxy: no rights, no device" has_no_rights
-lab_check "proxy: SOCKS5, IPv4" seen_as "$(lab_addr4 oak)" -4 -x "socks5h://$PROXY_SOCKS" "http://$(lab_addr4 web)/ip"
-lab_check "proxy: SOCKS5, IPv6" seen_as "$(lab_addr6 oak)" -x "socks5h://$PROXY_SOCKS" "http://[$(lab_addr6 web)]/ip"
-lab_check "proxy: a name with both: IPv6 first" seen_as "$(lab_addr6 oak)" -x "socks5h://$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip"
-lab_check "proxy: SOCKS5 with a user name" seen_as "$(lab_addr6 oak)" -x "socks5h://me:secret@$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip"
-lab_check "proxy: HTTP CONNECT" seen_as "$(lab_addr6 oak)" -p -x "http://$PROXY_HTTP" "http://$LAB_WEB_NAME/ip"
-lab_check "proxy: UDP to the name service" is "$(tool udp "$PROXY_SOCKS" "$MESH_GATEWAY4" 53 "$LAB_WEB_NAME")" "$(lab_addr4 web)"
-lab_check "proxy: a half-closed connection" is "$(tool half "$PROXY_SOCKS" "$(lab_addr4 web)")" "0 $(lab_addr4 oak)"
-lab_check "proxy: a closed port is refused at once" refused "$(lab_addr4 web)" 81 5
-lab_check "proxy: an unknown name is said to be" refused no.lab.example 80 4
-lab_check "proxy: this computer is not reached" refused 127.0.0.1 80 2
-lab_check "proxy: nor by its name" refused localhost 80 2
-lab_check "proxy: requests that are none" tool bad "$PROXY_SOCKS" "$PROXY_HTTP"
-lab_check "proxy: 100 connections at once" is "$(tool many "$PROXY_SOCKS" "$(lab_addr4 web)" 100)" "100 $(lab_addr4 oak)"
-lab_check "proxy: upload" upload
-lab_check "proxy: download of $PROXY_SIZE MB" download
-lab_check "proxy: programs that never read" unread
-lab_check "proxy: nothing but its guard is spoken to" nothing_outside
-lab_check "proxy: ends, and leaves nothing" ends
-exit $((LAB_FAILED > 0))
+if [ "$PROXY_PAIRS" -gt 0 ]; then
+    pairs
+else
+    checks
+fi
