@@ -367,6 +367,9 @@ static int help(const option_program *p, int argc, char **argv)
         options_write_verb_help(stdout, p, v);
         return 0;
     }
+    if (v != NULL) {
+        return fail(p, v, "'%s' is one word too many behind '%s'", argv[words], v->name);
+    }
     /* "help circuit": all that begin with it. */
     size_t shown = 0, len = strlen(argv[0]);
     for (v = p->verbs; argc == 1 && v->name != NULL; v++) {
