@@ -52,8 +52,9 @@ static int take_proxy(cli *c, const options_given *given)
 static int take_arguments(cli *c, const options_given *given, enum mvpn_config_kind kind)
 {
     c->check = options_has(given, "--check");
+    c->cleanup =
+        (kind == MVPN_CONFIG_EXIT || kind == MVPN_CONFIG_CLIENT) && options_has(given, "--cleanup");
     if (kind == MVPN_CONFIG_EXIT) {
-        c->cleanup = options_has(given, "--cleanup");
         c->check_policy = options_text(given, "--check-policy");
         c->destination = given->operands[0];
     }
@@ -281,7 +282,9 @@ static void on_helper_lost(void *ctx)
     stopper *s = ctx;
     mvpn_logf(&s->cli->log, MVPN_LOG_ERROR,
               "ending: the helper process ended; what it had set up is mended by the next start%s",
-              s->cli->config.kind == MVPN_CONFIG_EXIT ? " or by --cleanup" : "");
+              s->cli->config.kind == MVPN_CONFIG_EXIT || s->cli->config.kind == MVPN_CONFIG_CLIENT
+                  ? " or by --cleanup"
+                  : "");
     s->has_failed = true;
     mvpn_loop_stop(s->loop);
 }

@@ -13,6 +13,7 @@
 #include "io/clock.h"
 #include "io/connection_log.h"
 #include "io/geoip.h"
+#include "io/host_client.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
 #include "io/ping.h"
@@ -92,6 +93,15 @@ static const char *hop_text(unsigned hop)
     return text[hop < MVPN_ARRAY_LEN(text) ? hop : 0];
 }
 
+/* A failure closes: what was in force still is. A proxy has no host to protect. */
+static void protect(client_program *p, enum mvpn_protect_event event)
+{
+    mvpn_fault fault = {.text = ""};
+    if (p->cli.helper != NULL && mvpn_helper_protect(p->cli.helper, event, &fault) != 0) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_ERROR, "%s", fault.text);
+    }
+}
+
 static void on_event(void *ctx, const mvpn_engine_event *event)
 {
     client_program *p = ctx;
@@ -112,9 +122,11 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     switch (e->type) {
     case MVPN_CLIENT_EVENT_CONNECTED:
         mvpn_logf(log, MVPN_LOG_INFO, "connected");
+        protect(p, MVPN_PROTECT_ESTABLISHED);
         client_sources_check(&p->sources); /* from now on our guards alone hear of us */
         break;
     case MVPN_CLIENT_EVENT_DISCONNECTED:
+        protect(p, MVPN_PROTECT_LOST);
         mvpn_logf(log, MVPN_LOG_WARN, "the circuit was lost (%s): connecting again",
                   mvpn_strerror(e->error));
         break;
@@ -313,7 +325,11 @@ int main(int argc, char **argv)
     int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT, &options_client);
     code = code == -1 ? cli_start_helper(&p->cli) : code;
     cli_lock(&p->cli, &p->engine, sizeof(p->engine));
-    if (code == -1) {
+    if (code == -1 && p->cli.cleanup) {
+        code = mvpn_host_client_cleanup(&p->cli.config.client, &fault) == 0
+                   ? 0
+                   : cli_fail(&p->cli, &fault);
+    } else if (code == -1) {
         if (client_start(p, &fault) != 0) {
             code = cli_fail(&p->cli, &fault);
         } else if (p->cli.check) {
@@ -321,6 +337,9 @@ int main(int argc, char **argv)
             code = 0;
         } else {
             code = cli_run(&p->cli, p->loop, NULL, on_control, p);
+            if (code == 0) { /* asked to, by a signal; else the kill switch stays */
+                protect(p, MVPN_PROTECT_DOWN);
+            }
         }
     }
     client_state_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);

@@ -28,6 +28,7 @@ static const option_exit exit_node_exits[] = {
 
 static const option_row client_options[] = {
     CONFIG_OPTIONS("client.conf"),
+    {.name = "--cleanup", .help = "take back what a crashed run, or lockdown, left in this host: the kill switch"},
     {.name = "--proxy", .help = "neither TUN device nor rights: a proxy for programs that are told to use it"},
     OPTIONS_PROXY,
     {0},

@@ -807,6 +807,27 @@ static int set_resolv_conf(void *target, const mvpn_setting_value *v, mvpn_fault
     return 0;
 }
 
+static int set_kill_switch(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->client.kill_switch = v->flag;
+    return 0;
+}
+
+static int set_lockdown(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->client.lockdown = v->flag;
+    return 0;
+}
+
+static int set_allow_lan(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    (void)why;
+    ((mvpn_config *)target)->client.allow_lan = v->flag;
+    return 0;
+}
+
 /* --- the table --- */
 
 #define TEXT MVPN_SETTING_TEXT
@@ -925,6 +946,12 @@ static const mvpn_setting settings[] = {
     {"mark", NUMBER, CLIENT, set_mark, "0x4d56",
      "Firewall mark of packets to the guard; only they use the main routing table."},
     {"table", NUMBER, CLIENT, set_table, "19798", "Routing table that holds the tunnel's default route."},
+    {"kill_switch", BOOL, CLIENT, set_kill_switch, "true",
+     "With `routes = all`: nothing leaves this host outside the tunnel from the start of the client until it is stopped, also while it connects and after it crashed. `meshvpn-client --cleanup` ends that."},
+    {"lockdown", BOOL, CLIENT, set_lockdown, "false",
+     "The kill switch stays in force when the client is stopped."},
+    {"allow_lan", BOOL, CLIENT, set_allow_lan, "false",
+     "The kill switch lets packets to private addresses and local multicast pass; not to ports 53 and 853."},
     {"set_resolv_conf", BOOL, CLIENT, set_resolv_conf, "false",
      "Point /etc/resolv.conf to the tunnel's name server while connected."},
 };
@@ -969,6 +996,7 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     ret->client.renew_minutes = DEFAULT_RENEW_MINUTES;
     ret->client.exit_lifetime_minutes = DEFAULT_EXIT_LIFETIME_MINUTES;
     ret->client.routes_all = true;
+    ret->client.kill_switch = true;
     ret->client.mark = DEFAULT_MARK;
     ret->client.table = DEFAULT_MARK;
 }
@@ -1164,6 +1192,10 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
                               "%s: path names %u relays but hops is %u. Remove hops, or name as "
                               "many relays",
                               path, ret->client.path_count, ret->client.hops);
+    }
+    if (ret->client.lockdown && !(ret->client.kill_switch && ret->client.routes_all)) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s: lockdown needs kill_switch = true and routes = all", path);
     }
     for (unsigned i = 0; i < ret->relay.stun_count; i++) {
         if (is_taken(ret, &ret->relay.stun_listen[i])) {

@@ -130,6 +130,9 @@ typedef struct mvpn_config_client {
     uint32_t mark;   /* firewall mark of what goes to the guard */
     uint32_t table;  /* routing table of the tunnel's default route */
     bool set_resolv_conf;
+    bool kill_switch; /* with routes_all: nothing leaves outside the tunnel */
+    bool lockdown;    /* not even when no client runs */
+    bool allow_lan;   /* but to private addresses */
 } mvpn_config_client;
 
 typedef struct mvpn_config {

@@ -39,6 +39,8 @@
 #define FINISH_MS 10000
 /* One message brings one descriptor at most; room for more shows that somebody tries. */
 #define DESCRIPTORS_MAX 4
+/* A kill switch that cannot be put back. */
+#define REPAIR_PAUSE_MS 200
 #define LOCK_TRIES 150
 #define LOCK_PAUSE_MS 20
 
@@ -196,7 +198,8 @@ static void take_back(server *s)
     if (s->has_host && s->limits.is_exit) {
         mvpn_host_exit_remove(&s->exit);
     } else if (s->has_host) {
-        mvpn_host_client_remove(&s->client);
+        bool has_begun = s->state == MVPN_PRIVILEGED_SEALED;
+        mvpn_host_client_remove(&s->client, has_begun ? MVPN_HOST_ENDED : MVPN_HOST_START_FAILED);
     }
     s->has_host = false;
     /* Perhaps another daemon has made its own there. */
@@ -331,6 +334,11 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
     case MVPN_PRIVILEGED_MARK:
         code = set_mark(s, in->descriptors[0], &fault);
         break;
+    case MVPN_PRIVILEGED_PROTECT:
+        code = s->has_host
+                   ? mvpn_host_client_event(&s->client, (enum mvpn_protect_event)m->event, &fault)
+                   : MVPN_E_STATE;
+        break;
     case MVPN_PRIVILEGED_FINISH:
         take_back(s);
         (void)answer(s, &reply, 0, &fault);
@@ -340,11 +348,39 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
            (m->op != MVPN_PRIVILEGED_SEAL || code == 0); /* somewhere in between: end */
 }
 
+static void say(const char *text)
+{
+    (void)!write(STDERR_FILENO, text, strlen(text));
+}
+
+/* Until the worker says something, or is gone. */
+static void tend_kill_switch(server *s)
+{
+    struct pollfd p[2] = {{.fd = s->fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    int wait_ms = -1;
+    while (p[0].revents == 0 && s->client.kill_switch != NULL) {
+        bool is_repaired = false;
+        p[1].fd = mvpn_kill_switch_fd(s->client.kill_switch);
+        if (poll(p, 2, wait_ms) < 0 && errno != EINTR) {
+            return;
+        }
+        int r = mvpn_kill_switch_tend(s->client.kill_switch, &is_repaired, NULL);
+        if (is_repaired) {
+            say("warning: helper: another program changed the kill switch: it is back\n");
+        } else if (r != 0 && wait_ms < 0) {
+            say("error: helper: another program removed the kill switch, and it cannot be put "
+                "back: trying again\n");
+        }
+        wait_ms = r == 0 ? -1 : REPAIR_PAUSE_MS;
+    }
+}
+
 static void serve_all(server *s)
 {
     bool goes_on = true;
     while (goes_on) {
         mvpn_privileged_request m;
+        tend_kill_switch(s);
         incoming in = receive_message(s->fd, s->request, sizeof(s->request));
         if (in.n <= 0) {
             close_descriptors(&in);
@@ -353,9 +389,7 @@ static void serve_all(server *s)
         int r = mvpn_privileged_request_decode(mvpn_bytes_of(s->request, (size_t)in.n), &m);
         r = r != 0 ? r : mvpn_privileged_check(&s->limits, s->state, &m, in.count);
         if (r != 0) {
-            static const char text[] =
-                "error: helper: the worker asked for what it may not; ending\n";
-            (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+            say("error: helper: the worker asked for what it may not; ending\n");
         }
         goes_on = r == 0 && serve(s, &m, &in);
         close_descriptors(&in);
@@ -469,12 +503,18 @@ static int take_reply(mvpn_helper *helper, enum mvpn_privileged_op op, uint32_t 
     return reply->code == 0 ? 0 : mvpn_fault_set(fault, reply->code, "%s", reply->text);
 }
 
+static int send_message_of(mvpn_helper *helper, mvpn_privileged_request *m, int descriptor)
+{
+    m->serial = ++helper->serial;
+    size_t n = mvpn_privileged_request_encode(m, helper->request);
+    return send_message(helper->fd, helper->request, n, descriptor, 0);
+}
+
 static int send_request(mvpn_helper *helper, enum mvpn_privileged_op op, mvpn_bytes pairs,
                         int descriptor)
 {
-    const mvpn_privileged_request m = {.op = op, .serial = ++helper->serial, .pairs = pairs};
-    size_t n = mvpn_privileged_request_encode(&m, helper->request);
-    return send_message(helper->fd, helper->request, n, descriptor, 0);
+    mvpn_privileged_request m = {.op = op, .pairs = pairs};
+    return send_message_of(helper, &m, descriptor);
 }
 
 /* Ask, and wait for the answer to this very request. */
@@ -637,6 +677,17 @@ int mvpn_helper_mark(void *ctx, int fd)
         return -1;
     }
     return 0;
+}
+
+int mvpn_helper_protect(mvpn_helper *helper, enum mvpn_protect_event event, mvpn_fault *fault)
+{
+    mvpn_privileged_request m = {.op = MVPN_PRIVILEGED_PROTECT, .event = (uint8_t)event};
+    mvpn_privileged_reply reply;
+    if (helper->is_lost || send_message_of(helper, &m, -1) != 0 ||
+        wait_readable(helper->fd, ANSWER_MS) != 0) {
+        return gone(helper, fault);
+    }
+    return take_reply(helper, m.op, helper->serial, &reply, NULL, fault);
 }
 
 void mvpn_helper_finish(mvpn_helper *helper)

@@ -5,14 +5,17 @@
  * (a relay's helper: all). What it does for the worker is in io/privileged.h.
  *
  * However the worker ends, also by kill -9, the helper sees the end of their socket, takes back
- * what was set up, removes the control socket and ends. If the helper ends first, the worker is
- * told.
+ * what was set up (not the kill switch of a client that was not asked to end), removes the control
+ * socket and ends. If the helper ends first, the worker is told. Meanwhile it keeps the kill switch
+ * in force whatever others do to the packet filter.
  *
- *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark ... -> finish
+ *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark, protect ... ->
+ * finish
  */
 #ifndef MVPN_IO_HELPER_H
 #define MVPN_IO_HELPER_H
 
+#include "core/protect.h"
 #include "io/config.h"
 #include "io/fault.h"
 #include "io/loop.h"
@@ -56,6 +59,14 @@ MVPN_WUR int mvpn_helper_release(mvpn_helper *helper, const mvpn_addr *v4, const
 /** Client: set the configured mark on socket `fd`; waits for the answer. 0, or -1 with errno. A
  * mvpn_mark_fn. */
 int mvpn_helper_mark(void *helper, int fd);
+
+/**
+ * Client: the circuit stands (MVPN_PROTECT_ESTABLISHED), is lost (LOST), or the end is wanted
+ * (DOWN): the kill switch follows. Waits for the answer. A worker that ends without DOWN has
+ * fallen: the kill switch stays. MVPN_E_CLOSED, MVPN_E_SYSTEM.
+ */
+MVPN_WUR int mvpn_helper_protect(mvpn_helper *helper, enum mvpn_protect_event event,
+                                 mvpn_fault *fault);
 
 /**
  * Have everything taken back, wait for that (10 s at most) and free. The TUN must be closed. NULL

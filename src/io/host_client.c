@@ -1,5 +1,6 @@
 #include "io/host_client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -7,6 +8,7 @@
 
 #define INNER_MTU 1420
 /* Before the main table (32766), after what people number by hand. */
+#define PRIORITY_OWN 31999 /* the tunnel's own range, before a local network claims it */
 #define PRIORITY_SPECIFIC 32000
 #define PRIORITY_TUNNEL 32001
 #define TABLE_MAIN 254
@@ -34,28 +36,89 @@ static int choose_range(mvpn_netlink *nl, uint32_t index, mvpn_host_client *host
                           "every range 10.8.0.0/24 to 10.255.0.0/24 overlaps a route of this host");
 }
 
-static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, bool add, mvpn_fault *fault)
+static int set_rule(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault)
 {
-    int result = 0;
-    for (uint8_t family = 4; family <= 6; family += 2) {
-        mvpn_rule specific = {
-            .family = family,
-            .priority = PRIORITY_SPECIFIC,
-            .table = TABLE_MAIN,
-            .only_specific = true,
-        };
-        mvpn_rule tunnel = {
+    return mvpn_netlink_rule_add(nl, rule, fault);
+}
+
+/*
+ * Which packets may still take the main table's routes: without kill switch those to anything that
+ * has a route of its own, so that nothing changes for the local network. With it those to addresses
+ * that are local everywhere, if at all: a local network that claims public ones, by its netmask or
+ * by DHCP, gets nothing (TunnelCrack).
+ */
+static int set_specific(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                        mvpn_fault *fault)
+{
+    mvpn_rule specific = {
+        .family = family,
+        .priority = PRIORITY_SPECIFIC,
+        .table = TABLE_MAIN,
+        .only_specific = true,
+    };
+    if (host->kill_switch == NULL) {
+        return set_rule(nl, &specific, fault);
+    }
+    if (!host->protect.allow_lan) {
+        return 0;
+    }
+    const mvpn_rule own = {
+        .family = family,
+        .priority = PRIORITY_OWN,
+        .table = host->table,
+        .to = family == 4 ? (mvpn_prefix){host->tun_v4, 24} : (mvpn_prefix){host->tun_v6, 64},
+    };
+    size_t unicast = 0, count = 0;
+    const mvpn_protect_range *lan = mvpn_protect_lan(&unicast, &count);
+    int r = set_rule(nl, &own, fault);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        specific.to = (mvpn_prefix){lan[i].addr, lan[i].bits};
+        if (lan[i].addr.family == family) {
+            r = set_rule(nl, &specific, fault);
+        }
+    }
+    return r;
+}
+
+static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault *fault)
+{
+    int r = 0;
+    for (uint8_t family = 4; r == 0 && family <= 6; family += 2) {
+        const mvpn_rule tunnel = {
             .family = family,
             .priority = PRIORITY_TUNNEL,
             .table = host->table,
             .mark = host->mark,
             .is_not_mark = true,
         };
-        int r = add ? mvpn_netlink_rule_add(nl, &specific, fault)
-                    : mvpn_netlink_rule_del(nl, &specific, fault);
-        result = result != 0 ? result : r;
-        r = add ? mvpn_netlink_rule_add(nl, &tunnel, fault)
-                : mvpn_netlink_rule_del(nl, &tunnel, fault);
+        r = set_rule(nl, &tunnel, fault);
+        r = r != 0 ? r : set_specific(nl, host, family, fault);
+    }
+    return r;
+}
+
+/* All rules that a client with this mark and table makes, also with other settings than ours. */
+static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fault *fault)
+{
+    int result = 0;
+    for (uint8_t family = 4; family <= 6; family += 2) {
+        const mvpn_rule rules[] = {
+            {.family = family, .priority = PRIORITY_OWN, .table = table},
+            {.family = family,
+             .priority = PRIORITY_SPECIFIC,
+             .table = TABLE_MAIN,
+             .only_specific = true},
+            {.family = family,
+             .priority = PRIORITY_TUNNEL,
+             .table = table,
+             .mark = mark,
+             .is_not_mark = true},
+        };
+        for (size_t i = 0; i < MVPN_ARRAY_LEN(rules); i++) {
+            int r = mvpn_netlink_rules_clear(nl, &rules[i], fault);
+            result = result != 0 ? result : r;
+        }
+        int r = mvpn_netlink_refusal_del(nl, table, family, fault);
         result = result != 0 ? result : r;
     }
     return result;
@@ -72,7 +135,63 @@ static int set_routes(mvpn_netlink *nl, mvpn_host_client *host, uint32_t index, 
         return r;
     }
     host->has_rules = true; /* also in part: removal tolerates what is not there */
-    return set_rules(nl, host, true, fault);
+    r = clear_rules(nl, host->mark, host->table, fault);
+    for (size_t i = 0; r == 0 && host->kill_switch != NULL && i < 2; i++) {
+        r = mvpn_netlink_refusal_add(nl, host->table, all[i].addr.family, fault);
+    }
+    return r != 0 ? r : set_rules(nl, host, fault);
+}
+
+/* ---- the kill switch ---- */
+
+/* A run before may have had one, and fallen. */
+static int forget_kill_switch(mvpn_fault *fault)
+{
+    const mvpn_protect_setup nothing = {.lockdown = false};
+    mvpn_kill_switch *ks = NULL;
+    int r = 0;
+    if (mvpn_kill_switch_open(&ks, NULL) != 0) {
+        return 0; /* this kernel has none */
+    }
+    if (mvpn_kill_switch_is_in_force(ks)) {
+        r = mvpn_kill_switch_set(ks, &nothing, MVPN_PROTECT_DISCONNECTED, fault);
+    }
+    mvpn_kill_switch_close(ks);
+    return r;
+}
+
+/* Before anything else changes: from here on nothing leaves but what the state allows. */
+static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
+{
+    if (!config->kill_switch || !config->routes_all) {
+        return forget_kill_switch(fault);
+    }
+    int r = mvpn_kill_switch_open(&host->kill_switch, fault);
+    if (r != 0) {
+        return r;
+    }
+    host->protect = (mvpn_protect_setup){
+        .lockdown = config->lockdown,
+        .allow_lan = config->allow_lan,
+        .mark = config->mark,
+        .tun_v4 = host->tun_v4,
+        .tun_v6 = host->tun_v6,
+    };
+    (void)snprintf(host->protect.tun_name, sizeof(host->protect.tun_name), "%s",
+                   mvpn_tun_name(host->tun));
+    host->was_in_force = mvpn_kill_switch_is_in_force(host->kill_switch);
+    return mvpn_host_client_event(host, MVPN_PROTECT_UP, fault);
+}
+
+int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_event event, mvpn_fault *fault)
+{
+    enum mvpn_protect_state next = mvpn_protect_next(host->state, event);
+    int r = 0;
+    if (next != host->state && host->kill_switch != NULL) {
+        r = mvpn_kill_switch_set(host->kill_switch, &host->protect, next, fault);
+    }
+    host->state = r == 0 ? next : host->state;
+    return r;
 }
 
 int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *config,
@@ -86,6 +205,7 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     r = r != 0 ? r : mvpn_netlink_open(&nl, fault);
     r = r != 0 ? r : mvpn_netlink_index(nl, mvpn_tun_name(ret->tun), &index, fault);
     r = r != 0 ? r : choose_range(nl, index, ret, fault);
+    r = r != 0 ? r : protect(ret, config, fault);
     if (r == 0) {
         mvpn_prefix v4 = {ret->tun_v4, 24};
         mvpn_prefix v6 = {ret->tun_v6, 64};
@@ -98,19 +218,51 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     }
     ret->nl = nl;
     if (r != 0) {
-        mvpn_host_client_remove(ret);
+        mvpn_host_client_remove(ret, MVPN_HOST_START_FAILED);
     }
     return r;
 }
 
-void mvpn_host_client_remove(mvpn_host_client *host)
+/* What leads to the state in which this client leaves its host; the last one opens, if any does. */
+static enum mvpn_protect_event last_event(const mvpn_host_client *host, enum mvpn_host_end end)
 {
-    if (host->has_rules) {
-        MVPN_IGNORE(set_rules(host->nl, host, false, NULL)); /* nothing more can be done about it */
+    bool is_done = end == MVPN_HOST_START_FAILED ? !host->was_in_force
+                                                 : host->state == MVPN_PROTECT_DISCONNECTING;
+    return is_done ? MVPN_PROTECT_STOPPED : MVPN_PROTECT_FAILED;
+}
+
+void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
+{
+    enum mvpn_protect_event last = last_event(host, end);
+    bool stays =
+        host->kill_switch != NULL && (last == MVPN_PROTECT_FAILED || host->protect.lockdown);
+    /* Nothing more can be done about what fails here: what was in force before still is. */
+    if (last == MVPN_PROTECT_STOPPED) {
+        MVPN_IGNORE(mvpn_host_client_event(host, MVPN_PROTECT_DOWN, NULL));
+    }
+    if (host->has_rules && !stays) {
+        MVPN_IGNORE(clear_rules(host->nl, host->mark, host->table, NULL));
     }
     mvpn_netlink_close(host->nl);
     if (host->tun != NULL) {
         mvpn_tun_close(host->tun); /* its addresses and routes vanish with it */
     }
+    MVPN_IGNORE(mvpn_host_client_event(host, last, NULL));
+    mvpn_kill_switch_close(host->kill_switch);
     *host = (mvpn_host_client){0};
+}
+
+int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault)
+{
+    mvpn_netlink *nl = NULL;
+    uint32_t index = 0;
+    int r = mvpn_netlink_open(&nl, fault);
+    if (r == 0 && mvpn_netlink_index(nl, config->tun_name, &index, NULL) == 0) {
+        r = mvpn_fault_set(fault, MVPN_E_STATE,
+                           "a client runs: there is an interface %s. End it, and nothing is left",
+                           config->tun_name);
+    }
+    r = r != 0 ? r : clear_rules(nl, config->mark, config->table, fault);
+    mvpn_netlink_close(nl);
+    return r != 0 ? r : forget_kill_switch(fault);
 }

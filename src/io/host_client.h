@@ -1,12 +1,15 @@
 /*
- * What the client changes in its host: the TUN's addresses, a routing table of its own and the
- * policy rules that lead there. (docs/architecture.md "Client routing")
+ * What the client changes in its host: the TUN's addresses, a routing table of its own, the policy
+ * rules that lead there, and the kill switch around all of it. (docs/architecture.md "Client
+ * routing")
  */
 #ifndef MVPN_IO_HOST_CLIENT_H
 #define MVPN_IO_HOST_CLIENT_H
 
 #include "io/config.h"
+#include "core/protect.h"
 #include "io/fault.h"
+#include "io/kill_switch.h"
 #include "io/netlink.h"
 #include "io/tun.h"
 
@@ -15,13 +18,37 @@ typedef struct mvpn_host_client {
     mvpn_addr tun_v4, tun_v6, gateway_v4; /* as set up; the inner constants unless they clashed */
     bool has_rules;
     uint32_t mark, table;
-    mvpn_netlink *nl; /* open as long as there are rules to take back */
+    mvpn_netlink *nl;              /* open as long as there are rules to take back */
+    mvpn_kill_switch *kill_switch; /* NULL = none is wanted */
+    mvpn_protect_setup protect;
+    enum mvpn_protect_state state;
+    bool was_in_force; /* a run before left it so, or lockdown */
 } mvpn_host_client;
 
-/** Make the device and all routes, or leave nothing behind and say why in `fault`. */
+/**
+ * Make the device, the kill switch and all routes, or leave what was there before and say why in
+ * `fault`.
+ */
 MVPN_WUR int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *config,
                                     mvpn_fault *fault);
-/** Take it all back. */
-void mvpn_host_client_remove(mvpn_host_client *host);
+/**
+ * The circuit stands (MVPN_PROTECT_ESTABLISHED), is lost (LOST), or the end is wanted (DOWN).
+ * MVPN_E_SYSTEM: what was in force still is.
+ */
+MVPN_WUR int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_event event,
+                                    mvpn_fault *fault);
+/** What to do with a host whose client ends. */
+enum mvpn_host_end {
+    MVPN_HOST_START_FAILED, /* as it was before the start */
+    MVPN_HOST_ENDED,        /* after DOWN: take all back. Without DOWN: it fell */
+};
+/**
+ * Take back what was set up: all of it, or, when the client fell and a kill switch was in force,
+ * the device alone: nothing leaves then until the next start or mvpn_host_client_cleanup. The same
+ * with lockdown.
+ */
+void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end);
+/** Take back what a run before left, lockdown or not. MVPN_E_STATE: that run goes on. */
+MVPN_WUR int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault);
 
 #endif

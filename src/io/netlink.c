@@ -236,6 +236,41 @@ int mvpn_netlink_route_del(mvpn_netlink *nl, uint32_t table, uint32_t index,
     return 0;
 }
 
+/* Above every metric that people give, and 1024, which IPv6 gives by itself. */
+#define REFUSAL_METRIC 0x7fffffffu
+
+static int change_refusal(mvpn_netlink *nl, unsigned type, unsigned flags, uint32_t table,
+                          uint8_t family)
+{
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, type, NLM_F_ACK | flags);
+    struct rtmsg *info = mnl_nlmsg_put_extra_header(msg, sizeof(*info));
+    info->rtm_family = af_of(family);
+    info->rtm_table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC;
+    info->rtm_protocol = RTPROT_STATIC;
+    info->rtm_scope = RT_SCOPE_UNIVERSE;
+    info->rtm_type = RTN_UNREACHABLE;
+    mnl_attr_put_u32(msg, RTA_TABLE, table);
+    mnl_attr_put_u32(msg, RTA_PRIORITY, REFUSAL_METRIC);
+    return change(nl, msg);
+}
+
+int mvpn_netlink_refusal_add(mvpn_netlink *nl, uint32_t table, uint8_t family, mvpn_fault *fault)
+{
+    if (change_refusal(nl, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, table, family) != 0) {
+        return fault_of(errno, fault, "add", "the route behind the tunnel");
+    }
+    return 0;
+}
+
+int mvpn_netlink_refusal_del(mvpn_netlink *nl, uint32_t table, uint8_t family, mvpn_fault *fault)
+{
+    if (change_refusal(nl, RTM_DELROUTE, 0, table, family) != 0 && errno != ESRCH &&
+        errno != ENOENT) {
+        return fault_of(errno, fault, "remove", "the route behind the tunnel");
+    }
+    return 0;
+}
+
 /* ---- rules ---- */
 
 static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mvpn_rule *rule)
@@ -254,6 +289,10 @@ static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mv
     }
     if (rule->only_specific) {
         mnl_attr_put_u32(msg, FRA_SUPPRESS_PREFIXLEN, 0);
+    }
+    if (rule->to.addr.family != 0) {
+        info->dst_len = rule->to.bits;
+        put_ip(msg, FRA_DST, &rule->to.addr);
     }
     return change(nl, msg);
 }
@@ -279,6 +318,17 @@ int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *f
 {
     char text[64];
     if (change_rule(nl, RTM_DELRULE, 0, rule) != 0 && errno != ENOENT && errno != EAFNOSUPPORT) {
+        return fault_of(errno, fault, "remove", rule_text(rule, text, sizeof(text)));
+    }
+    return 0;
+}
+
+int mvpn_netlink_rules_clear(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault)
+{
+    char text[64];
+    while (change_rule(nl, RTM_DELRULE, 0, rule) == 0) { /* each deletes the first that fits */
+    }
+    if (errno != ENOENT && errno != EAFNOSUPPORT) {
         return fault_of(errno, fault, "remove", rule_text(rule, text, sizeof(text)));
     }
     return 0;

@@ -62,6 +62,15 @@ MVPN_WUR int mvpn_netlink_route_del(mvpn_netlink *nl, uint32_t table, uint32_t i
                                     const mvpn_prefix *prefix, mvpn_fault *fault);
 
 /**
+ * Refuse what no other route of `table` takes: an unreachable default route behind all others, for
+ * each family of the two. It stays when interfaces go.
+ */
+MVPN_WUR int mvpn_netlink_refusal_add(mvpn_netlink *nl, uint32_t table, uint8_t family,
+                                      mvpn_fault *fault);
+MVPN_WUR int mvpn_netlink_refusal_del(mvpn_netlink *nl, uint32_t table, uint8_t family,
+                                      mvpn_fault *fault);
+
+/**
  * The IPv4 gateway of the main table's default route (the one of least metric) and its interface.
  * MVPN_E_UNKNOWN: there is none.
  */
@@ -76,10 +85,13 @@ typedef struct mvpn_rule {
     uint32_t mark;      /* 0 = any packet */
     bool is_not_mark;   /* the rule is for packets that do not carry `mark` */
     bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
+    mvpn_prefix to;     /* where they go; family 0 = anywhere */
 } mvpn_rule;
 
 MVPN_WUR int mvpn_netlink_rule_add(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
 MVPN_WUR int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
+/** Delete all rules like `rule`; without `to`, wherever they go. */
+MVPN_WUR int mvpn_netlink_rules_clear(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
 
 /** Which way packets of a family leave to the internet; all zero: none. */
 typedef struct mvpn_netlink_way {

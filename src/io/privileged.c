@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/cursor.h"
 #include "base/error.h"
+#include "core/protect.h"
 
 #define REQUEST_MAGIC 0x4d565071u /* "MVPq" */
 #define REPLY_MAGIC 0x4d565072u   /* "MVPr" */
@@ -14,6 +15,14 @@
 static bool is_op(unsigned op)
 {
     return op >= MVPN_PRIVILEGED_SETUP && op <= MVPN_PRIVILEGED_OP_LAST;
+}
+
+/* The worker may say what happened on the network, and that it was asked to end; the rest the
+ * helper sees for itself. */
+static bool is_event(unsigned event)
+{
+    return event == MVPN_PROTECT_ESTABLISHED || event == MVPN_PROTECT_LOST ||
+           event == MVPN_PROTECT_DOWN;
 }
 
 /* An address that is not there is zeros: one encoding. */
@@ -71,7 +80,7 @@ size_t mvpn_privileged_request_encode(const mvpn_privileged_request *request,
                 n <= MVPN_PRIVILEGED_REQUEST_MAX - MVPN_PRIVILEGED_HEAD_LEN);
     mvpn_store32(out, REQUEST_MAGIC);
     out[4] = (uint8_t)request->op;
-    out[5] = 0;
+    out[5] = request->event;
     mvpn_store16(out + 6, (uint16_t)(n / MVPN_PRIVILEGED_PAIR_LEN));
     mvpn_store32(out + 8, request->serial);
     if (n > 0) {
@@ -96,13 +105,15 @@ int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret)
     mvpn_reader r = mvpn_reader_init(in);
     mvpn_privileged_request m = {.serial = 0};
     bool ok = mvpn_read32(&r) == REQUEST_MAGIC;
-    unsigned op = mvpn_read8(&r), zero = mvpn_read8(&r), count = mvpn_read16(&r);
-    ok = ok && is_op(op) && zero == 0 && count <= MVPN_PRIVILEGED_PAIRS_MAX;
+    unsigned op = mvpn_read8(&r), event = mvpn_read8(&r), count = mvpn_read16(&r);
+    ok = ok && is_op(op) && count <= MVPN_PRIVILEGED_PAIRS_MAX;
+    ok = ok && (op == MVPN_PRIVILEGED_PROTECT ? is_event(event) : event == 0);
     ok = ok && (count != 0) == (op == MVPN_PRIVILEGED_RELEASE);
     if (!ok) {
         return MVPN_E_FORMAT;
     }
     m.op = (enum mvpn_privileged_op)op;
+    m.event = (uint8_t)event;
     m.serial = mvpn_read32(&r);
     m.pairs = mvpn_read_bytes(&r, (size_t)count * MVPN_PRIVILEGED_PAIR_LEN);
     if (!mvpn_reader_done(&r) || has_empty_pair(m.pairs)) {
@@ -231,6 +242,7 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
         is_right_time = !is_new;
         break;
     case MVPN_PRIVILEGED_MARK:
+    case MVPN_PRIVILEGED_PROTECT:
         is_ours = limits->is_client;
         is_right_time = !is_new;
         break;

@@ -5,9 +5,10 @@
  * at the wrong time, or that names an address outside the exit's pool ends the conversation, which
  * means that everything is taken back. Pure; used by io/helper. (docs/architecture.md "Privileges")
  *
- *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK--> SEALED --FINISH--> end
+ *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK, PROTECT--> SEALED
+ *   any --FINISH--> end
  *
- *   request  "MVPq" | op 1 | 0 | pairs 2 | serial 4 | pairs times (IPv4 4 | IPv6 16)
+ *   request  "MVPq" | op 1 | event 1 | pairs 2 | serial 4 | pairs times (IPv4 4 | IPv6 16)
  *   reply    "MVPr" | op 1 | flags 1 | 0 0 | serial 4 | code 4 | IPv4 4 | IPv6 16 | IPv4 4 | text
  * 216
  */
@@ -37,6 +38,7 @@ enum mvpn_privileged_op {
     MVPN_PRIVILEGED_SEAL,      /* the start is over: give up what is not needed any more */
     MVPN_PRIVILEGED_RELEASE,   /* exit: forget the connections of these pool addresses */
     MVPN_PRIVILEGED_MARK,      /* client: set the configured mark on the socket that comes along */
+    MVPN_PRIVILEGED_PROTECT,   /* client: this happened; the kill switch follows */
     MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
 };
 #define MVPN_PRIVILEGED_OP_LAST MVPN_PRIVILEGED_FINISH
@@ -44,6 +46,7 @@ enum mvpn_privileged_op {
 typedef struct mvpn_privileged_request {
     enum mvpn_privileged_op op;
     uint32_t serial;
+    uint8_t event;    /* PROTECT: mvpn_protect_event ESTABLISHED, LOST or DOWN; else 0 */
     mvpn_bytes pairs; /* RELEASE: 1 to MVPN_PRIVILEGED_PAIRS_MAX; else none. Borrowed */
 } mvpn_privileged_request;
 

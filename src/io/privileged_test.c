@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "core/protect.h"
 
 static const mvpn_addr pool_address4 = {.family = 4, .ip = {10, 64, 1, 2}};
 static const mvpn_addr pool_address6 = {.family = 6,
@@ -31,6 +32,7 @@ static mvpn_privileged_request sample(enum mvpn_privileged_op op)
     mvpn_privileged_pair_encode(&pool_address4, &pool_address6, sample_pairs[0]);
     mvpn_privileged_pair_encode(&none, &pool_address6, sample_pairs[1]);
     mvpn_privileged_pair_encode(&pool_address4, &none, sample_pairs[2]);
+    m.event = op == MVPN_PRIVILEGED_PROTECT ? MVPN_PROTECT_LOST : 0;
     if (op == MVPN_PRIVILEGED_RELEASE) {
         m.pairs = MVPN_BYTES_ARRAY(sample_pairs);
     }
@@ -48,6 +50,7 @@ static void test_request_round_trip(void **state)
         assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out), 0);
         assert_int_equal(out.op, in.op);
         assert_int_equal(out.serial, in.serial);
+        assert_int_equal(out.event, in.event);
         assert_int_equal(out.pairs.n, in.pairs.n);
         assert_memory_equal(out.pairs.p, sample_pairs, out.pairs.n);
     }
@@ -100,6 +103,26 @@ static void test_request_bounds(void **state)
     bytes[4] = MVPN_PRIVILEGED_RELEASE;
     memset(bytes + MVPN_PRIVILEGED_HEAD_LEN, 0, MVPN_PRIVILEGED_PAIR_LEN);
     assert_int_equal(mvpn_privileged_request_decode(one, &out), MVPN_E_FORMAT);
+}
+
+/* What the helper sees for itself the worker cannot say: that it starts, is done, or has fallen. */
+static void test_request_events(void **state)
+{
+    static uint8_t bytes[MVPN_PRIVILEGED_REQUEST_MAX];
+    (void)state;
+    for (unsigned op = 1; op <= MVPN_PRIVILEGED_OP_LAST; op++) {
+        for (unsigned event = 0; event < 256; event++) {
+            mvpn_privileged_request in = sample((enum mvpn_privileged_op)op), out;
+            bool fits = op == MVPN_PRIVILEGED_PROTECT
+                            ? event == MVPN_PROTECT_ESTABLISHED || event == MVPN_PROTECT_LOST ||
+                                  event == MVPN_PROTECT_DOWN
+                            : event == 0;
+            in.event = (uint8_t)event;
+            size_t n = mvpn_privileged_request_encode(&in, bytes);
+            int r = mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out);
+            assert_int_equal(r, fits ? 0 : MVPN_E_FORMAT);
+        }
+    }
 }
 
 /* Every other length and every bit flipped: refused, or another message that encodes to itself. */
@@ -175,9 +198,13 @@ static void test_check(void **state)
         enum mvpn_privileged_op op;
         unsigned when_new, when_sealed, descriptors;
     } rows[] = {
-        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},    {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
-        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0}, {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
-        {MVPN_PRIVILEGED_MARK, 0, C, 1},         {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
+        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},
+        {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
+        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0},
+        {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
+        {MVPN_PRIVILEGED_MARK, 0, C, 1},
+        {MVPN_PRIVILEGED_PROTECT, 0, C, 0},
+        {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
     };
     static const struct {
         unsigned who;
@@ -235,6 +262,7 @@ int main(void)
         cmocka_unit_test(test_request_damaged),
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_request_bounds),
+        cmocka_unit_test(test_request_events),
         cmocka_unit_test(test_reply_round_trip),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_only_the_pool),

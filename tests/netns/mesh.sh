@@ -6,6 +6,9 @@
 MESH_PROGRAMS=$LAB_BUILD/src/bin
 MESH_LOG_LEVEL=info
 MESH_TUN=mvpn0
+# Most labs look at the client from outside, and at what it reaches of its own local network: leak.sh has it on, as
+# everybody else.
+MESH_KILL_SWITCH=false
 MESH_GATEWAY4=10.8.0.1
 # shellcheck disable=SC2034 # for the scripts that source this
 MESH_GATEWAY6=fd6d:7670:6e00::1
@@ -170,6 +173,7 @@ mesh_client_start() {
         echo "tun_name = \"$MESH_TUN\""
         echo "log_level = \"$MESH_LOG_LEVEL\""
         echo "hops = $hops"
+        echo "kill_switch = $MESH_KILL_SWITCH"
         [ -z "${MESH_CLIENT_MORE:-}" ] || echo "$MESH_CLIENT_MORE"
         if [ $# -gt 0 ]; then
             list=

@@ -1,0 +1,235 @@
+#include "core/protect_rules.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/bytes.h"
+
+#define TCP 6
+#define UDP 17
+#define ICMPV6 58
+
+/* RFC 8415 §7: clients' and servers' ports; RFC 2131 §4.1. */
+#define DHCP4_CLIENT 68
+#define DHCP4_SERVER 67
+#define DHCP6_CLIENT 546
+#define DHCP6_SERVER 547
+
+#define TUN_BITS_V4 24
+#define TUN_BITS_V6 64
+
+/* clang-format off */
+static const mvpn_protect_range lan[] = {
+    {{.family = 4, .ip = {10}}, 8},
+    {{.family = 4, .ip = {172, 16}}, 12},
+    {{.family = 4, .ip = {192, 168}}, 16},
+    {{.family = 4, .ip = {169, 254}}, 16},
+    {{.family = 6, .ip = {0xfc}}, 7},
+    {{.family = 6, .ip = {0xfe, 0x80}}, 10},
+#define LAN_UNICAST 6
+    {{.family = 4, .ip = {255, 255, 255, 255}}, 32},
+    {{.family = 4, .ip = {224, 0, 0}}, 24},
+    {{.family = 4, .ip = {239}}, 8},
+    {{.family = 6, .ip = {0xff, 0x02}}, 16},
+    {{.family = 6, .ip = {0xff, 0x05}}, 16},
+};
+/* RFC 8415 §7.1: all relay agents and servers of a link. */
+static const mvpn_addr dhcp6_servers = {.family = 6, .ip = {0xff, 0x02, [13] = 1, [15] = 2}};
+/* clang-format on */
+
+const mvpn_protect_range *mvpn_protect_lan(size_t *ret_unicast, size_t *ret_count)
+{
+    *ret_unicast = LAN_UNICAST;
+    *ret_count = MVPN_ARRAY_LEN(lan);
+    return lan;
+}
+
+/* ---- one rule ---- */
+
+static mvpn_protect_rule *begin(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
+                                bool accepts)
+{
+    MVPN_ASSERT(rules->count < MVPN_PROTECT_RULES);
+    mvpn_protect_rule *rule = &rules->rule[rules->count++];
+    *rule = (mvpn_protect_rule){.chain = chain, .accepts = accepts};
+    return rule;
+}
+
+static mvpn_protect_match *add(mvpn_protect_rule *rule, enum mvpn_protect_field field,
+                               const void *value, size_t len)
+{
+    MVPN_ASSERT(rule->count < MVPN_PROTECT_MATCHES);
+    mvpn_protect_match *m = &rule->match[rule->count++];
+    MVPN_ASSERT(len <= sizeof(m->value));
+    *m = (mvpn_protect_match){.field = field, .len = (uint8_t)len};
+    memcpy(m->value, value, len);
+    return m;
+}
+
+static mvpn_protect_match *add_byte(mvpn_protect_rule *rule, enum mvpn_protect_field field,
+                                    uint8_t value)
+{
+    return add(rule, field, &value, 1);
+}
+
+static mvpn_protect_match *add_name(mvpn_protect_rule *rule, enum mvpn_protect_field field,
+                                    const char *name)
+{
+    char padded[MVPN_PROTECT_NAME] = "";
+    size_t n = strnlen(name, sizeof(padded) - 1);
+    memcpy(padded, name, n);
+    return add(rule, field, padded, sizeof(padded));
+}
+
+static void add_port(mvpn_protect_rule *rule, enum mvpn_protect_field field, uint16_t port)
+{
+    uint8_t bytes[2];
+    mvpn_store16(bytes, port);
+    (void)add(rule, field, bytes, sizeof(bytes));
+}
+
+static void add_addr(mvpn_protect_rule *rule, enum mvpn_protect_field field, const mvpn_addr *addr,
+                     uint8_t bits)
+{
+    (void)add_byte(rule, MVPN_PROTECT_FAMILY, addr->family);
+    add(rule, field, addr->ip, mvpn_addr_ip_len(addr))->bits = bits;
+}
+
+/* ---- what leaves ---- */
+
+/* From the tunnel's own addresses alone: another one would tell the exit where this host is. */
+static void pass_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
+        if (own[i]->family != 0) {
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+            (void)add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name);
+            add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
+        }
+    }
+    (void)add_name(begin(rules, MVPN_PROTECT_FORWARD, true), MVPN_PROTECT_NAME_OUT,
+                   setup->tun_name);
+    (void)add_name(begin(rules, MVPN_PROTECT_FORWARD, true), MVPN_PROTECT_NAME_IN, setup->tun_name);
+}
+
+static void pass_own(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, bool pass_search)
+{
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+    (void)add(rule, MVPN_PROTECT_MARK, &setup->mark, sizeof(setup->mark));
+    if (!pass_search) {
+        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, UDP);
+    }
+}
+
+static mvpn_protect_rule *begin_udp(mvpn_protect_rules *rules, uint8_t family, uint16_t from,
+                                    uint16_t to)
+{
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+    (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, UDP);
+    add_port(rule, MVPN_PROTECT_PORT_FROM, from);
+    add_port(rule, MVPN_PROTECT_PORT_TO, to);
+    if (family == 4) {
+        (void)add_byte(rule, MVPN_PROTECT_FAMILY, family);
+    }
+    return rule;
+}
+
+/* To have an address and a neighbour at all. Other users may not send from these ports, nor such
+ * messages: both need rights. */
+static void pass_link(mvpn_protect_rules *rules)
+{
+    static const uint8_t discovery[] = {133, 135, 136}; /* RFC 4861 §4.1, §4.3, §4.4 */
+    static const mvpn_addr link_local = {.family = 6, .ip = {0xfe, 0x80}};
+    (void)begin_udp(rules, 4, DHCP4_CLIENT, DHCP4_SERVER);
+    add_addr(begin_udp(rules, 6, DHCP6_CLIENT, DHCP6_SERVER), MVPN_PROTECT_TARGET, &dhcp6_servers,
+             128);
+    add_addr(begin_udp(rules, 6, DHCP6_CLIENT, DHCP6_SERVER), MVPN_PROTECT_TARGET, &link_local, 10);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(discovery); i++) {
+        mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, ICMPV6);
+        (void)add_byte(rule, MVPN_PROTECT_ICMP_TYPE, discovery[i]);
+    }
+}
+
+static void drop_names(mvpn_protect_rules *rules, enum mvpn_protect_chain chain)
+{
+    static const uint8_t protocols[] = {UDP, TCP};
+    static const uint16_t ports[] = {53, 853};
+    for (size_t i = 0; i < 4; i++) {
+        mvpn_protect_rule *rule = begin(rules, chain, false);
+        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, protocols[i / 2]);
+        add_port(rule, MVPN_PROTECT_PORT_TO, ports[i % 2]);
+    }
+}
+
+/* The tunnel's own range stays the tunnel's, whatever route a local network sends us. */
+static void drop_tunnel_range(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
+                              const mvpn_protect_setup *setup)
+{
+    if (setup->tun_v4.family != 0) {
+        add_addr(begin(rules, chain, false), MVPN_PROTECT_TARGET, &setup->tun_v4, TUN_BITS_V4);
+    }
+    if (setup->tun_v6.family != 0) {
+        add_addr(begin(rules, chain, false), MVPN_PROTECT_TARGET, &setup->tun_v6, TUN_BITS_V6);
+    }
+}
+
+static void pass_lan(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
+                     const mvpn_protect_setup *setup)
+{
+    drop_names(rules, chain);
+    drop_tunnel_range(rules, chain, setup);
+    size_t count = chain == MVPN_PROTECT_OUTPUT ? MVPN_ARRAY_LEN(lan) : LAN_UNICAST;
+    for (size_t i = 0; i < count; i++) {
+        add_addr(begin(rules, chain, true), MVPN_PROTECT_TARGET, &lan[i].addr, lan[i].bits);
+    }
+}
+
+/* ---- what arrives ---- */
+
+/* Who is on the local network and guesses the tunnel's address learns from our answers what goes on
+ * in it (CVE-2019-14899). It is the same for everybody, so there is nothing to guess. */
+static void hide_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    static const enum mvpn_protect_field fields[] = {MVPN_PROTECT_TARGET, MVPN_PROTECT_SOURCE};
+    for (size_t i = 0; i < 4; i++) {
+        const mvpn_addr *addr = own[i / 2];
+        if (addr->family != 0) {
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_PREROUTING, false);
+            add_name(rule, MVPN_PROTECT_NAME_IN, setup->tun_name)->is_not = true;
+            add_name(rule, MVPN_PROTECT_NAME_IN, "lo")->is_not = true;
+            add_addr(rule, fields[i % 2], addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8));
+        }
+    }
+    if (setup->tun_v4.family != 0) { /* the kernel answers for every address that it has */
+        (void)add(begin(rules, MVPN_PROTECT_ARP, false), MVPN_PROTECT_ARP_SENDER, setup->tun_v4.ip,
+                  4);
+    }
+}
+
+void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_state state,
+                             mvpn_protect_rules *ret)
+{
+    mvpn_protect_policy policy = mvpn_protect_policy_of(state, setup->lockdown);
+    ret->count = 0;
+    if (!policy.is_in_force) {
+        return;
+    }
+    (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, true), MVPN_PROTECT_NAME_OUT, "lo");
+    if (policy.pass_tunnel) {
+        pass_tunnel(ret, setup);
+    }
+    (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, false), MVPN_PROTECT_NAME_OUT, setup->tun_name);
+    (void)add_name(begin(ret, MVPN_PROTECT_FORWARD, false), MVPN_PROTECT_NAME_OUT, setup->tun_name);
+    if (policy.pass_own) {
+        pass_own(ret, setup, policy.pass_search);
+    }
+    pass_link(ret);
+    if (setup->allow_lan) {
+        pass_lan(ret, MVPN_PROTECT_OUTPUT, setup);
+        pass_lan(ret, MVPN_PROTECT_FORWARD, setup);
+    }
+    hide_tunnel(ret, setup);
+}

@@ -1,0 +1,87 @@
+/*
+ * The kill switch as a list of rules, which io/kill_switch turns into one transaction of the
+ * kernel's packet filter, and which the tests ask about every packet they can think of.
+ *
+ * In each chain the first rule whose matches all hold decides, else the chain's policy: drop for
+ * what leaves (OUTPUT, FORWARD), accept for what comes in (PREROUTING, ARP). No connection is
+ * tracked: a rule looks at the packet alone, so nothing can be put into a state that opens it.
+ */
+#ifndef MVPN_CORE_PROTECT_RULES_H
+#define MVPN_CORE_PROTECT_RULES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "core/protect.h"
+
+#define MVPN_PROTECT_NAME 16 /* IFNAMSIZ, with its zero */
+
+enum mvpn_protect_chain {
+    MVPN_PROTECT_OUTPUT,     /* what this host sends */
+    MVPN_PROTECT_FORWARD,    /* what it passes on for containers and virtual machines */
+    MVPN_PROTECT_PREROUTING, /* what arrives */
+    MVPN_PROTECT_ARP,        /* its words on the Ethernet */
+};
+#define MVPN_PROTECT_CHAINS 4
+
+enum mvpn_protect_field {
+    MVPN_PROTECT_NAME_OUT,   /* interface, MVPN_PROTECT_NAME bytes */
+    MVPN_PROTECT_NAME_IN,    /* the same */
+    MVPN_PROTECT_MARK,       /* 4 bytes of this machine's order */
+    MVPN_PROTECT_FAMILY,     /* 1 byte: 4 or 6 */
+    MVPN_PROTECT_PROTOCOL,   /* 1 byte, behind extension headers */
+    MVPN_PROTECT_SOURCE,     /* 4 or 16 bytes, the first `bits` of them; after FAMILY */
+    MVPN_PROTECT_TARGET,     /* the same */
+    MVPN_PROTECT_PORT_FROM,  /* 2 bytes of the network's order; after PROTOCOL */
+    MVPN_PROTECT_PORT_TO,    /* the same */
+    MVPN_PROTECT_ICMP_TYPE,  /* 1 byte; after PROTOCOL */
+    MVPN_PROTECT_ARP_SENDER, /* 4 bytes */
+};
+
+typedef struct mvpn_protect_match {
+    enum mvpn_protect_field field;
+    bool is_not;
+    uint8_t len;
+    uint8_t bits; /* of addresses that count */
+    uint8_t value[16];
+} mvpn_protect_match;
+
+#define MVPN_PROTECT_MATCHES 5
+/* All of one table, of which there are at most 54. */
+#define MVPN_PROTECT_RULES 64
+
+typedef struct mvpn_protect_rule {
+    enum mvpn_protect_chain chain;
+    bool accepts; /* else drops */
+    unsigned count;
+    mvpn_protect_match match[MVPN_PROTECT_MATCHES];
+} mvpn_protect_rule;
+
+typedef struct mvpn_protect_rules {
+    unsigned count; /* 0: no table at all */
+    mvpn_protect_rule rule[MVPN_PROTECT_RULES];
+} mvpn_protect_rules;
+
+/* What is constant while a client runs. */
+typedef struct mvpn_protect_setup {
+    bool lockdown;
+    bool allow_lan; /* private and link-local addresses, not their ports 53 and 853 */
+    uint32_t mark;
+    char tun_name[MVPN_PROTECT_NAME];
+    mvpn_addr tun_v4, tun_v6; /* family 0: there is none yet */
+} mvpn_protect_setup;
+
+/** The rules of `state`. */
+void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_state state,
+                             mvpn_protect_rules *ret);
+
+/* A range of addresses that a local network may have, and nobody on the internet. */
+typedef struct mvpn_protect_range {
+    mvpn_addr addr;
+    uint8_t bits;
+} mvpn_protect_range;
+/** Those that allow_lan opens; the first `*ret_unicast` of `*ret_count` are not multicast. */
+const mvpn_protect_range *mvpn_protect_lan(size_t *ret_unicast, size_t *ret_count);
+
+#endif

@@ -1,0 +1,367 @@
+#include "core/protect.h"
+
+#include "base/macros.h"
+#include "core/protect_rules.h"
+#include "core/testing.h"
+
+#define OWN_MARK 0x4d56u
+
+/* ---- states ---- */
+
+static void test_every_transition(void **state)
+{
+#define D MVPN_PROTECT_DISCONNECTED
+#define C MVPN_PROTECT_CONNECTING
+#define T MVPN_PROTECT_CONNECTED
+#define S MVPN_PROTECT_DISCONNECTING
+#define E MVPN_PROTECT_ERROR
+    static const enum mvpn_protect_state after[MVPN_PROTECT_STATES][MVPN_PROTECT_EVENTS] = {
+        /*       UP ESTABLISHED LOST DOWN STOPPED FAILED */
+        [D] = {C, D, D, D, D, D}, [C] = {C, T, C, S, C, E}, [T] = {C, T, C, S, T, E},
+        [S] = {C, S, S, S, D, E}, [E] = {C, E, E, S, E, E},
+    };
+#undef D
+#undef C
+#undef T
+#undef S
+#undef E
+    (void)state;
+    for (unsigned s = 0; s < MVPN_PROTECT_STATES; s++) {
+        for (unsigned e = 0; e < MVPN_PROTECT_EVENTS; e++) {
+            assert_int_equal(mvpn_protect_next(s, e), after[s][e]);
+        }
+    }
+}
+
+/* The protection ends in one way only: somebody asks for it, and it is done. */
+static void test_no_event_opens_by_itself(void **state)
+{
+    (void)state;
+    for (unsigned s = 1; s < MVPN_PROTECT_STATES; s++) {
+        for (unsigned e = 0; e < MVPN_PROTECT_EVENTS; e++) {
+            bool opens = !mvpn_protect_policy_of(mvpn_protect_next(s, e), false).is_in_force;
+            assert_true(opens == (s == MVPN_PROTECT_DISCONNECTING && e == MVPN_PROTECT_STOPPED));
+            assert_true(mvpn_protect_policy_of(mvpn_protect_next(s, e), true).is_in_force);
+        }
+    }
+    assert_false(mvpn_protect_policy_of(MVPN_PROTECT_DISCONNECTED, false).is_in_force);
+    assert_true(mvpn_protect_policy_of(MVPN_PROTECT_DISCONNECTED, true).is_in_force);
+}
+
+static void test_texts(void **state)
+{
+    (void)state;
+    for (unsigned s = 0; s < MVPN_PROTECT_STATES; s++) {
+        assert_string_not_equal(mvpn_protect_state_text(s), "unknown");
+    }
+    assert_string_equal(mvpn_protect_state_text(MVPN_PROTECT_STATES), "unknown");
+}
+
+/* ---- packets ---- */
+
+typedef struct packet {
+    const char *in, *out; /* interfaces; "" = none */
+    uint32_t mark;
+    uint8_t protocol, icmp_type;
+    mvpn_addr source, target;
+    uint16_t from, to;
+} packet;
+
+static bool same_bits(const uint8_t *a, const uint8_t *b, unsigned bits)
+{
+    for (unsigned i = 0; i < bits; i++) {
+        if (((a[i / 8] ^ b[i / 8]) >> (7 - i % 8) & 1) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* As the kernel decides, after nf_tables' documentation. */
+static bool holds(const mvpn_protect_match *m, const packet *p)
+{
+    char name[MVPN_PROTECT_NAME] = "";
+    uint8_t port[2];
+    switch (m->field) {
+    case MVPN_PROTECT_NAME_OUT:
+    case MVPN_PROTECT_NAME_IN:
+        (void)strncpy(name, m->field == MVPN_PROTECT_NAME_OUT ? p->out : p->in, sizeof(name) - 1);
+        return (memcmp(name, m->value, sizeof(name)) == 0) != m->is_not;
+    case MVPN_PROTECT_MARK:
+        return memcmp(m->value, &p->mark, sizeof(p->mark)) == 0;
+    case MVPN_PROTECT_FAMILY:
+        return m->value[0] == p->target.family;
+    case MVPN_PROTECT_PROTOCOL:
+        return m->value[0] == p->protocol;
+    case MVPN_PROTECT_SOURCE:
+        assert_int_equal(m->len, mvpn_addr_ip_len(&p->source)); /* the family was asked before */
+        return same_bits(m->value, p->source.ip, m->bits);
+    case MVPN_PROTECT_TARGET:
+        assert_int_equal(m->len, mvpn_addr_ip_len(&p->target));
+        return same_bits(m->value, p->target.ip, m->bits);
+    case MVPN_PROTECT_PORT_FROM:
+    case MVPN_PROTECT_PORT_TO:
+        assert_true(p->protocol == 6 || p->protocol == 17);
+        mvpn_store16(port, m->field == MVPN_PROTECT_PORT_FROM ? p->from : p->to);
+        return memcmp(port, m->value, sizeof(port)) == 0;
+    case MVPN_PROTECT_ICMP_TYPE:
+        assert_int_equal(p->protocol, 58);
+        return m->value[0] == p->icmp_type;
+    case MVPN_PROTECT_ARP_SENDER:
+        return memcmp(p->source.ip, m->value, 4) == 0;
+    }
+    fail();
+    return false;
+}
+
+static bool passes(const mvpn_protect_rules *rules, enum mvpn_protect_chain chain, const packet *p)
+{
+    for (unsigned i = 0; i < rules->count; i++) {
+        const mvpn_protect_rule *rule = &rules->rule[i];
+        unsigned k = 0;
+        while (rule->chain == chain && k < rule->count && holds(&rule->match[k], p)) {
+            k++;
+        }
+        if (rule->chain == chain && k == rule->count) {
+            return rule->accepts;
+        }
+    }
+    return rules->count == 0 || chain == MVPN_PROTECT_PREROUTING || chain == MVPN_PROTECT_ARP;
+}
+
+/* clang-format off */
+static const mvpn_addr addresses[] = {
+    {.family = 4, .ip = {10, 8, 0, 2}},                          /* tunnel, own */
+    {.family = 4, .ip = {10, 8, 0, 1}},                          /* its gateway */
+    {.family = 4, .ip = {11, 1, 2, 3}},                          /* a guard, or a LAN that claims to be it */
+    {.family = 4, .ip = {192, 168, 1, 7}},
+    {.family = 4, .ip = {192, 169, 1, 7}},
+    {.family = 4, .ip = {224, 0, 0, 251}},
+    {.family = 4, .ip = {255, 255, 255, 255}},
+    {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x6e, [15] = 2}},
+    {.family = 6, .ip = {0xfd, 0x6d, 0x76, 0x70, 0x6e, [15] = 1}},
+    {.family = 6, .ip = {0x2a, 0x10, [15] = 9}},
+    {.family = 6, .ip = {0xfd, 1, [15] = 7}},
+    {.family = 6, .ip = {0xfe, 0x80, [15] = 7}},
+    {.family = 6, .ip = {0xff, 2, [15] = 0xfb}},
+    {.family = 6, .ip = {0xff, 2, [13] = 1, [15] = 2}},
+};
+/* clang-format on */
+static const char *const names[] = {"lo", "mvpn0", "eth0", "mvpn00"};
+static const uint32_t marks[] = {0, OWN_MARK, 0xca6c};
+static const uint8_t protocols[] = {1, 6, 17, 58, 132};
+static const uint16_t ports[] = {53, 67, 68, 443, 546, 547, 853, 5353};
+static const uint8_t types[] = {8, 128, 133, 134, 135, 136, 137, 143};
+
+static bool is_one(uint16_t port, uint16_t a, uint16_t b)
+{
+    return port == a || port == b;
+}
+
+static bool is_listed(const packet *p)
+{
+    const uint8_t *to = p->target.ip;
+    bool is_v6 = p->target.family == 6;
+    bool is_near = to[0] == 0xfe || (to[0] == 0xff && to[13] == 1);
+    return (p->protocol == 17 && !is_v6 && p->from == 68 && p->to == 67) ||
+           (p->protocol == 17 && is_v6 && p->from == 546 && p->to == 547 && is_near) ||
+           (p->protocol == 58 &&
+            (p->icmp_type == 133 || p->icmp_type == 135 || p->icmp_type == 136));
+}
+
+static bool is_lan(const mvpn_addr *a)
+{
+    return a->family == 4
+               ? a->ip[0] == 224 || a->ip[0] == 255 || (a->ip[0] == 192 && a->ip[1] == 168)
+               : a->ip[0] == 0xff || a->ip[0] == 0xfe || (a->ip[0] == 0xfd && a->ip[1] == 1);
+}
+
+/* Written down a second time, by what is wanted and not by how it is done. */
+static bool may_leave(const packet *p, const mvpn_protect_setup *setup, enum mvpn_protect_state s)
+{
+    bool runs = s == MVPN_PROTECT_CONNECTING || s == MVPN_PROTECT_CONNECTED;
+    bool is_name = (p->protocol == 6 || p->protocol == 17) && is_one(p->to, 53, 853);
+    if (s == MVPN_PROTECT_DISCONNECTED && !setup->lockdown) {
+        return true;
+    }
+    if (strcmp(p->out, "lo") == 0) {
+        return true;
+    }
+    if (strcmp(p->out, "mvpn0") == 0) {
+        const mvpn_addr *own = p->source.family == 4 ? &setup->tun_v4 : &setup->tun_v6;
+        return runs && mvpn_addr_ip_eq(&p->source, own);
+    }
+    if (p->mark == OWN_MARK && (s == MVPN_PROTECT_CONNECTING ||
+                                ((runs || s == MVPN_PROTECT_DISCONNECTING) && p->protocol == 17))) {
+        return true;
+    }
+    return is_listed(p) || (setup->allow_lan && is_lan(&p->target) && !is_name);
+}
+
+/* Every protocol with what it has: ports, types, or neither. */
+static void for_contents(packet *p, void (*fn)(const packet *p, const void *ctx), const void *ctx)
+{
+    for (size_t k = 0; k < MVPN_ARRAY_LEN(protocols); k++) {
+        p->protocol = protocols[k];
+        bool has_ports = p->protocol == 6 || p->protocol == 17;
+        bool has_type = p->protocol == 1 || p->protocol == 58;
+        for (size_t i = 0; i < (has_ports || has_type ? MVPN_ARRAY_LEN(ports) : 1); i++) {
+            p->from = ports[i];
+            p->icmp_type = types[i];
+            for (size_t j = 0; j < (has_ports ? MVPN_ARRAY_LEN(ports) : 1); j++) {
+                p->to = ports[j];
+                fn(p, ctx);
+            }
+        }
+    }
+}
+
+/* Every packet of the model. */
+static void for_packets(void (*fn)(const packet *p, const void *ctx), const void *ctx)
+{
+    const size_t count = MVPN_ARRAY_LEN(addresses);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(names) * MVPN_ARRAY_LEN(marks) * count * count; i++) {
+        size_t rest = i / MVPN_ARRAY_LEN(names) / MVPN_ARRAY_LEN(marks);
+        packet p = {
+            .in = names[i % MVPN_ARRAY_LEN(names)],
+            .out = names[i % MVPN_ARRAY_LEN(names)],
+            .mark = marks[i / MVPN_ARRAY_LEN(names) % MVPN_ARRAY_LEN(marks)],
+            .source = addresses[rest % count],
+            .target = addresses[rest / count],
+        };
+        if (p.source.family == p.target.family) {
+            for_contents(&p, fn, ctx);
+        }
+    }
+}
+
+struct situation {
+    mvpn_protect_setup setup;
+    enum mvpn_protect_state state;
+    mvpn_protect_rules rules;
+};
+
+static void for_situations(void (*fn)(const packet *p, const void *ctx))
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
+    s.setup.tun_v4 = addresses[0];
+    s.setup.tun_v6 = addresses[7];
+    for (unsigned i = 0; i < MVPN_PROTECT_STATES * 4; i++) {
+        s.state = i / 4;
+        s.setup.lockdown = (i & 1) != 0;
+        s.setup.allow_lan = (i & 2) != 0;
+        mvpn_protect_rules_make(&s.setup, s.state, &s.rules);
+        for_packets(fn, &s);
+    }
+}
+
+static void check_output(const packet *p, const void *ctx)
+{
+    const struct situation *s = ctx;
+    bool passed = passes(&s->rules, MVPN_PROTECT_OUTPUT, p);
+    if (passed != may_leave(p, &s->setup, s->state)) {
+        char from[MVPN_ADDR_STRLEN], to[MVPN_ADDR_STRLEN];
+        fail_msg("state %d lockdown %d lan %d: %s mark %x protocol %u type %u %s:%u -> %s:%u: %s",
+                 (int)s->state, s->setup.lockdown, s->setup.allow_lan, p->out, (unsigned)p->mark,
+                 p->protocol, p->icmp_type, mvpn_addr_format(&p->source, from), p->from,
+                 mvpn_addr_format(&p->target, to), p->to, passed ? "passes" : "does not");
+    }
+}
+
+static void test_what_leaves(void **state)
+{
+    (void)state;
+    for_situations(check_output);
+}
+
+/* The one sentence that all this is for. `out` is not the tunnel and not loopback. */
+static void check_leak(const packet *p, const void *ctx)
+{
+    const struct situation *s = ctx;
+    bool is_inside = strcmp(p->out, "lo") == 0 || strcmp(p->out, "mvpn0") == 0;
+    bool is_off = s->state == MVPN_PROTECT_DISCONNECTED && !s->setup.lockdown;
+    bool is_ours = p->mark == OWN_MARK || is_listed(p);
+    if (!is_inside && !is_off && !is_ours && !s->setup.allow_lan) {
+        assert_false(passes(&s->rules, MVPN_PROTECT_OUTPUT, p));
+    }
+}
+
+static void test_nothing_leaks(void **state)
+{
+    (void)state;
+    for_situations(check_leak);
+}
+
+/* Containers: through the tunnel, or to the local network where that is open; marks mean nothing.
+ */
+static void check_forward(const packet *p, const void *ctx)
+{
+    const struct situation *s = ctx;
+    bool is_off = s->state == MVPN_PROTECT_DISCONNECTED && !s->setup.lockdown;
+    bool runs = s->state == MVPN_PROTECT_CONNECTING || s->state == MVPN_PROTECT_CONNECTED;
+    bool is_name = (p->protocol == 6 || p->protocol == 17) && is_one(p->to, 53, 853);
+    bool is_multicast = p->target.ip[0] == 224 || p->target.ip[0] == 255 || p->target.ip[0] == 0xff;
+    bool is_tun = strcmp(p->out, "mvpn0") == 0; /* "in" is the same in this model */
+    bool may =
+        is_off ||
+        (is_tun ? runs : s->setup.allow_lan && is_lan(&p->target) && !is_multicast && !is_name);
+    assert_int_equal(passes(&s->rules, MVPN_PROTECT_FORWARD, p), may);
+}
+
+static void test_what_is_passed_on(void **state)
+{
+    (void)state;
+    for_situations(check_forward);
+}
+
+static void check_arrival(const packet *p, const void *ctx)
+{
+    const struct situation *s = ctx;
+    bool is_off = s->state == MVPN_PROTECT_DISCONNECTED && !s->setup.lockdown;
+    bool is_inside = strcmp(p->in, "lo") == 0 || strcmp(p->in, "mvpn0") == 0;
+    const mvpn_addr *own = p->target.family == 4 ? &s->setup.tun_v4 : &s->setup.tun_v6;
+    bool is_spoofed = mvpn_addr_ip_eq(&p->target, own) || mvpn_addr_ip_eq(&p->source, own);
+    assert_int_equal(passes(&s->rules, MVPN_PROTECT_PREROUTING, p),
+                     is_off || is_inside || !is_spoofed);
+    if (p->source.family == 4) {
+        assert_int_equal(passes(&s->rules, MVPN_PROTECT_ARP, p),
+                         is_off || !mvpn_addr_ip_eq(&p->source, &s->setup.tun_v4));
+    }
+}
+
+static void test_nobody_reaches_the_tunnel_from_outside(void **state)
+{
+    (void)state;
+    for_situations(check_arrival);
+}
+
+/* Also before the tunnel has addresses, and all of it within its bound. */
+static void test_without_addresses(void **state)
+{
+    struct situation s = {.setup = {.lockdown = true, .allow_lan = true, .tun_name = "mvpn0"}};
+    const packet any = {.in = "", .out = "eth0", .source = addresses[2], .target = addresses[2]};
+    const packet tun = {.in = "", .out = "mvpn0", .source = addresses[2], .target = addresses[2]};
+    (void)state;
+    for (unsigned i = 0; i < MVPN_PROTECT_STATES; i++) {
+        mvpn_protect_rules_make(&s.setup, i, &s.rules);
+        assert_true(s.rules.count > 0 && s.rules.count < MVPN_PROTECT_RULES);
+        assert_false(passes(&s.rules, MVPN_PROTECT_OUTPUT, &tun));
+        assert_int_equal(passes(&s.rules, MVPN_PROTECT_OUTPUT, &any),
+                         i == MVPN_PROTECT_CONNECTING && s.setup.mark == any.mark);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_transition),
+        cmocka_unit_test(test_no_event_opens_by_itself),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_what_leaves),
+        cmocka_unit_test(test_nothing_leaks),
+        cmocka_unit_test(test_what_is_passed_on),
+        cmocka_unit_test(test_nobody_reaches_the_tunnel_from_outside),
+        cmocka_unit_test(test_without_addresses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

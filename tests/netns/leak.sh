@@ -1,0 +1,140 @@
+#!/bin/bash
+# Nothing leaves the client's host outside the tunnel: the kill switch from start to stop, through crashes, another
+# program's "nft flush ruleset", rogue routes and a pulled cable, with other users who send all the time; who forges
+# packets to the tunnel's addresses hears nothing; and the end leaves nothing behind. Prints "ok NAME" or "FAIL NAME".
+#
+#     leak.sh            MVPN_BUILD names the build directory
+set -u
+# shellcheck source=tests/netns/lab.sh
+. "$(dirname "$0")/lab.sh"
+# shellcheck source=tests/netns/mesh.sh
+. "$(dirname "$0")/mesh.sh"
+# shellcheck source=tests/netns/leak_lab.sh
+. "$(dirname "$0")/leak_lab.sh"
+
+RATE=300
+leak_lab_begin
+before=$(leak_state)
+
+is_as_before() {
+    diff <(echo "$before") <(leak_state)
+}
+
+page_comes() {
+    mesh_curl -o /dev/null "http://$(lab_addr4 web)/" && mesh_curl -o /dev/null "http://[$(lab_addr6 web)]/"
+}
+
+flush_is_repaired() {
+    local ms
+    for _ in 1 2 3; do # this host may have other things to do
+        ms=$(leak_flush)
+        echo "back after $ms ms"
+        [ "$ms" -lt 1000 ] && page_comes && return
+    done
+    return 1
+}
+
+# Somebody opens a hole in our chain instead of removing it.
+hole_is_closed() {
+    local tries=20
+    lab_in client nft insert rule inet "$LEAK_TABLE" output accept || return 1
+    while lab_in client nft list chain inet "$LEAK_TABLE" output | grep -q '^[[:space:]]*accept$'; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.05
+    done
+}
+
+# The routes alone: no table, nobody who puts it back. Without device, what would take the tunnel goes nowhere.
+routes_fail_closed() {
+    lab_in client ip route get "$(lab_addr4 web)" && return 1
+    lab_in client ip -6 route get "$(lab_addr6 web)" && return 1
+    lab_in client ip route get "$(lab_addr4 fig)" && return 1 # of the local network, with a public address
+    lab_in client ip route get "$(lab_addr4 web)" mark 0x4d56
+}
+
+is_blocked() {
+    ! lab_in client "${LEAK_USER[@]}" curl --noproxy '*' -s -o /dev/null --max-time 1 "http://$(lab_addr4 web)/"
+}
+
+# answered_by NAME IFACE NODE: how many answers NODE saw on IFACE, from a watch of that name
+answers_of() {
+    sed 's/^ready//' "$LAB_DIR/log/$1.log" | grep '^{' | tail -n 1
+}
+
+nobody_answers() {
+    local mac pids=()
+    mac=$(lab_in client cat /sys/class/net/eth0/address)
+    lab_spawn fig answers-lan "$LAB_PYTHON" "$LEAK_TOOL" answers eth0 "$LEAK_FORGER4" "$LEAK_FORGER6"
+    pids+=("$LAB_PID")
+    lab_spawn client answers-tun "$LAB_PYTHON" "$LEAK_TOOL" answers "$MESH_TUN" "$LEAK_FORGER4" "$LEAK_FORGER6"
+    pids+=("$LAB_PID")
+    leak_wait_ready answers-lan
+    leak_wait_ready answers-tun
+    lab_in fig "$LAB_PYTHON" "$LEAK_TOOL" spoof eth0 "$mac" "$1" "$LEAK_FORGER4" "$LEAK_FORGER6" 10.8.0.2 \
+        fd6d:7670:6e00::2 || return 1
+    sleep 0.3
+    lab_stop "${pids[0]}"
+    lab_stop "${pids[1]}"
+    echo "LAN: $(answers_of answers-lan); tunnel: $(answers_of answers-tun)"
+    [ "$(answers_of answers-lan | mesh_get answers)" = 0 ] && [ "$(answers_of answers-tun | mesh_get answers)" = 0 ]
+}
+
+# ---- a life ----
+
+leak_client_start ""
+mesh_client_wait
+lab_check kill_switch_is_on leak_has_table
+lab_check page_through_the_tunnel page_comes
+# Until the table is back only the routes hold: against all that goes by them, not against a socket that names eth0.
+leak_begin "$RATE" probe-routed
+lab_check flush_is_repaired_within_a_second flush_is_repaired
+lab_check hole_is_closed hole_is_closed
+sleep 0.5
+leak_end
+lab_check nothing_routed_leaked_meanwhile leak_none 20
+leak_begin "$RATE"
+leak_rogue_routes add
+lab_check rogue_routes_change_nothing page_comes
+lab_check forged_packets_get_no_answer nobody_answers 4000
+leak_rogue_routes del
+leak_flap
+sleep 0.5
+mesh_client_stop KILL
+lab_check killed_client_leaves_it_on leak_has_table
+lab_check killed_client_blocks is_blocked
+leak_client_start ""
+mesh_client_wait
+lab_check restart_works page_comes
+leak_crash
+lab_check crashed_client_leaves_it_on leak_has_table
+leak_client_start ""
+mesh_client_wait
+leak_end
+lab_check nothing_leaked leak_none 1000
+mesh_client_stop
+lab_check stop_restores_everything is_as_before
+
+# ---- switches ----
+
+leak_client_start "allow_lan = true"
+mesh_client_wait
+lab_in client ip addr add 192.168.7.1/24 dev eth0
+lab_in fig ip addr add 192.168.7.7/24 dev eth0
+lab_check lan_is_reached lab_in client ping -n -q -c 1 -W 2 192.168.7.7
+lab_check lan_with_public_addresses_is_not eval '! lab_in client ping -n -q -c 1 -W 1 -I eth0 "$(lab_addr4 fig)"'
+lab_check names_of_the_lan_are_not eval '! lab_in client "$LAB_PYTHON" "$LAB_TOOL" dns 192.168.7.7 x'
+lab_in client ip addr del 192.168.7.1/24 dev eth0
+mesh_client_stop
+lab_check stop_restores_the_same_with_lan is_as_before
+
+leak_client_start "lockdown = true"
+mesh_client_wait
+mesh_client_stop
+lab_check lockdown_stays leak_has_table
+lab_check lockdown_blocks is_blocked
+lab_in client nft flush ruleset
+lab_check routes_fail_closed routes_fail_closed
+lab_check cleanup lab_in client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf" --cleanup
+lab_check cleanup_restores_everything is_as_before
+exit "$((LAB_FAILED > 0))"

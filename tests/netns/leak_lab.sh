@@ -1,0 +1,134 @@
+# shellcheck shell=bash
+# The lab of the leak tests (leak.sh here and in tests/soak): a client whose local network holds an attacker, other
+# users of its host who send all the time, and a look at the wire. Sourced after lab.sh and mesh.sh.
+#
+#     leak_lab_begin; leak_client_start CONFIGURATION-LINES; leak_begin RATE; events ...; leak_end; leak_count
+
+LEAK_TOOL=$LAB_HERE/leak_tool.py
+LEAK_GUARD=alder
+# shellcheck disable=SC2034 # for mesh.sh
+MESH_KILL_SWITCH=true
+# Of the attacker, and not among what the probes aim at.
+LEAK_FORGER4=11.233.140.99
+LEAK_FORGER6=2a10:e9c7::99
+LEAK_TABLE=meshvpn_guard
+LEAK_USER=(setpriv --reuid=12345 --regid=12345 --clear-groups)
+
+leak_lab_begin() {
+    # shellcheck disable=SC2034 # for lab.sh
+    LAB_RELAYS="alder birch maple" LAB_EXITS="maple"
+    lab_begin
+    lab_internet
+    lab_neighbour fig
+    lab_in fig ip addr add "$LEAK_FORGER4/16" dev eth0
+    lab_in fig ip -6 addr add "$LEAK_FORGER6/32" dev eth0 nodad
+    # A router that lies passes on what it gets, having read it.
+    lab_in fig sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects
+        echo 0 >/proc/sys/net/ipv4/conf/eth0/send_redirects'
+    lab_services
+    # Echo for everybody, as systems with systemd have it.
+    lab_in client sh -c 'echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range'
+    mesh_create listed
+    mesh_relays_start
+}
+
+# leak_state: all that a client may change in its host
+leak_state() {
+    lab_in client ip -o link
+    lab_in client ip rule
+    lab_in client ip -6 rule
+    lab_in client ip route show table all
+    lab_in client ip -6 route show table all
+    lab_in client nft list ruleset
+    lab_in client sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.rp_filter
+}
+
+leak_client_start() {
+    MESH_CLIENT_MORE=$1 mesh_client_start 3 "$LEAK_GUARD" birch maple
+}
+
+# leak_wait_ready LOG: until the tool of this log says so
+leak_wait_ready() {
+    local tries=200
+    until grep -q ready "$LAB_DIR/log/$1.log"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || lab_die "$1: $(cat "$LAB_DIR/log/$1.log")"
+        sleep 0.05
+    done
+}
+
+# leak_begin RATE [probe-routed]: other users begin to send, and somebody looks at the wire
+leak_begin() {
+    lab_spawn inet watch "$LAB_PYTHON" "$LEAK_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)"
+    LEAK_WATCH=$LAB_PID
+    leak_wait_ready watch
+    lab_spawn client probe "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" "${2:-probe}" "$1" \
+        "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
+        "$(lab_addr4 fig)" "$(lab_addr6 fig)" 192.168.7.7
+    LEAK_PROBE=$LAB_PID
+}
+
+# leak_end: leaves what was seen in $LAB_DIR/leak.json and what was sent in $LAB_DIR/probes.json
+leak_end() {
+    lab_stop "$LEAK_PROBE"
+    sleep 0.3
+    lab_stop "$LEAK_WATCH"
+    grep -h '^{' "$LAB_DIR/log/probe.log" | tail -n 1 >"$LAB_DIR/probes.json"
+    sed 's/^ready//' "$LAB_DIR/log/watch.log" | grep '^{' | tail -n 1 >"$LAB_DIR/leak.json"
+    : >"$LAB_DIR/log/watch.log"
+    : >"$LAB_DIR/log/probe.log"
+}
+
+# leak_none: nothing but ours and what a host needs was seen, and nothing was missed
+leak_none() {
+    cat "$LAB_DIR/leak.json" "$LAB_DIR/probes.json"
+    [ "$(mesh_get frames.leak <"$LAB_DIR/leak.json")" = 0 ] && [ "$(mesh_get lost <"$LAB_DIR/leak.json")" = 0 ] &&
+        [ "$(mesh_get probes <"$LAB_DIR/probes.json")" -gt "${1:-100}" ]
+}
+
+leak_has_table() {
+    lab_in client nft list table inet "$LEAK_TABLE"
+}
+
+leak_crash() { # worker and helper at once: nobody cleans up
+    mesh_node_crash client
+}
+
+# leak_flush: another program clears all tables; prints ms until ours is back
+leak_flush() {
+    local from now
+    lab_in client nft flush ruleset
+    from=$(date +%s%N)
+    until leak_has_table >/dev/null 2>&1; do
+        now=$(date +%s%N)
+        [ $(((now - from) / 1000000)) -lt 5000 ] || {
+            echo 5000
+            return 1
+        }
+    done
+    now=$(date +%s%N)
+    echo $(((now - from) / 1000000))
+}
+
+# leak_rogue_routes add|del: what a DHCP server may say (option 121), or another program
+leak_rogue_routes() {
+    local fig4 fig6
+    fig4=$(lab_addr4 fig)
+    fig6=$(lab_addr6 fig)
+    lab_in client ip route "$1" 0.0.0.0/1 via "$fig4" dev eth0
+    lab_in client ip route "$1" 128.0.0.0/1 via "$fig4" dev eth0
+    lab_in client ip route "$1" "$(lab_addr4 web)/32" via "$fig4" dev eth0
+    lab_in client ip -6 route "$1" "$(lab_addr6 web)/128" via "$fig6" dev eth0
+    lab_in client ip route "$1" 10.8.0.1/32 via "$fig4" dev eth0
+}
+
+# leak_flap: the cable is pulled and put back. Routes name their interface, as DHCP clients say it: the kernel would
+# look for the gateway where the policy rules lead, which is the tunnel.
+leak_flap() {
+    lab_in client ip link set eth0 down
+    sleep 0.2
+    lab_in client ip link set eth0 up
+    lab_in client ip -6 addr replace "$(lab_addr6 client)/32" dev eth0 nodad
+    lab_in client ip route replace default via "$(lab_addr4 client | cut -d. -f1-2).0.1" dev eth0
+    lab_in client ip -6 route replace default via "$(lab_addr6 client | cut -d: -f1-2)::1" dev eth0
+}
