@@ -189,6 +189,11 @@ for pid in $PIDS; do
 done 2>/dev/null
 PIDS=
 
+# ---- a node as meshvpn-bootstrap deploy leaves it ----
+
+inside sh -c 'cd /root/net/nodes/alder && cp ./*.key ./*.cert relay.conf /etc/meshvpn/ && cp meshvpn-relay.service /etc/systemd/system/ &&
+    ln -s /etc/systemd/system/meshvpn-relay.service /etc/systemd/system/multi-user.target.wants/'
+
 # ---- purged ----
 
 check removes inside dpkg --remove meshvpn-relay meshvpn

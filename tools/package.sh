@@ -26,6 +26,11 @@ else
     find . -path ./build -prune -o -type f -print0
 fi | xargs -0 sh -c 'for file; do [ ! -e "$file" ] || printf "%s\0" "$file"; done' sh |
     tar -c --null -T - -f - | tar -x -C "$directory/meshvpn-$version" -f -
+# For meshvpn proxy, if tools/fetch_lwip.sh has fetched them.
+if [ -e build/lwip/src/include/lwip/init.h ]; then
+    mkdir "$directory/meshvpn-$version/build"
+    cp -R build/lwip "$directory/meshvpn-$version/build/lwip"
+fi
 cd "$directory/meshvpn-$version"
 dpkg-buildpackage --build=binary --no-sign --jobs="${2:-$(nproc)}"
 cd "$directory"
