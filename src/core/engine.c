@@ -35,7 +35,7 @@ struct mvpn_engine {
     bool told_withdrawn;
     mvpn_time next_exit_relays;
     mvpn_clock clock;
-    mvpn_time forget_at;    /* copies of old keys */
+    mvpn_time forget_at; /* copies of old keys */
     bool has_copies;
     int64_t unix_offset_us; /* of our own clock, uncorrected */
     int64_t corrected_us;   /* the one in use */
