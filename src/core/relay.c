@@ -456,6 +456,12 @@ static void handle_destroy(mvpn_relay *relay, circuit_end *end, mvpn_packet *pac
     relay_circuit *c = end->circuit;
     bool is_forward = end == &c->prev;
     mvpn_flow *flow = is_forward ? &c->to_exit : &c->to_client;
+    /* Nobody hears the answers any more. Nor may data hold up the end where turns are rare: when
+     * many circuits are given up at once, their queues would keep the new ones waiting. */
+    mvpn_flow_drop_large(&relay->scheduler, is_forward ? &c->to_client : &c->to_exit);
+    if (mvpn_scheduler_round(&relay->scheduler, now) > LAST_DATA_ROUND) {
+        mvpn_flow_drop_large(&relay->scheduler, flow);
+    }
     if (flow->count == 0) {
         end_circuit(relay, end, (mvpn_bytes){packet->data, packet->len}, now);
         mvpn_packet_free(relay->cfg.pool, packet);

@@ -87,9 +87,11 @@
 #define OUT_MAX 1024
 /* Part of the pool below which circuits are ended for their packets. */
 #define RESERVE_PART 8
+/* With so long between two turns of a flow, data of a circuit that ends is not sent on. */
+#define LAST_DATA_ROUND MVPN_MS(100)
 /* With so long between two turns of a flow, for so long, no new circuits are taken. */
-#define OVERLOAD_ROUND MVPN_S(1)
-#define OVERLOAD_TIME MVPN_S(1)
+#define OVERLOAD_ROUND MVPN_S(2)
+#define OVERLOAD_TIME MVPN_S(2)
 
 enum circuit_state {
     CIRCUIT_CREATING,

@@ -1311,8 +1311,8 @@ static void test_no_new_circuits_while_rounds_are_long(void **state)
         lab_for(l, MVPN_MS(60));
     }
     mvpn_relay *relay = (mvpn_relay *)(uintptr_t)mvpn_engine_relay(l->engine);
-    relay->scheduler.config.rate = LIMIT / 4; /* two seconds */
-    for (unsigned k = 0; k < 6; k++) {
+    relay->scheduler.config.rate = LIMIT / 8; /* four seconds */
+    for (unsigned k = 0; k < 14; k++) {
         for (size_t i = 0; i < ACTIVE; i++) {
             fill_queue(&c[i], 2);
         }

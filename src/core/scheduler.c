@@ -105,6 +105,25 @@ static void join_list(mvpn_scheduler *s, mvpn_flow *flow)
     s->flows++;
 }
 
+void mvpn_flow_drop_large(mvpn_scheduler *s, mvpn_flow *flow)
+{
+    if (flow->count == 0) {
+        return;
+    }
+    MVPN_LIST_FOREACH_SAFE(it, next, &flow->queue)
+    {
+        mvpn_packet *packet = packet_at(it);
+        if ((packet->flags & MVPN_PACKET_KEEP) == 0) {
+            mvpn_list_remove(it);
+            flow->count--;
+            flow->bytes -= packet->cost;
+            s->packets--;
+            s->counters.dropped_full++;
+            mvpn_packet_free(s->config.pool, packet);
+        }
+    }
+}
+
 void mvpn_flow_clear(mvpn_scheduler *s, mvpn_flow *flow)
 {
     mvpn_packet *packet;

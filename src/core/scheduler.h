@@ -112,6 +112,9 @@ const mvpn_packet *mvpn_flow_oldest(const mvpn_flow *flow);
 /** The flow's first packet, out of turn and whatever the rate; NULL if it has none. */
 mvpn_packet *mvpn_flow_take(mvpn_scheduler *s, mvpn_flow *flow);
 
+/** Drop the flow's large packets but those to be kept. */
+void mvpn_flow_drop_large(mvpn_scheduler *s, mvpn_flow *flow);
+
 /** Give back what the flow holds and forget it. */
 void mvpn_flow_clear(mvpn_scheduler *s, mvpn_flow *flow);
 

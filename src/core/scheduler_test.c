@@ -479,6 +479,27 @@ static void test_round(void **state)
     end();
 }
 
+static void test_large_ones_are_dropped(void **state)
+{
+    (void)state;
+    uint32_t len;
+    bool is_marked;
+    begin(0, 4096);
+    mvpn_flow_drop_large(&s, &flow[0]);
+    put(0, FULL);
+    put_flagged(0, FULL - 1, MVPN_PACKET_KEEP);
+    put(0, 100);
+    put(0, FULL);
+    mvpn_flow_drop_large(&s, &flow[0]);
+    assert_int_equal(flow[0].count, 2);
+    assert_int_equal(pull_len(&len, &is_marked), 0);
+    assert_int_equal(len, 100);
+    assert_int_equal(pull_len(&len, &is_marked), 0);
+    assert_int_equal(len, FULL - 1);
+    assert_int_equal(flow[0].bytes, 0);
+    end();
+}
+
 static void test_the_oldest(void **state)
 {
     (void)state;
@@ -548,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_codel_needs_more_than_a_cell),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_round),
+        cmocka_unit_test(test_large_ones_are_dropped),
         cmocka_unit_test(test_the_oldest),
         cmocka_unit_test(test_model),
     };
