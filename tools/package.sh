@@ -1,7 +1,7 @@
 #!/bin/sh
 # tools/package.sh DIRECTORY [JOBS]: the Debian packages of this tree into DIRECTORY.
-# Builds a copy of what git knows of, or would: the tree stays as it is, and nothing else of it gets in. Two builds of one
-# commit are equal byte by byte, wherever they are made: times are the commit's.
+# Builds a copy of what git knows of, or would: the tree stays as it is, and nothing else of it gets in. Times are the
+# commit's: two builds of it should be equal byte by byte, wherever they are made.
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p "$1"
