@@ -632,9 +632,6 @@ static void look_at_arrivals(mvpn_relay *relay, mvpn_time now)
 
 static void look_at_load(mvpn_relay *relay, mvpn_time now)
 {
-    if (relay->scheduler.packets == 0) {
-        relay->is_crowded = false;
-    }
     if (mvpn_scheduler_round(&relay->scheduler, now) <= OVERLOAD_ROUND) {
         relay->overloaded_since = 0;
     } else if (relay->overloaded_since == 0) {
@@ -686,6 +683,8 @@ void mvpn_relay_flush(mvpn_relay *relay, mvpn_time now)
     sent += send_waiting(relay, budget - sent, now);
     if (relay->is_crowded) {
         relay->create_credit = MVPN_MIN(relay->create_credit + sent, CREATE_CREDIT_MAX);
+        /* Less than it might: nothing waits, or for the rate and not for the processor. */
+        relay->is_crowded = sent >= budget;
     }
     look_at_load(relay, now);
     relieve_memory(relay, now);

@@ -198,7 +198,7 @@ struct mvpn_relay {
     uint32_t arrived;           /* cells since the last turn */
     uint32_t create_credit;     /* cells sent on since the last handshake, while crowded */
     mvpn_time crowded_since;    /* 0: the socket was emptied */
-    bool is_crowded;            /* until nothing waits */
+    bool is_crowded;            /* until less is sent than might be */
     mvpn_time overloaded_since; /* 0: is not */
     mvpn_relay_counters counters;
 };

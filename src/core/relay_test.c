@@ -1370,12 +1370,12 @@ static void test_a_crowd_waits_here_and_not_in_the_socket(void **state)
     lab_for(l, MVPN_S(1));
     fill_queue(&c, 100);
     for (mvpn_time passed = 0; passed <= CROWDED_TIME; passed += 500, l->now += 500) {
-        assert_false(relay->is_crowded);
         relay->arrived = CROWDED_ARRIVALS;
         mvpn_relay_flush(relay, l->now);
+        assert_false(relay->is_crowded); /* what is short is the rate */
     }
-    assert_true(relay->is_crowded);
     relay->scheduler.config.rate = 0;
+    relay->arrived = CROWDED_ARRIVALS;
     uint32_t before = waiting();
     assert_true(before > CROWDED_CELLS && before < 2 * CROWDED_CELLS);
     mvpn_relay_flush(relay, l->now);
