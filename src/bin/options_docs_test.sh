@@ -12,6 +12,8 @@ fail() {
     failed=1
 }
 
+home=$(mktemp -d) || exit 1 # fish writes there
+trap 'rm -rf "$home"' EXIT
 cd "$dir" || exit 1
 shopt -s nullglob
 manuals=(*.1 *.8)
@@ -66,7 +68,7 @@ in_bash "" meshvpn ping --count ""
 if command -v fish >/dev/null; then
     in_fish() {
         local wanted=$1 got
-        got=$(HOME=/nonexistent fish --no-config -c "source $2.fish; complete -C '$3'" 2>&1 | cut -f 1 | paste -sd ' ')
+        got=$(HOME=$home fish --no-config -c "source $2.fish; complete -C '$3'" 2>&1 | cut -f 1 | paste -sd ' ')
         [ "$got" = "$wanted" ] || fail "fish completes '$3' with '$got', not '$wanted'"
     }
     in_fish "status" meshvpn "meshvpn st"

@@ -291,13 +291,13 @@ static void test_without_a_directory(void **state)
     uint8_t *bytes;
     size_t n;
     bool is_whole;
-    assert_int_equal(mvpn_statefile_prepare("/nonexistent/state", &fault), MVPN_E_SYSTEM);
-    assert_int_equal(
-        mvpn_statefile_save("/nonexistent/state", MVPN_STATE_VIEW, MVPN_BYTES_LITERAL("x"), &fault),
-        MVPN_E_SYSTEM);
-    assert_int_equal(
-        mvpn_statefile_load("/nonexistent/state", MVPN_STATE_VIEW, &bytes, &n, &is_whole, &fault),
-        MVPN_E_UNKNOWN);
+    char missing[128];
+    (void)snprintf(missing, sizeof(missing), "%s/missing/state", dir);
+    assert_int_equal(mvpn_statefile_prepare(missing, &fault), MVPN_E_SYSTEM);
+    assert_int_equal(mvpn_statefile_save(missing, MVPN_STATE_VIEW, MVPN_BYTES_LITERAL("x"), &fault),
+                     MVPN_E_SYSTEM);
+    assert_int_equal(mvpn_statefile_load(missing, MVPN_STATE_VIEW, &bytes, &n, &is_whole, &fault),
+                     MVPN_E_UNKNOWN);
     char path[128];
     path_of(path, "view");
     assert_int_equal(mkdir(path, 0700), 0); /* something else of that name */
