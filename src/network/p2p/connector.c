@@ -827,14 +827,18 @@ void mvpn_connector_set_class(mvpn_connector *c, const mvpn_nat_class *nat, mvpn
 void mvpn_connector_set_mapped(mvpn_connector *c, const mvpn_addr *mapped, size_t count)
 {
     c->mapped_count = MVPN_MIN(count, MVPN_ARRAY_LEN(c->mapped));
-    memcpy(c->mapped, mapped, c->mapped_count * sizeof(*mapped));
+    for (size_t i = 0; i < c->mapped_count; i++) {
+        c->mapped[i] = mapped[i];
+    }
 }
 
 void mvpn_connector_network_changed(mvpn_connector *c, const mvpn_addr *own, size_t own_count,
                                     mvpn_time now)
 {
     c->config.own_count = MVPN_MIN(own_count, MVPN_ARRAY_LEN(c->config.own));
-    memcpy(c->config.own, own, c->config.own_count * sizeof(*own));
+    for (size_t i = 0; i < c->config.own_count; i++) {
+        c->config.own[i] = own[i]; /* none: `own` may be NULL */
+    }
     MVPN_LIST_FOREACH(it, &c->connections)
     {
         struct connection *conn = MVPN_CONTAINER_OF(it, struct connection, in_connections);

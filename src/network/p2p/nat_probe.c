@@ -872,7 +872,9 @@ void mvpn_nat_probe_set_own(mvpn_nat_probe *p, const mvpn_addr *own, size_t coun
 {
     p->config.own_count = count < MVPN_NAT_OWN_MAX ? count : MVPN_NAT_OWN_MAX;
     memset(p->config.own, 0, sizeof(p->config.own));
-    memcpy(p->config.own, own, p->config.own_count * sizeof(*own));
+    for (size_t i = 0; i < p->config.own_count; i++) {
+        p->config.own[i] = own[i]; /* none: `own` may be NULL */
+    }
     tell_observer_own(p);
 }
 
