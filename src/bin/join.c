@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bin/beside.h"
 #include "base/error.h"
 #include "io/clock.h"
 #include "io/config.h"
@@ -205,20 +206,6 @@ int join_command(const options_given *given)
 
 /* --- invite --- */
 
-/* The one beside this program, else that of the PATH. */
-static void run_bootstrap(char **argv)
-{
-    static const char name[] = "meshvpn-bootstrap";
-    char file[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", file, sizeof(file) - sizeof(name));
-    char *slash = n > 0 ? (file[n] = '\0', strrchr(file, '/')) : NULL;
-    if (slash != NULL) {
-        memcpy(slash + 1, name, sizeof(name));
-        (void)execv(file, argv);
-    }
-    (void)execvp(name, argv);
-}
-
 int invite_command(const options_given *given)
 {
     char key[PATH_MAX];
@@ -234,7 +221,7 @@ int invite_command(const options_given *given)
         vector[0] = program;
         vector[1] = command;
         memcpy(vector + 2, given->rest, (size_t)given->rest_count * sizeof(*vector));
-        run_bootstrap(vector);
+        exec_beside("meshvpn-bootstrap", vector);
         (void)fprintf(stderr, "meshvpn: cannot run meshvpn-bootstrap: %s\n", strerror(errno));
         free(vector);
         return JOIN_FAILED;

@@ -7,19 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The one beside this program, else that of the PATH. */
-static void run_client(char **argv)
-{
-    static const char name[] = "meshvpn-client";
-    char file[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", file, sizeof(file) - sizeof(name));
-    char *slash = n > 0 ? (file[n] = '\0', strrchr(file, '/')) : NULL;
-    if (slash != NULL) {
-        memcpy(slash + 1, name, sizeof(name));
-        (void)execv(file, argv);
-    }
-    (void)execvp(name, argv);
-}
+#include "bin/beside.h"
 
 int proxy_command(const options_given *given)
 {
@@ -43,7 +31,7 @@ int proxy_command(const options_given *given)
         vector[n++] = config;
         vector[n++] = path;
     }
-    run_client(vector);
+    exec_beside("meshvpn-client", vector);
     (void)fprintf(stderr, "meshvpn: cannot run meshvpn-client: %s\n", strerror(errno));
     free(vector);
     return EXIT_FAILURE;

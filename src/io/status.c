@@ -1,23 +1,9 @@
 #include "io/status.h"
 
 #include "io/status_links.h"
+#include "io/status_value.h"
 
 #define SCHEMA "meshvpn.status/1"
-
-static void set_text(json_t *o, const char *key, const char *text)
-{
-    (void)json_object_set_new(o, key, text[0] == '\0' ? json_null() : json_string(text));
-}
-
-static void set_number(json_t *o, const char *key, uint64_t n)
-{
-    (void)json_object_set_new(o, key, json_integer((json_int_t)n));
-}
-
-static void set_ms(json_t *o, const char *key, uint64_t us)
-{
-    (void)json_object_set_new(o, key, us == 0 ? json_null() : json_real((double)us / 1000.0));
-}
 
 static json_t *describe_hop(const mvpn_view *view, const mvpn_ed25519_pub *identity)
 {
