@@ -6,35 +6,11 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "bin/cli.h"
-#include "bin/client_proxy.h"
-#include "bin/client_sources.h"
-#include "bin/client_state.h"
+#include "bin/client_control.h"
 #include "io/clock.h"
-#include "io/connection_log.h"
-#include "io/geoip.h"
 #include "io/host_client.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
-#include "io/ping.h"
-#include "io/silence.h"
-#include "io/status.h"
-#include "io/status_lists.h"
-
-typedef struct client_program {
-    cli cli;
-    mvpn_loop *loop;
-    mvpn_node *node;
-    mvpn_helper_host host;
-    client_proxy *proxy; /* instead of the host's TUN */
-    client_state state;
-    client_sources sources;
-    mvpn_client_config client;
-    mvpn_engine_config engine;
-    bool told_clock;
-    mvpn_connection_log connections;
-    mvpn_geoip *geoip;
-} client_program;
 
 static void log_failure(client_program *p, const mvpn_client_event *e)
 {
@@ -145,50 +121,6 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
         mvpn_logf(log, MVPN_LOG_ERROR, "no path can be chosen: %s", mvpn_path_block_text(e->block));
         break;
     }
-}
-
-static int new_identity(client_program *p, json_t *reply)
-{
-    mvpn_engine *engine = mvpn_node_engine(p->node);
-    mvpn_client_status status;
-    mvpn_client_get_status(mvpn_engine_client(engine), &status);
-    if (status.session_since == 0) {
-        (void)json_object_set_new(reply, "error",
-                                  json_string("not connected yet: there is no identity to change"));
-        return MVPN_E_STATE;
-    }
-    mvpn_engine_new_identity(engine, mvpn_clock_now());
-    return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
-}
-
-static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply)
-{
-    client_program *p = ctx;
-    const char *cmd = json_string_value(json_object_get(request, "cmd"));
-    (void)uid;
-    if (strcmp(cmd, "ping") == 0) {
-        return mvpn_ping_request(p->node, NULL, request, mvpn_clock_now(), reply);
-    }
-    if (strcmp(cmd, "new-identity") == 0) {
-        return new_identity(p, reply);
-    }
-    if (strcmp(cmd, "circuits") == 0) {
-        mvpn_status_circuits(reply, mvpn_node_engine(p->node), mvpn_clock_now());
-        return 0;
-    }
-    if (strcmp(cmd, "exits") == 0) {
-        return mvpn_status_exits(reply, mvpn_engine_view(mvpn_node_engine(p->node)), request);
-    }
-    if (strcmp(cmd, "status") != 0) {
-        return MVPN_E_UNKNOWN;
-    }
-    mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
-                       mvpn_clock_now());
-    client_proxy_status(p->proxy, reply);
-    if (mvpn_node_is_unheard(p->node)) {
-        (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
-    }
-    return 0;
 }
 
 static int fill_path(client_program *p, mvpn_fault *fault)
@@ -323,6 +255,7 @@ int main(int argc, char **argv)
         return CLI_FAILED;
     }
     int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT, &options_client);
+    command_owners_init(&p->owners, &p->cli.config.client);
     code = code == -1 ? cli_start_helper(&p->cli) : code;
     cli_lock(&p->cli, &p->engine, sizeof(p->engine));
     if (code == -1 && p->cli.cleanup) {
@@ -336,7 +269,7 @@ int main(int argc, char **argv)
             (void)printf("%s: configuration and network file are in order\n", p->cli.program);
             code = 0;
         } else {
-            code = cli_run(&p->cli, p->loop, NULL, on_control, p);
+            code = cli_run(&p->cli, p->loop, NULL, client_control_answer, p);
             if (code == 0) { /* asked to, by a signal; else the kill switch stays */
                 protect(p, MVPN_PROTECT_DOWN);
             }

@@ -1,5 +1,6 @@
 #include "io/config.h"
 
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -828,6 +829,27 @@ static int set_allow_lan(void *target, const mvpn_setting_value *v, mvpn_fault *
     return 0;
 }
 
+/* Looked up at once: a name that nobody has is a mistake of this line. */
+static int set_operator(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_client *c = &((mvpn_config *)target)->client;
+    size_t len = strlen(v->text);
+    const struct passwd *user = len <= MVPN_CONFIG_USER_MAX ? getpwnam(v->text) : NULL;
+    if (user == NULL) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "there is no user '%.60s' here. Name users of this computer, as "
+                              "getent passwd lists them",
+                              v->text);
+    }
+    if (c->operator_count == MVPN_CONFIG_OPERATORS_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d are possible",
+                              MVPN_CONFIG_OPERATORS_MAX);
+    }
+    c->operators[c->operator_count].uid = user->pw_uid;
+    memcpy(c->operators[c->operator_count++].name, v->text, len + 1);
+    return 0;
+}
+
 /* --- the table --- */
 
 #define TEXT MVPN_SETTING_TEXT
@@ -952,6 +974,8 @@ static const mvpn_setting settings[] = {
      "The kill switch stays in force when the client is stopped."},
     {"allow_lan", BOOL, CLIENT, set_allow_lan, "false",
      "The kill switch lets packets to private addresses and local multicast pass; not to ports 53 and 853."},
+    {"operators", LIST, CLIENT, set_operator, "{}",
+     "Users who may change what the client does (`meshvpn down`, `reconnect`, `circuit new`, ..), besides root and whoever started it; at most 16. They need to be able to open `control_socket`: be in its group."},
     {"set_resolv_conf", BOOL, CLIENT, set_resolv_conf, "false",
      "Point /etc/resolv.conf to the tunnel's name server while connected."},
 };

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "base/addr.h"
 #include "base/log.h"
@@ -37,7 +38,8 @@
 #define MVPN_CONFIG_SOCKET_PATH_MAX 107 /* sun_path of unix(7) */
 /* A relay's name, or its identity in base64. */
 #define MVPN_CONFIG_RELAY_REF_MAX 44
-#define MVPN_CONFIG_USER_MAX 32 /* as useradd(8) */
+#define MVPN_CONFIG_USER_MAX 32      /* as useradd(8) */
+#define MVPN_CONFIG_OPERATORS_MAX 16 /* people who share one computer */
 #define MVPN_CONFIG_SIZE_MAX (256u << 10)
 
 #define MVPN_CONFIG_HTTP_NAMES_MAX 8
@@ -133,6 +135,11 @@ typedef struct mvpn_config_client {
     bool kill_switch; /* with routes_all: nothing leaves outside the tunnel */
     bool lockdown;    /* not even when no client runs */
     bool allow_lan;   /* but to private addresses */
+    unsigned operator_count;
+    struct {
+        uid_t uid;
+        char name[MVPN_CONFIG_USER_MAX + 1];
+    } operators[MVPN_CONFIG_OPERATORS_MAX]; /* whose changes the control socket takes */
 } mvpn_config_client;
 
 typedef struct mvpn_config {

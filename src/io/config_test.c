@@ -145,7 +145,10 @@ static void test_all_keys(void **state)
            "tun_name = t0\npath = {guard-1, \"exit-1\"}\nexit_country = JP\n"
            "size_policy = full\nroutes = none\nmark = 0x10\ntable = 77\nset_resolv_conf = true\n"
            "rotate_mb = 8\nrotate_pause_s = 7\nrenew_minutes = 3\nexit_lifetime_minutes = 4\n"
-           "listen = {\"0.0.0.0:0\"}\n");
+           "listen = {\"0.0.0.0:0\"}\noperators = {root}\n");
+    assert_int_equal(config.client.operator_count, 1);
+    assert_int_equal(config.client.operators[0].uid, 0);
+    assert_string_equal(config.client.operators[0].name, "root");
     assert_string_equal(config.client.tun_name, "t0");
     assert_int_equal(config.client.path_count, 2);
     assert_int_equal(config.client.hops, 2);
@@ -362,6 +365,10 @@ static void test_faults(void **state)
         {MVPN_CONFIG_CLIENT, "table = 254\n",
          "F:1: table: 253 to 255 are the system's own routing tables. Take another number, such as "
          "19798"},
+        {MVPN_CONFIG_CLIENT, "operators = {root,\n nobody-is-called-so}\n",
+         "F:2: operators: there is no user 'nobody-is-called-so' here. Name users of this "
+         "computer, "
+         "as getent passwd lists them"},
         {MVPN_CONFIG_CLIENT, "network_file = \"\"\n",
          "F:1: network_file: a path of 1 to 4095 characters is expected"},
     };

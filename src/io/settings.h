@@ -44,7 +44,7 @@ typedef struct mvpn_setting {
 } mvpn_setting;
 
 /* Keys of one table. */
-#define MVPN_SETTINGS_MAX 64
+#define MVPN_SETTINGS_MAX 96
 
 /**
  * Read a text and call the setters of the keys in it, in the order of the file.

@@ -1,0 +1,70 @@
+#include "bin/client_control.h"
+
+#include "base/error.h"
+#include "io/clock.h"
+#include "io/ping.h"
+#include "io/silence.h"
+#include "io/status.h"
+#include "io/status_lists.h"
+
+static int ping(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_ping_request(p->node, NULL, request, mvpn_clock_now(), reply);
+}
+
+static int new_identity(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    mvpn_engine *engine = mvpn_node_engine(p->node);
+    mvpn_client_status status;
+    (void)request;
+    mvpn_client_get_status(mvpn_engine_client(engine), &status);
+    if (status.session_since == 0) {
+        (void)json_object_set_new(reply, "error",
+                                  json_string("not connected yet: there is no identity to change"));
+        return MVPN_E_STATE;
+    }
+    mvpn_engine_new_identity(engine, mvpn_clock_now());
+    return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
+}
+
+static int circuits(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    (void)request;
+    mvpn_status_circuits(reply, mvpn_node_engine(p->node), mvpn_clock_now());
+    return 0;
+}
+
+static int exits(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_status_exits(reply, mvpn_engine_view(mvpn_node_engine(p->node)), request);
+}
+
+static int status(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    (void)request;
+    mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
+                       mvpn_clock_now());
+    client_proxy_status(p->proxy, reply);
+    if (mvpn_node_is_unheard(p->node)) {
+        (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
+    }
+    return 0;
+}
+
+const command_row client_commands[] = {
+    {"status", status, false}, {"circuits", circuits, false},        {"exits", exits, false},
+    {"ping", ping, false},     {"new-identity", new_identity, true},
+};
+const size_t client_command_count = MVPN_ARRAY_LEN(client_commands);
+
+int client_control_answer(void *program, const json_t *request, uid_t uid, json_t *reply)
+{
+    client_program *p = program;
+    return command_table_answer(client_commands, client_command_count, &p->owners, p, request, uid,
+                                reply);
+}

@@ -1,0 +1,32 @@
+/*
+ * What meshvpn-client holds while it runs: for client.c and the files that its control commands are
+ * in (client_control.h).
+ */
+#ifndef MVPN_BIN_CLIENT_PROGRAM_H
+#define MVPN_BIN_CLIENT_PROGRAM_H
+
+#include "bin/cli.h"
+#include "bin/client_proxy.h"
+#include "bin/client_sources.h"
+#include "bin/client_state.h"
+#include "bin/command_table.h"
+#include "io/connection_log.h"
+#include "io/geoip.h"
+
+typedef struct client_program {
+    cli cli;
+    mvpn_loop *loop;
+    mvpn_node *node;
+    mvpn_helper_host host;
+    client_proxy *proxy; /* instead of the host's TUN */
+    client_state state;
+    client_sources sources;
+    mvpn_client_config client;
+    mvpn_engine_config engine;
+    command_owners owners; /* who may change something by the control socket */
+    bool told_clock;
+    mvpn_connection_log connections;
+    mvpn_geoip *geoip;
+} client_program;
+
+#endif
