@@ -28,12 +28,16 @@ const char *mvpn_path_block_text(enum mvpn_path_block block)
         return "a path was found";
     case MVPN_PATH_NO_EXIT:
         return "no exit relay is known that can be used";
+    case MVPN_PATH_NO_EXIT_CHOSEN:
+        return "the chosen exit relay is not known, or cannot be used (meshvpn exit use auto)";
     case MVPN_PATH_NO_EXIT_COUNTRY:
         return "no exit relay is known to be in the wanted country";
     case MVPN_PATH_NO_EXIT_PORT:
         return "no exit relay there accepts the wanted ports or address family";
     case MVPN_PATH_NO_EXIT_SPEED:
         return "no exit relay there is fast enough";
+    case MVPN_PATH_NO_EXIT_BLOCKED:
+        return "the exit relays that could be used are blocked (meshvpn exit unblock)";
     case MVPN_PATH_NO_GUARD:
         return "no guard relay is known that can be reached from here";
     case MVPN_PATH_GUARD_LIMIT:
@@ -356,22 +360,72 @@ static bool suits_speed(const mvpn_descriptor *d, const mvpn_view_info *info, ui
            (info->cap_log2 >= 31 || ((uint64_t)2 << info->cap_log2) > min_kbit);
 }
 
+/* In whose countries must an exit be? What a person chose goes before the configuration. */
+static const mvpn_path_countries *wanted_countries(const mvpn_path_constraints *wish)
+{
+    const mvpn_exit_choice *choice = wish->choice;
+    return choice != NULL && (choice->has_exit || choice->countries.count > 0)
+               ? &choice->countries
+               : &wish->exit_countries;
+}
+
+static bool is_blocked(const mvpn_descriptor *d, const mvpn_view_info *info,
+                       const mvpn_exit_choice *choice)
+{
+    for (size_t i = 0; i < choice->blocked_count; i++) {
+        if (same_identity(&d->identity, &choice->blocked[i])) {
+            return true;
+        }
+    }
+    return !suits_country(d, info, &choice->blocked_countries);
+}
+
 /* How far an exit gets: MVPN_PATH_OK, or what it fails at. */
 static enum mvpn_path_block judge_exit(const mvpn_descriptor *d, const mvpn_view_info *info,
                                        const mvpn_path_constraints *wish)
 {
+    const mvpn_exit_choice *choice = wish->choice;
     uint16_t roles = wish->hops == 1 ? MVPN_ROLE_EXIT | MVPN_ROLE_GUARD : MVPN_ROLE_EXIT;
     if ((d->roles & roles) != roles ||
         (wish->exit != NULL && !same_identity(&d->identity, wish->exit))) {
         return MVPN_PATH_NO_EXIT;
     }
-    if (!suits_country(d, info, &wish->exit_countries)) {
+    bool is_named = choice != NULL && (choice->has_exit || choice->is_open);
+    if (is_named && (choice->is_open || !same_identity(&d->identity, &choice->exit))) {
+        return MVPN_PATH_NO_EXIT_CHOSEN;
+    }
+    if (!is_named && !suits_country(d, info, wanted_countries(wish))) {
         return MVPN_PATH_NO_EXIT_COUNTRY;
     }
-    if (!suits_policy(d, wish)) {
+    if (!is_named && !suits_policy(d, wish)) {
         return MVPN_PATH_NO_EXIT_PORT;
     }
-    return suits_speed(d, info, wish->exit_min_kbit) ? MVPN_PATH_OK : MVPN_PATH_NO_EXIT_SPEED;
+    if (!is_named && !suits_speed(d, info, wish->exit_min_kbit)) {
+        return MVPN_PATH_NO_EXIT_SPEED;
+    }
+    return choice != NULL && is_blocked(d, info, choice) ? MVPN_PATH_NO_EXIT_BLOCKED : MVPN_PATH_OK;
+}
+
+/* Countries are checked by the table only where one was asked for: it may be large and far away. */
+static bool is_abroad(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
+{
+    const mvpn_view_info info = {.country_wrong = false}; /* as suits_country found */
+    const mvpn_exit_choice *choice = wish->choice;
+    bool is_asked = wanted_countries(wish)->count > 0 ||
+                    (choice != NULL && choice->blocked_countries.count > 0);
+    return is_asked && wish->country_of != NULL &&
+           mvpn_path_check_country(d, &info, wish->country_of, wish->country_ctx) ==
+               MVPN_PATH_COUNTRY_WRONG;
+}
+
+enum mvpn_path_block mvpn_path_judge_exit(const mvpn_descriptor *d, const mvpn_view_info *info,
+                                          const mvpn_path_constraints *wish)
+{
+    if (!is_usable(d, info, wish) || !is_reachable(d, wish)) {
+        return MVPN_PATH_NO_EXIT;
+    }
+    enum mvpn_path_block block = judge_exit(d, info, wish);
+    return block == MVPN_PATH_OK && is_abroad(d, wish) ? MVPN_PATH_NO_EXIT_COUNTRY : block;
 }
 
 /* ---- drawing ---- */
@@ -524,13 +578,9 @@ static bool may_join(draft *path, const candidate *c, uint8_t place, families *r
             return false;
         }
     }
-    if (place == PLACE_EXIT && wish->exit_countries.count > 0 && wish->country_of != NULL) {
-        const mvpn_view_info info = {.country_wrong = false}; /* as suits_country found */
-        if (mvpn_path_check_country(d, &info, wish->country_of, wish->country_ctx) ==
-            MVPN_PATH_COUNTRY_WRONG) {
-            path->is_abroad = true;
-            return false;
-        }
+    if (place == PLACE_EXIT && is_abroad(d, wish)) {
+        path->is_abroad = true;
+        return false;
     }
     return true;
 }

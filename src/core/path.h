@@ -27,6 +27,8 @@
 #define MVPN_PATH_COUNTRIES_MAX 32
 /* Ports that an exit must accept: an application or two, not a scan. */
 #define MVPN_PATH_PORTS_MAX 8
+/* Exits that a person blocks by hand. */
+#define MVPN_EXIT_BLOCKED_MAX 64
 /* What weights reach from: up to 2^13 kbit/s (8 Mbit/s) all count alike, beyond 2^23 also. */
 #define MVPN_PATH_WEIGHT_LOG2_MIN 13
 #define MVPN_PATH_WEIGHT_MAX 1024
@@ -44,6 +46,21 @@ MVPN_WUR int mvpn_path_countries_parse(const char *text, mvpn_path_countries *re
 /** Where an address lies, by a table that the caller has; false if it is not known. */
 typedef bool mvpn_path_country_of(const void *ctx, const mvpn_addr *addr, char ret_country[3]);
 
+/**
+ * What a person chose of exits while the client runs. `exit`, else `countries` take the place of
+ * the constraints' own countries (an exit chosen by identity also that of ports, family and speed);
+ * what is blocked is no exit of any path, whatever else is wished. Zeros: nothing was chosen.
+ */
+typedef struct mvpn_exit_choice {
+    bool has_exit; /* this one and no other */
+    bool is_open;  /* chosen by a name that is not known yet: no exit fits until it is */
+    mvpn_ed25519_pub exit;
+    mvpn_path_countries countries; /* count 0: any */
+    size_t blocked_count;
+    mvpn_ed25519_pub blocked[MVPN_EXIT_BLOCKED_MAX];
+    mvpn_path_countries blocked_countries; /* count > 0: with is_exclusion */
+} mvpn_exit_choice;
+
 typedef struct mvpn_path_constraints {
     unsigned hops;      /* 1..5 */
     unsigned relax;     /* MVPN_RELAX_* */
@@ -56,8 +73,9 @@ typedef struct mvpn_path_constraints {
     uint32_t exit_min_kbit;           /* as far as is known; 0: any */
     mvpn_path_country_of *country_of; /* NULL: declared countries are checked by the view alone */
     const void *country_ctx;
-    const mvpn_ed25519_pub *exit;  /* wanted exit, or NULL */
-    const mvpn_ed25519_pub *guard; /* wanted guard, or NULL */
+    const mvpn_exit_choice *choice; /* or NULL: nothing was chosen */
+    const mvpn_ed25519_pub *exit;   /* wanted exit, or NULL */
+    const mvpn_ed25519_pub *guard;  /* wanted guard, or NULL */
     mvpn_ed25519_pub excluded[MVPN_PATH_EXCLUDED_MAX];
     size_t excluded_count;
     uint64_t unix_now; /* descriptors outside their time are left out; 0 = not checked */
@@ -72,9 +90,11 @@ typedef struct mvpn_path {
 enum mvpn_path_block {
     MVPN_PATH_OK,
     MVPN_PATH_NO_EXIT,         /* no exit is known that can be used, or not the wanted one */
+    MVPN_PATH_NO_EXIT_CHOSEN,  /* exits are known, but not the one that the user chose */
     MVPN_PATH_NO_EXIT_COUNTRY, /* exits are known, none in such a country (as far as proven) */
     MVPN_PATH_NO_EXIT_PORT,    /* none there accepts these ports or this address family */
     MVPN_PATH_NO_EXIT_SPEED,   /* none of those is as fast */
+    MVPN_PATH_NO_EXIT_BLOCKED, /* those that fit are blocked by the user */
     MVPN_PATH_NO_GUARD,        /* no guard is reachable from here */
     MVPN_PATH_GUARD_LIMIT,     /* our guards do not answer, and no more new ones are tried today */
     MVPN_PATH_NO_MIDDLE,       /* not enough relays that differ from the others */
@@ -98,6 +118,13 @@ bool mvpn_path_are_distinct(const mvpn_view *view, const mvpn_descriptor *a,
 /** Could this relay be the guard of a path? Whether it is excluded for now is not asked. */
 bool mvpn_path_fits_guard(const mvpn_descriptor *d, const mvpn_view_info *info,
                           const mvpn_path_constraints *wish);
+
+/**
+ * Would this relay do as the exit: MVPN_PATH_OK, or MVPN_PATH_NO_EXIT and its kin. Whether it can
+ * be joined with guards and middles is not asked, `wish->excluded` neither.
+ */
+enum mvpn_path_block mvpn_path_judge_exit(const mvpn_descriptor *d, const mvpn_view_info *info,
+                                          const mvpn_path_constraints *wish);
 
 /** The declared bandwidth, log2(kbit/s), that a quarter of the relays with one stay below: caps
  * where nothing was measured. 0 if no relay declares any. */

@@ -830,6 +830,86 @@ static void test_exits_by_country(void **state)
     assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), MVPN_PATH_NO_EXIT_COUNTRY);
 }
 
+/* What a person chose goes before the configuration; what is blocked is no exit, but may stand
+ * elsewhere in a path. */
+static void test_exits_by_choice(void **state)
+{
+    (void)state;
+    static const char *const country[] = {"CH", "CH", "SE", "SE", ""};
+    for (unsigned i = 0; i < 20; i++) {
+        mvpn_descriptor d = relay(i);
+        d.roles = i < 5 ? ALL_ROLES : MVPN_ROLE_GUARD | MVPN_ROLE_MIDDLE;
+        memcpy(d.country, i < 5 ? country[i] : "", strlen(i < 5 ? country[i] : "") + 1);
+        add(&d);
+    }
+    mvpn_ed25519_pub first = id_of(0), third = id_of(2), unknown = id_of(99), middle = id_of(7);
+    mvpn_exit_choice of_exit = {.has_exit = true, .exit = third};
+    mvpn_exit_choice of_unknown = {.has_exit = true, .exit = unknown};
+    mvpn_exit_choice of_middle = {.has_exit = true, .exit = middle};
+    mvpn_exit_choice of_country = {.countries = countries("SE")};
+    mvpn_exit_choice of_nowhere = {.countries = countries("JP")};
+    mvpn_exit_choice not_open = {.is_open = true};
+    mvpn_exit_choice blocked_exits = {.blocked_count = 2, .blocked = {first, third}};
+    mvpn_exit_choice blocked_country = {.blocked_countries = countries("!CH")};
+    mvpn_exit_choice both = {.countries = countries("CH"), .blocked_count = 1, .blocked = {first}};
+    mvpn_exit_choice against = {.countries = countries("CH"),
+                                .blocked_countries = countries("!CH")};
+    mvpn_exit_choice exit_blocked = {
+        .has_exit = true, .exit = third, .blocked_count = 1, .blocked = {third}};
+    const struct {
+        const mvpn_exit_choice *choice;
+        const char *configured;
+        uint16_t port;  /* that the configuration asks for; no exit says that it has any */
+        unsigned exits; /* bits of those that fit */
+        enum mvpn_path_block block; /* if none */
+    } rows[] = {
+        {NULL, "", 0, 0x1f, MVPN_PATH_OK},
+        {&of_exit, "", 0, 0x04, MVPN_PATH_OK},
+        {&of_exit, "CH", 443, 0x04, MVPN_PATH_OK},
+        {&of_unknown, "", 0, 0, MVPN_PATH_NO_EXIT_CHOSEN},
+        {&of_middle, "", 0, 0, MVPN_PATH_NO_EXIT_CHOSEN},
+        {&not_open, "", 0, 0, MVPN_PATH_NO_EXIT_CHOSEN},
+        {&of_country, "", 0, 0x0c, MVPN_PATH_OK},
+        {&of_country, "CH", 0, 0x0c, MVPN_PATH_OK},
+        {&of_country, "", 443, 0, MVPN_PATH_NO_EXIT_PORT},
+        {&of_nowhere, "", 0, 0, MVPN_PATH_NO_EXIT_COUNTRY},
+        {&blocked_exits, "", 0, 0x1a, MVPN_PATH_OK},
+        {&blocked_exits, "CH", 0, 0x02, MVPN_PATH_OK},
+        {&blocked_country, "", 0, 0x0c, MVPN_PATH_OK}, /* who says none may be there */
+        {&both, "SE", 0, 0x02, MVPN_PATH_OK},
+        {&against, "", 0, 0, MVPN_PATH_NO_EXIT_BLOCKED},
+        {&exit_blocked, "", 0, 0, MVPN_PATH_NO_EXIT_BLOCKED},
+    };
+    for (size_t r = 0; r < MVPN_ARRAY_LEN(rows); r++) {
+        mvpn_path_constraints wish = {.hops = 3, .unix_now = NOW, .choice = rows[r].choice};
+        wish.exit_countries = countries(rows[r].configured);
+        wish.exit_ports[0] = rows[r].port;
+        wish.exit_port_count = rows[r].port != 0;
+        unsigned seen = 0, judged = 0, elsewhere = 0;
+        mvpn_path path;
+        for (unsigned i = 0; i < 400; i++) {
+            if (rows[r].exits == 0) {
+                assert_int_equal(mvpn_path_select(view, &wish, &rng, &path), rows[r].block);
+                continue;
+            }
+            path = draw(&wish);
+            check_rules(&path, 0);
+            seen |= 1u << index_of(&path.hop[2]);
+            elsewhere |= 1u << index_of(&path.hop[0]) | 1u << index_of(&path.hop[1]);
+        }
+        assert_int_equal(seen, rows[r].exits);
+        assert_true(rows[r].exits == 0 || (elsewhere & 0x01) != 0);
+        for (unsigned i = 0; i < 20; i++) {
+            mvpn_view_info info;
+            mvpn_view_get_info(view, i, &info);
+            if (mvpn_path_judge_exit(mvpn_view_at(view, i), &info, &wish) == MVPN_PATH_OK) {
+                judged |= 1u << i;
+            }
+        }
+        assert_int_equal(judged, rows[r].exits);
+    }
+}
+
 static void test_countries_are_checked(void **state)
 {
     (void)state;
@@ -979,6 +1059,7 @@ int main(void)
         TEST(test_exits_by_country),
         TEST(test_countries_are_checked),
         TEST(test_exits_by_policy),
+        TEST(test_exits_by_choice),
         TEST(test_exits_by_speed),
         TEST(test_the_few_that_fit_are_found),
         TEST(test_all_places_are_reached),
