@@ -11,7 +11,6 @@
 #include "io/clock.h"
 #include "io/file.h"
 #include "io/logger.h"
-#include "io/mark.h"
 #include "io/notify.h"
 
 int cli_fail(const cli *c, const mvpn_fault *fault)
@@ -150,7 +149,7 @@ int cli_start_helper(cli *c)
 
 void cli_end_helper(cli *c)
 {
-    mvpn_mark_ask(NULL, NULL);
+    c->marker.ask = NULL;
     mvpn_helper_finish(c->helper);
     c->helper = NULL;
 }
@@ -229,9 +228,10 @@ static int give_up_rights(cli *c, mvpn_fault *fault)
     if (r != 0) {
         return r;
     }
-    mvpn_mark_ask(c->config.kind == MVPN_CONFIG_CLIENT && c->helper != NULL ? mvpn_helper_mark
-                                                                            : NULL,
-                  c->helper);
+    if (c->config.kind == MVPN_CONFIG_CLIENT && c->helper != NULL) {
+        c->marker.ask = mvpn_helper_mark;
+        c->marker.ctx = c->helper;
+    }
     if (!c->config.sandbox) {
         mvpn_logf(&c->log, MVPN_LOG_WARN, "sandbox = off: this program keeps all its rights");
         return 0;
@@ -309,6 +309,7 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
         (void)fprintf(stderr, "%s: cannot handle signals: %s\n", c->program, mvpn_strerror(r));
         return CLI_FAILED;
     }
+    (void)signal(SIGPIPE, SIG_IGN);       /* of a server that hangs up early (io/source_url.h) */
     (void)mkdir(c->config.run_dir, 0755); /* the control socket's own error tells if this failed */
     if (mvpn_control_open(&control, loop, c->config.control_socket, status, ctx, &fault) != 0) {
         return cli_fail(c, &fault);

@@ -9,6 +9,7 @@
 #include "io/config.h"
 #include "io/control.h"
 #include "io/helper.h"
+#include "io/mark.h"
 #include "io/network_file.h"
 #include "io/node.h"
 #include "io/sandbox.h"
@@ -30,6 +31,7 @@ typedef struct cli {
     mvpn_log log;
     mvpn_sandbox_user user; /* whom the program becomes */
     mvpn_helper *helper;    /* NULL: nothing is to be set up */
+    mvpn_marker marker;     /* a client's; for all of its sockets */
 } cli;
 
 /**

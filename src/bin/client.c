@@ -218,13 +218,14 @@ static int client_start(client_program *p, mvpn_fault *fault)
     p->client.tun_v6 = p->host.tun_v6;
     p->client.gateway_v4 = p->host.gateway_v4;
     client_state_load(&p->state, p->cli.config.state_dir, &p->cli.log, &p->engine, &p->client);
+    p->cli.marker.mark = p->cli.config.client.mark;
     mvpn_node_options options = {
         .loop = p->loop,
         .engine = &p->engine,
         .network = &p->cli.network,
         .listen = p->cli.config.listen,
         .listen_count = p->cli.config.listen_count,
-        .mark = p->cli.config.client.mark,
+        .marker = &p->cli.marker,
         .tun = p->host.tun,
         .on_event = on_event,
         .ctx = p,
@@ -237,8 +238,8 @@ static int client_start(client_program *p, mvpn_fault *fault)
             mvpn_learner_set_ready(mvpn_engine_learner(engine));
         }
         client_state_fill(&p->state, engine);
-        r = client_sources_open(&p->sources, p->loop, engine, &p->cli.network,
-                                p->cli.config.client.mark, &p->state.entries, &p->cli.log, fault);
+        r = client_sources_open(&p->sources, p->loop, engine, &p->cli.network, &p->cli.marker,
+                                &p->state.entries, &p->cli.log, fault);
         r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
         if (r == 0 && p->cli.is_proxy) {
             r = client_proxy_open(&p->cli, p->loop, p->node, &p->proxy, fault);

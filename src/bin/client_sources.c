@@ -76,7 +76,7 @@ static void take_date(void *ctx, const char *origin, uint64_t unix_time)
 }
 
 int client_sources_open(client_sources *s, mvpn_loop *loop, mvpn_engine *engine,
-                        const mvpn_network_file *network, uint32_t mark,
+                        const mvpn_network_file *network, const mvpn_marker *marker,
                         const mvpn_state_entries *cached, const mvpn_log *log, mvpn_fault *fault)
 {
     *s = (client_sources){.engine = engine, .log = log};
@@ -85,7 +85,7 @@ int client_sources_open(client_sources *s, mvpn_loop *loop, mvpn_engine *engine,
         .log = log,
         .network = network,
         .cached = cached,
-        .mark = mark,
+        .marker = marker,
         .calls = {take_entry, take_record, end_bundle, take_date, s},
     };
     int r = mvpn_sources_new(&config, &s->sources, fault);

@@ -19,7 +19,7 @@ typedef struct client_sources {
 
 /** Make them, and begin if nothing is known from the last run. The node is there. */
 MVPN_WUR int client_sources_open(client_sources *s, mvpn_loop *loop, mvpn_engine *engine,
-                                 const mvpn_network_file *network, uint32_t mark,
+                                 const mvpn_network_file *network, const mvpn_marker *marker,
                                  const mvpn_state_entries *cached, const mvpn_log *log,
                                  mvpn_fault *fault);
 void client_sources_close(client_sources *s);

@@ -50,6 +50,7 @@ typedef struct line {
 struct mvpn_netcheck {
     mvpn_loop *loop;
     mvpn_netcheck_options opt;
+    mvpn_marker marker;
     mvpn_netcheck_fn *fn;
     void *ctx;
     mvpn_time began;
@@ -321,7 +322,7 @@ static void look_up(mvpn_netcheck *n, const char *host, uint16_t port, enum look
         return;
     }
     const mvpn_resolver_options options = {
-        .loop = n->loop, .mark = n->opt.mark, .timeout_ms = NAMES_MS / 2};
+        .loop = n->loop, .marker = &n->marker, .timeout_ms = NAMES_MS / 2};
     if (n->lookup_count == LOOKUPS_MAX ||
         (n->resolver == NULL && mvpn_resolver_new(&options, &n->resolver, NULL) != 0)) {
         return;
@@ -479,6 +480,7 @@ int mvpn_netcheck_new(mvpn_loop *loop, const mvpn_netcheck_options *options, mvp
     *n = (mvpn_netcheck){
         .loop = loop, .opt = *options, .fn = fn, .ctx = ctx, .began = mvpn_clock_now()};
     n->opt.mark = usable_mark(options->mark);
+    n->marker.mark = n->opt.mark;
     n->result.is_marked = n->opt.mark != 0;
     int r = begin(n, fault);
     if (r != 0) {

@@ -397,7 +397,8 @@ static int open_udp(mvpn_netcheck_links *n, uint16_t local, mvpn_loop_fd_fn *rea
                     mvpn_udp **ret, mvpn_loop_watch **ret_watch, mvpn_fault *fault)
 {
     const mvpn_addr any = {.family = n->opt.family};
-    const mvpn_udp_options options = {.mark = n->opt.mark, .local = local, .no_gso = true};
+    const mvpn_marker marker = {.mark = n->opt.mark};
+    const mvpn_udp_options options = {.marker = &marker, .local = local, .no_gso = true};
     int r = mvpn_udp_open(ret, &any, 1, &options, fault);
     return r != 0 ? r
                   : mvpn_loop_watch_fd(n->loop, mvpn_udp_fd(*ret, udp_family(n)),

@@ -54,7 +54,7 @@ struct mvpn_node {
     enum mvpn_addrwatch_word network_word; /* what was heard since the last look */
     mvpn_time network_heard, network_looked;
     mvpn_addrwatch_network network; /* as it was then */
-    uint32_t mark;
+    const mvpn_marker *marker;      /* borrowed, or NULL */
     mvpn_packet_queue datagrams, from_tun;
     mvpn_packet_queue further; /* datagrams for further sockets */
     mvpn_node_event_fn *on_event;
@@ -110,7 +110,7 @@ static void addresses_ready(void *ctx, unsigned events)
 static int look_at_network(mvpn_node *node, mvpn_addrwatch_network *ret)
 {
     const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
-    return mvpn_addrwatch_look(node->routes, own, node->mark, ret);
+    return mvpn_addrwatch_look(node->routes, own, mvpn_marker_mark(node->marker), ret);
 }
 
 /* The addresses by which others might reach the main socket, with its port. */
@@ -176,7 +176,7 @@ static int make_sockets(mvpn_node *node, const mvpn_node_options *options)
         .out = &node->further,
         .in = &node->datagrams,
         .budget = BATCH,
-        .mark = options->mark,
+        .marker = options->marker,
         .is_used = socket_is_used,
         .too_big = message_too_big,
         .ctx = node,
@@ -361,14 +361,14 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     node->loop = options->loop;
     node->address_fd = -1;
     node->tun = options->tun;
-    node->mark = options->mark;
+    node->marker = options->marker;
     node->on_event = options->on_event;
     node->ctx = options->ctx;
     node->log = options->log;
     mvpn_packet_queue_init(&node->datagrams);
     mvpn_packet_queue_init(&node->from_tun);
     mvpn_packet_queue_init(&node->further);
-    mvpn_udp_options udp_options = {.mark = options->mark, .others = &node->further};
+    mvpn_udp_options udp_options = {.marker = options->marker, .others = &node->further};
     int r = mvpn_netlink_open(&node->routes, fault);
     r = r != 0 ? r
                : mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options,

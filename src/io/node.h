@@ -33,7 +33,7 @@ typedef struct mvpn_node_options {
     const mvpn_network_file *network; /* its relays fill the view; borrowed during _new */
     const mvpn_addr *listen;          /* one per address family; port 0 = any */
     unsigned listen_count;
-    uint32_t mark;                /* firewall mark of all datagrams; 0 = none */
+    const mvpn_marker *marker;    /* of all sockets; borrowed, or NULL */
     mvpn_tun *tun;                /* borrowed, or NULL */
     bool has_dns;                 /* open the exit's resolver socket */
     mvpn_node_event_fn *on_event; /* may be NULL */

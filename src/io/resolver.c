@@ -9,7 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
-#include "io/mark.h"
+#include "io/libraries.h"
 #include "io/sockaddr.h"
 
 #define DEFAULT_TIMEOUT_MS 3000
@@ -29,7 +29,7 @@ struct mvpn_resolver {
     mvpn_loop_timer *timer;
     ares_channel channel;
     bool has_channel;
-    uint32_t mark;
+    const mvpn_marker *marker;
     struct watched watched[ARES_GETSOCK_MAXNUM];
 };
 
@@ -108,7 +108,7 @@ static int socket_made(ares_socket_t fd, int type, void *ctx)
 {
     const mvpn_resolver *r = ctx;
     (void)type;
-    return mvpn_mark_socket(fd, r->mark);
+    return mvpn_mark_socket(fd, r->marker);
 }
 
 /* ---- life ---- */
@@ -123,12 +123,12 @@ static int set_server(mvpn_resolver *r, const mvpn_addr *server)
 int mvpn_resolver_new(const mvpn_resolver_options *options, mvpn_resolver **ret, mvpn_fault *fault)
 {
     mvpn_resolver *r = calloc(1, sizeof(*r));
-    if (r == NULL || ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) {
+    if (r == NULL || mvpn_libraries_begin() != 0) {
         free(r);
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for a resolver");
     }
     r->loop = options->loop;
-    r->mark = options->mark;
+    r->marker = options->marker;
     int rc = mvpn_loop_timer_new(r->loop, timer_fired, r, &r->timer);
     if (rc != 0) {
         mvpn_resolver_free(r);
@@ -171,7 +171,6 @@ void mvpn_resolver_free(mvpn_resolver *r)
     }
     mvpn_loop_timer_free(r->timer);
     free(r);
-    ares_library_cleanup(); /* counted: the last one cleans */
 }
 
 void mvpn_resolver_cancel(mvpn_resolver *r)

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "io/fault.h"
 #include "io/loop.h"
+#include "io/mark.h"
 
 typedef struct mvpn_resolver mvpn_resolver;
 
@@ -19,11 +20,11 @@ typedef struct mvpn_resolver mvpn_resolver;
 #define MVPN_RESOLVER_ADDRS_MAX 8
 
 typedef struct mvpn_resolver_options {
-    mvpn_loop *loop;         /* borrowed */
-    uint32_t mark;           /* firewall mark of its sockets; 0 = none */
-    const mvpn_addr *server; /* instead of the system's; NULL for those (read now, once) */
-    unsigned timeout_ms;     /* of the first try; 0 = 3 s */
-    unsigned tries;          /* 0 = 2 */
+    mvpn_loop *loop;           /* borrowed */
+    const mvpn_marker *marker; /* of its sockets; borrowed, or NULL */
+    const mvpn_addr *server;   /* instead of the system's; NULL for those (read now, once) */
+    unsigned timeout_ms;       /* of the first try; 0 = 3 s */
+    unsigned tries;            /* 0 = 2 */
 } mvpn_resolver_options;
 
 /** MVPN_E_NOMEM, MVPN_E_SYSTEM. */

@@ -1,6 +1,7 @@
 #include "io/settings.h"
 
 #include <confuse.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +26,10 @@ struct parse {
     bool has_fault;
 };
 
-/* libconfuse's callbacks carry no context, and its scanner has one state per process anyway: this
- * is set during mvpn_settings_parse only. */
-static _Thread_local struct parse *current;
+/* libconfuse's scanner has one state per process: one text at a time, whichever thread reads it.
+ * Its callbacks carry no context: `current` is set while the lock is held only. */
+static pthread_mutex_t scanner = PTHREAD_MUTEX_INITIALIZER;
+static struct parse *current;
 
 /* --- did you mean --- */
 
@@ -371,14 +373,16 @@ int mvpn_settings_parse(const char *path, const char *text, size_t size, const m
         .target = target,
         .fault = fault,
     };
-    MVPN_ASSERT(count <= MVPN_SETTINGS_MAX && current == NULL);
+    MVPN_ASSERT(count <= MVPN_SETTINGS_MAX);
     /* The scanner stops at a zero byte: what follows would be ignored silently. */
     if (memchr(text, '\0', size) != NULL) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG, "%s: holds a zero byte; it is not a text file",
                               path);
     }
+    MVPN_ASSERT(pthread_mutex_lock(&scanner) == 0 && current == NULL);
     current = &p;
     int rc = run(text, size);
     current = NULL;
+    MVPN_ASSERT(pthread_mutex_unlock(&scanner) == 0);
     return rc;
 }

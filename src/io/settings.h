@@ -53,7 +53,7 @@ typedef struct mvpn_setting {
  * `kind`   the one bit of `mvpn_setting.kinds` that this file is of; `kind_names[i]` names bit i
  *          ("relay", …) for "a key of the client's configuration".
  * Returns 0; MVPN_E_CONFIG with `fault`; MVPN_E_NOMEM. After an error `target` is half filled.
- * Not for several threads at once (libconfuse's scanner is one per process).
+ * Several threads may call it; one waits for the other.
  */
 MVPN_WUR int mvpn_settings_parse(const char *path, const char *text, size_t size,
                                  const mvpn_setting *table, size_t count, unsigned kind,

@@ -90,7 +90,7 @@ static int open_udp(mvpn_sockets *s, uint16_t local, enum mvpn_udp_family family
 {
     mvpn_addr addr = mvpn_udp_local(s->options.main, family);
     mvpn_udp_options options = {
-        .mark = s->options.mark,
+        .marker = s->options.marker,
         .local = local,
         .is_small = true,
         .buffers_of = s->options.main,

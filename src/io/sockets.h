@@ -18,13 +18,13 @@
 typedef struct mvpn_sockets mvpn_sockets;
 
 typedef struct mvpn_sockets_options {
-    mvpn_loop *loop;        /* borrowed, as all pointers here */
-    const mvpn_udp *main;   /* its families, addresses and buffers; to be closed later */
-    mvpn_packet_pool *pool; /* of all packets */
-    mvpn_packet_queue *out; /* what is to be sent: the main socket's mvpn_udp_options.others */
-    mvpn_packet_queue *in;  /* what is received comes here, with its `local` */
-    unsigned budget;        /* packets read at once */
-    uint32_t mark;          /* of all datagrams; 0 = none */
+    mvpn_loop *loop;           /* borrowed, as all pointers here */
+    const mvpn_udp *main;      /* its families, addresses and buffers; to be closed later */
+    mvpn_packet_pool *pool;    /* of all packets */
+    mvpn_packet_queue *out;    /* what is to be sent: the main socket's mvpn_udp_options.others */
+    mvpn_packet_queue *in;     /* what is received comes here, with its `local` */
+    unsigned budget;           /* packets read at once */
+    const mvpn_marker *marker; /* of all sockets; NULL = none */
     bool (*is_used)(void *ctx, uint16_t local);
     void (*too_big)(void *ctx, const mvpn_addr *remote); /* as mvpn_udp_pull_too_big */
     void *ctx;

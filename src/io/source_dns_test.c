@@ -322,8 +322,11 @@ static void test_mark(void **state)
     }
     int mark = 0, type = 0;
     mvpn_resolver *marked;
-    mvpn_resolver_options o = {
-        .loop = w->loop, .mark = 0x4d56, .server = &w->server, .timeout_ms = 100, .tries = 1};
+    mvpn_resolver_options o = {.loop = w->loop,
+                               .marker = &(mvpn_marker){.mark = 0x4d56},
+                               .server = &w->server,
+                               .timeout_ms = 100,
+                               .tries = 1};
     assert_int_equal(mvpn_resolver_new(&o, &marked, NULL), 0);
     /* The receiving socket sees the sender's mark (SO_RCVMARK is newer than this kernel may be): so
      * by the socket itself, which is the next descriptor. */

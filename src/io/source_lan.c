@@ -12,7 +12,6 @@
 #include "base/bucket.h"
 #include "base/error.h"
 #include "io/clock.h"
-#include "io/mark.h"
 #include "io/random.h"
 
 /* Questions are rare: one of each client that starts. */
@@ -71,7 +70,7 @@ static int set_option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-static int open_socket(enum family family, uint32_t mark)
+static int open_socket(enum family family, const mvpn_marker *marker)
 {
     int fd =
         socket(family == V4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -80,7 +79,7 @@ static int open_socket(enum family family, uint32_t mark)
     }
     bool ok = family == V4 ? set_option(fd, IPPROTO_IP, IP_MULTICAST_TTL, 1) == 0
                            : set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) == 0;
-    ok = ok && mvpn_mark_socket(fd, mark) == 0;
+    ok = ok && mvpn_mark_socket(fd, marker) == 0;
     if (!ok) {
         (void)close(fd);
         return -1;
@@ -158,16 +157,17 @@ static void answers_came6(void *ctx, unsigned events)
     answers_came(lan, lan->fd[V6]);
 }
 
-int mvpn_source_lan_new(mvpn_loop *loop, mvpn_netlink *routes, const mvpn_key *token, uint32_t mark,
-                        mvpn_source_lan_fn *fn, void *ctx, mvpn_source_lan **ret, mvpn_fault *fault)
+int mvpn_source_lan_new(mvpn_loop *loop, mvpn_netlink *routes, const mvpn_key *token,
+                        const mvpn_marker *marker, mvpn_source_lan_fn *fn, void *ctx,
+                        mvpn_source_lan **ret, mvpn_fault *fault)
 {
     mvpn_source_lan *lan = calloc(1, sizeof(*lan));
     if (lan == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to ask the local network");
     }
     *lan = (mvpn_source_lan){.token = *token, .fn = fn, .ctx = ctx, .routes = routes};
-    lan->fd[V4] = open_socket(V4, mark);
-    lan->fd[V6] = open_socket(V6, mark); /* a host may do without */
+    lan->fd[V4] = open_socket(V4, marker);
+    lan->fd[V6] = open_socket(V6, marker); /* a host may do without */
     int rc = lan->fd[V4] < 0 && lan->fd[V6] < 0
                  ? mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot ask the local network")
                  : 0;

@@ -8,6 +8,7 @@
 
 #include "io/fault.h"
 #include "io/loop.h"
+#include "io/mark.h"
 #include "io/netlink.h"
 #include "wire/lan.h"
 
@@ -26,11 +27,11 @@ typedef void mvpn_source_lan_fn(void *ctx, const mvpn_dht_contact *entry);
  * `routes` where interfaces are listed, borrowed; NULL: it opens its own (a sandboxed program may
  *          open none any more).
  * `token`  the network token (§2).
- * `mark`   firewall mark of the questions; 0 = none.
+ * `marker` of the sockets that ask; used during the call only; NULL = none.
  * MVPN_E_SYSTEM (`fault` says why), MVPN_E_NOMEM.
  */
 MVPN_WUR int mvpn_source_lan_new(mvpn_loop *loop, mvpn_netlink *routes, const mvpn_key *token,
-                                 uint32_t mark, mvpn_source_lan_fn *fn, void *ctx,
+                                 const mvpn_marker *marker, mvpn_source_lan_fn *fn, void *ctx,
                                  mvpn_source_lan **ret, mvpn_fault *fault);
 /** NULL is allowed. */
 void mvpn_source_lan_free(mvpn_source_lan *lan);

@@ -84,7 +84,8 @@ static int setup(void **state)
     mvpn_dht_contact entries[2] = {contact("192.0.2.1:7000"), contact("[2001:db8::1]:7000")};
     return mvpn_loop_new(&w.loop) != 0 ||
            mvpn_loop_timer_new(w.loop, time_is_up, &w, &w.timer) != 0 ||
-           mvpn_source_lan_new(w.loop, NULL, &token, 0x4d56, answered, &w, &w.lan, NULL) != 0 ||
+           mvpn_source_lan_new(w.loop, NULL, &token, &(mvpn_marker){.mark = 0x4d56}, answered, &w,
+                               &w.lan, NULL) != 0 ||
            mvpn_lan_server_new(w.loop, &token, entries, 2, &w.server, NULL) != 0;
 }
 

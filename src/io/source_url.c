@@ -1,7 +1,6 @@
 #include "io/source_url.h"
 
 #include <curl/curl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +8,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
-#include "io/mark.h"
+#include "io/libraries.h"
 #include "wire/bundle.h"
 
 #define DEFAULT_TIMEOUT_MS 20000
@@ -132,9 +131,9 @@ static size_t header_came(char *line, size_t one, size_t n, void *ctx)
 static int socket_made(void *ctx, curl_socket_t fd, curlsocktype purpose)
 {
     const mvpn_fetcher *fetcher = ctx;
-    uint32_t mark = fetcher->options.mark;
     (void)purpose;
-    return mvpn_mark_socket(fd, mark) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+    return mvpn_mark_socket(fd, fetcher->options.marker) == 0 ? CURL_SOCKOPT_OK
+                                                              : CURL_SOCKOPT_ERROR;
 }
 
 /* Everything that curl would otherwise take from its surroundings is said here. */
@@ -298,16 +297,12 @@ int mvpn_fetcher_new(const mvpn_fetcher_options *options, mvpn_fetcher **ret)
     if (fetcher == NULL) {
         return MVPN_E_NOMEM;
     }
-    /* A server that hangs up early must not end the program: libcurl cannot keep its TLS library
-     * from raising this signal where CURLOPT_NOSIGNAL is set. */
-    (void)signal(SIGPIPE, SIG_IGN);
-    bool has_global = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     fetcher->options = *options;
     mvpn_fetcher_options *o = &fetcher->options;
     o->size_max = o->size_max != 0 ? o->size_max : MVPN_BUNDLE_MAX;
     o->timeout_ms = o->timeout_ms != 0 ? o->timeout_ms : DEFAULT_TIMEOUT_MS;
     fetcher->ca_file = o->ca_file != NULL ? strdup(o->ca_file) : NULL;
-    fetcher->multi = has_global ? curl_multi_init() : NULL;
+    fetcher->multi = mvpn_libraries_begin() == 0 ? curl_multi_init() : NULL;
     for (size_t i = 0; i < MVPN_FETCHES_MAX; i++) {
         fetcher->fetches[i].fetcher = fetcher;
     }
@@ -342,7 +337,6 @@ void mvpn_fetcher_free(mvpn_fetcher *fetcher)
     mvpn_loop_timer_free(fetcher->timer);
     free(fetcher->ca_file);
     free(fetcher);
-    curl_global_cleanup();
 }
 
 /* ---- begin: the host's address first, by our own resolver ---- */

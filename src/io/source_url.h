@@ -6,6 +6,9 @@
  * the system's authorities all the same. The host is resolved by our own resolver, and all sockets
  * carry the firewall mark. Redirects are not followed, proxies of the environment not used, cookies
  * and credentials not sent: what is asked is what the network file says.
+ *
+ * A server that hangs up early raises SIGPIPE, which libcurl's TLS library does not keep away:
+ * whoever runs the loop ignores or blocks it.
  */
 #ifndef MVPN_IO_SOURCE_URL_H
 #define MVPN_IO_SOURCE_URL_H
@@ -18,12 +21,12 @@ typedef struct mvpn_fetcher mvpn_fetcher;
 #define MVPN_FETCHES_MAX 8
 
 typedef struct mvpn_fetcher_options {
-    mvpn_loop *loop;         /* borrowed, as the next */
-    mvpn_resolver *resolver; /* must outlive the fetcher */
-    uint32_t mark;           /* firewall mark; 0 = none */
-    const char *ca_file;     /* authorities instead of the system's; NULL for those */
-    size_t size_max;         /* 0 = MVPN_BUNDLE_MAX */
-    unsigned timeout_ms;     /* of the whole; 0 = 20 s */
+    mvpn_loop *loop;           /* borrowed, as the next */
+    mvpn_resolver *resolver;   /* must outlive the fetcher */
+    const mvpn_marker *marker; /* borrowed, or NULL */
+    const char *ca_file;       /* authorities instead of the system's; NULL for those */
+    size_t size_max;           /* 0 = MVPN_BUNDLE_MAX */
+    unsigned timeout_ms;       /* of the whole; 0 = 20 s */
 } mvpn_fetcher_options;
 
 typedef struct mvpn_fetched {

@@ -312,7 +312,8 @@ static void test_mark(void **state)
         skip();
     }
     mvpn_fetcher *marked;
-    mvpn_fetcher_options o = {.loop = w->loop, .resolver = w->resolver, .mark = 0x4d56};
+    mvpn_fetcher_options o = {
+        .loop = w->loop, .resolver = w->resolver, .marker = &(mvpn_marker){.mark = 0x4d56}};
     assert_int_equal(mvpn_fetcher_new(&o, &marked), 0);
     char url[64];
     (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/slow", http.port);
@@ -334,6 +335,7 @@ static void test_mark(void **state)
 
 int main(void)
 {
+    (void)signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest all[] = {
         cmocka_unit_test_setup_teardown(test_good, setup, teardown),
         cmocka_unit_test_setup_teardown(test_https_is_verified, setup, teardown),

@@ -247,8 +247,9 @@ static void ask_lan(mvpn_sources *s)
         failed(s, &s->lan_trouble, MVPN_SOURCE_LAN, NULL, "nobody answered", remedy);
     }
     s->is_lan_asked = s->is_lan_answered = false;
-    if (s->lan == NULL && mvpn_source_lan_new(s->config.loop, s->routes, &s->token, s->config.mark,
-                                              lan_came, s, &s->lan, &fault) != 0) {
+    if (s->lan == NULL &&
+        mvpn_source_lan_new(s->config.loop, s->routes, &s->token, s->config.marker, lan_came, s,
+                            &s->lan, &fault) != 0) {
         s->lan = NULL;
         failed(s, &s->lan_trouble, MVPN_SOURCE_LAN, NULL, fault.text, remedy);
         return;
@@ -311,7 +312,7 @@ static bool make_fetcher(mvpn_sources *s)
 {
     const mvpn_fetcher_options o = {.loop = s->config.loop,
                                     .resolver = s->resolver,
-                                    .mark = s->config.mark,
+                                    .marker = s->config.marker,
                                     .timeout_ms = s->config.timeout_ms};
     return s->fetcher != NULL || mvpn_fetcher_new(&o, &s->fetcher) == 0;
 }
@@ -387,7 +388,7 @@ int mvpn_sources_new(const mvpn_sources_config *config, mvpn_sources **ret, mvpn
         s->urls[i] = (struct url){.sources = s, .url = n->discovery[i]};
     }
     const mvpn_resolver_options o = {.loop = config->loop,
-                                     .mark = config->mark,
+                                     .marker = config->marker,
                                      .server = config->dns_server,
                                      .timeout_ms = config->timeout_ms};
     int rc = mvpn_random_seed(&s->rng);

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "io/loop.h"
+#include "io/mark.h"
 #include "io/network_file.h"
 #include "io/statefile.h"
 #include "wire/bundle.h"
@@ -53,7 +54,7 @@ typedef struct mvpn_sources_config {
     const mvpn_log *log;              /* may be NULL */
     const mvpn_network_file *network; /* entries, dns, discovery, lan_discovery */
     const mvpn_state_entries *cached; /* copied; NULL = none */
-    uint32_t mark;                    /* firewall mark of everything sent; 0 = none */
+    const mvpn_marker *marker;        /* of all sockets; or NULL */
     mvpn_sources_calls calls;
     /* For tests; 0 and NULL for what holds else. */
     const mvpn_addr *dns_server;

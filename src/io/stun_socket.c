@@ -23,7 +23,8 @@ int mvpn_stun_socket_open(const mvpn_addr *bind_to, uint32_t mark)
         return -1;
     }
     if ((bind_to->family == 6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) ||
-        mvpn_mark_socket(fd, mark) != 0 || bind(fd, (struct sockaddr *)&sa, n) != 0) {
+        mvpn_mark_socket(fd, &(mvpn_marker){.mark = mark}) != 0 ||
+        bind(fd, (struct sockaddr *)&sa, n) != 0) {
         int err = errno;
         (void)close(fd);
         errno = err;

@@ -86,7 +86,7 @@ void mvpn_tcp_reach_add(mvpn_tcp_reach *r, const mvpn_addr *addr)
     }
     r->count++;
     r->waiting++;
-    if (mvpn_mark_socket(t->fd, r->mark) != 0) {
+    if (mvpn_mark_socket(t->fd, &(mvpn_marker){.mark = r->mark}) != 0) {
         answered(t, errno);
         return;
     }

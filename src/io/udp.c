@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "io/mark.h"
 #include "io/sockaddr.h"
 
 /* Older headers lack them (linux/udp.h). */
@@ -160,7 +159,7 @@ static int open_fd(sock *s, const mvpn_addr *addr, const mvpn_udp_options *optio
     if (set_df(fd, addr->family) != 0) {
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot set DF on a UDP socket");
     }
-    if (mvpn_mark_socket(fd, options->mark) != 0) {
+    if (mvpn_mark_socket(fd, options->marker) != 0) {
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
                                 "cannot mark packets (run as root or with CAP_NET_ADMIN)");
     }

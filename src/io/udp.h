@@ -19,6 +19,7 @@
 #include "base/addr.h"
 #include "base/packet.h"
 #include "io/fault.h"
+#include "io/mark.h"
 
 enum mvpn_udp_family {
     MVPN_UDP_V4,
@@ -29,11 +30,11 @@ enum mvpn_udp_family {
 typedef struct mvpn_udp mvpn_udp;
 
 typedef struct mvpn_udp_options {
-    uint32_t mark;  /* SO_MARK of everything sent, for policy routing; 0 = none */
-    uint16_t local; /* written to mvpn_packet.local of what is received */
-    bool no_gso;    /* never try UDP_SEGMENT */
-    bool no_gro;    /* never try UDP_GRO */
-    bool is_small;  /* small kernel buffers, until mvpn_udp_grow */
+    const mvpn_marker *marker; /* borrowed for the call; NULL = no mark */
+    uint16_t local;            /* written to mvpn_packet.local of what is received */
+    bool no_gso;               /* never try UDP_SEGMENT */
+    bool no_gro;               /* never try UDP_GRO */
+    bool is_small;             /* small kernel buffers, until mvpn_udp_grow */
     /* Use the memory of this one (1 MiB and more), which must be of the same thread and be closed
      * later; NULL: its own. */
     const mvpn_udp *buffers_of;
