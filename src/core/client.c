@@ -398,6 +398,7 @@ void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret)
     ret->session_since = session->opened;
     ret->session_expires = session->expires;
     ret->flows = mvpn_flows_count(client->flows, session->number, client->ticked);
+    ret->is_leaving = client->misfit != 0;
     ret->has_ipv6 = (session->flags & MVPN_CONNECTED_IPV6) != 0;
     if (session->carrier != NULL) {
         const mvpn_circuit *c = &session->carrier->circuit;

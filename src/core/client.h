@@ -24,10 +24,11 @@ typedef struct mvpn_client_config {
     const void *country_ctx;
     uint16_t exit_ports[MVPN_PATH_PORTS_MAX]; /* that the exit must accept */
     size_t exit_port_count;
-    uint8_t exit_family;    /* 4, 6: that the exit must carry; 0: any */
-    uint32_t exit_min_kbit; /* 0: any */
-    mvpn_bytes guards;      /* as mvpn_client_guards_save wrote them; borrowed during _new */
-    mvpn_path fixed_path;   /* count > 0: this path only, and no spare */
+    uint8_t exit_family;          /* 4, 6: that the exit must carry; 0: any */
+    uint32_t exit_min_kbit;       /* 0: any */
+    mvpn_bytes guards;            /* as mvpn_client_guards_save wrote them; borrowed during _new */
+    mvpn_path fixed_path;         /* count > 0: this path only, and no spare */
+    mvpn_exit_choice exit_choice; /* as mvpn_client_set_exit_choice; not with a fixed path */
     /* 0: the defaults of docs/protocol.md §7. */
     uint64_t rotate_bytes;   /* a fresh circuit over the same path after so many, +- 25 % */
     mvpn_time rotate_pause;  /* but not sooner after the last; with rotate_bytes 0 means none */
@@ -81,6 +82,7 @@ typedef struct mvpn_client_status {
     uint64_t sessions_lost; /* with their connections */
     mvpn_time session_since, session_expires; /* 0: there is none */
     uint32_t flows;                           /* open ones, of the current session */
+    bool is_leaving;                          /* its exit is not what was chosen since */
     bool is_draining;                         /* an older session keeps its open flows */
     uint32_t draining_flows;
 } mvpn_client_status;
@@ -97,6 +99,26 @@ void mvpn_client_network_changed(mvpn_client *client, bool is_online, mvpn_time 
 /** The user wishes to be another: a new session, at another exit if there is one; flows that are
  * open keep the old. */
 void mvpn_client_new_identity(mvpn_client *client, mvpn_time now);
+/**
+ * The user chose other exits (copied); not with a fixed path. What new connections use must fit
+ * from now on: if the session's exit does not, a new session is opened at once at one that does,
+ * and the old one drains. If none fits, or none can be reached for 10 s, new connections wait: they
+ * never fall back to an exit that was not chosen. Returns MVPN_PATH_OK, or what leaves no path as
+ * far as is known by now (there is an event BLOCKED too); it is tried again as more is learned.
+ */
+enum mvpn_path_block mvpn_client_set_exit_choice(mvpn_client *client,
+                                                 const mvpn_exit_choice *choice, mvpn_time now);
+/** What is chosen; borrowed. */
+const mvpn_exit_choice *mvpn_client_exit_choice(const mvpn_client *client);
+/** Would this relay do as the exit under `choice` (NULL: the one in force)? As
+ * mvpn_path_judge_exit, with all that the client is configured to ask of exits. */
+enum mvpn_path_block mvpn_client_judge_exit(const mvpn_client *client,
+                                            const mvpn_exit_choice *choice,
+                                            const mvpn_descriptor *d, const mvpn_view_info *info,
+                                            mvpn_time now);
+/** MVPN_PATH_OK if some exit is known that would do under `choice`; else what the best fails at. */
+enum mvpn_path_block mvpn_client_judge_choice(const mvpn_client *client,
+                                              const mvpn_exit_choice *choice, mvpn_time now);
 void mvpn_client_set_unix_offset(mvpn_client *client, int64_t unix_offset_us);
 void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now);
 /** One IP packet from the TUN (taken). */

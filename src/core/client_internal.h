@@ -91,6 +91,7 @@ struct mvpn_client {
     uint32_t session_count;  /* numbers given */
     bool wants_new;          /* a new session, though the current one works */
     bool shun_path;          /* and not by the relays of the current one */
+    mvpn_time misfit;        /* since when its exit is not what was chosen; 0: it is */
     enum mvpn_client_state state;
     mvpn_time since;
     mvpn_guards guards;
@@ -170,6 +171,13 @@ void client_sessions_tick(mvpn_client *client, mvpn_time now);
 /* Should a session be opened elsewhere? */
 bool client_wants_new(const mvpn_client *client, mvpn_time now);
 
+/* New flows wait until there is another one. */
+void client_session_leave(mvpn_client *client, mvpn_time now);
+
+/* client_choice.c */
+/* Is this exit what the user chose, and not blocked? What else is wrong with it does not count. */
+bool client_exit_fits(const mvpn_client *client, const mvpn_ed25519_pub *exit, mvpn_time now);
+
 /* client_alive.c */
 void client_slot_ask(mvpn_client *client, slot *s, mvpn_time now);
 void client_slot_check(mvpn_client *client, slot *s, mvpn_time now);
@@ -177,6 +185,12 @@ void client_slot_check(mvpn_client *client, slot *s, mvpn_time now);
 mvpn_time client_slot_pause(const slot *s);
 
 /* client_paths.c */
+/* What is asked of a path. `exit`: the one that it must lead to, or NULL. `forgiving`: relays that
+ * failed will do too. */
+void client_init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, bool forgiving,
+                      mvpn_path_constraints *wish, mvpn_time now);
+/* Tell why no path can be drawn, if so, and if it is news. */
+void client_note_block(mvpn_client *client, enum mvpn_path_block block, mvpn_time now);
 /* Keep a relay out of new paths for a while. */
 void client_exclude(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time now);
 /* A hop of the circuit failed. */

@@ -33,6 +33,9 @@
 /* A spare circuit gives way to a fresh one: its hops are the directories that we ask, and the same
  * few for hours could show us whatever they like (§12). */
 #define SPARE_LIFE MVPN_S(600)
+/* A session at an exit that the user chose no more is left after this, though there is no other:
+ * longer than the first tries of a build. */
+#define MISFIT_PATIENCE MVPN_S(10)
 
 static void exclude_for(mvpn_client *client, const mvpn_ed25519_pub *relay, mvpn_time span,
                         mvpn_time now)
@@ -99,8 +102,7 @@ void client_note_built(mvpn_client *client, const mvpn_circuit *c, mvpn_time now
     client->failures = 0;
 }
 
-/* `exit`: the one that it must lead to, or NULL. `forgiving`: relays that failed will do too. */
-static void init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, bool forgiving,
+void client_init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, bool forgiving,
                       mvpn_path_constraints *wish, mvpn_time now)
 {
     *wish = (mvpn_path_constraints){
@@ -115,9 +117,18 @@ static void init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, b
         .exit_family = client->cfg.exit_family,
         .exit_port_count = client->cfg.exit_port_count,
         .unix_now = client_unix(client, now),
+        .choice = &client->cfg.exit_choice,
         .exit = exit,
     };
     memcpy(wish->exit_ports, client->cfg.exit_ports, sizeof(wish->exit_ports));
+    if (exit != NULL && !client_exit_fits(client, exit, now)) {
+        /* Chosen before: a session is there, and drains. */
+        wish->choice = NULL;
+        wish->exit_countries.count = 0;
+        wish->exit_port_count = 0;
+        wish->exit_min_kbit = 0;
+        wish->exit_family = 0;
+    }
     for (size_t i = 0; i < MVPN_PATH_EXCLUDED_MAX; i++) {
         if (client->excluded[i].until > now && !forgiving &&
             (exit == NULL || !client_same(&client->excluded[i].relay, exit))) {
@@ -193,7 +204,7 @@ static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_
 {
     bool is_lenient = lenient != LENIENT_TO_NONE, any_guard = lenient == LENIENT_TO_ALL;
     mvpn_path_constraints wish;
-    init_wish(client, exit, is_lenient, &wish, now);
+    client_init_wish(client, exit, is_lenient, &wish, now);
     if (client->cfg.hops == 1) {
         return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
     }
@@ -202,7 +213,7 @@ static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_
     if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
     }
-    init_wish(client, exit, is_lenient, &wish, now);
+    client_init_wish(client, exit, is_lenient, &wish, now);
     exclude_in_use(client, &wish, false);
     if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
@@ -210,7 +221,7 @@ static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_
     return select_by_new_guard(client, &wish, ret);
 }
 
-static void note_block(mvpn_client *client, enum mvpn_path_block block, mvpn_time now)
+void client_note_block(mvpn_client *client, enum mvpn_path_block block, mvpn_time now)
 {
     if (block != MVPN_PATH_OK && client->stats.block != block) {
         mvpn_client_event e = {.type = MVPN_CLIENT_EVENT_BLOCKED, .block = block};
@@ -235,7 +246,7 @@ static enum mvpn_path_block select_elsewhere(mvpn_client *client, mvpn_path *ret
      * at the same exit. */
     for (unsigned relaxed = client->shun_path ? 0 : 1; relaxed < (must_differ ? 3u : 4u);
          relaxed++) {
-        init_wish(client, NULL, relaxed >= 2, &wish, now);
+        client_init_wish(client, NULL, relaxed >= 2, &wish, now);
         if (relaxed < 3 && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX) {
             wish.excluded[wish.excluded_count++] = current->exit;
         }
@@ -340,7 +351,7 @@ void client_build_next(mvpn_client *client, const slot *s, bool same_path, mvpn_
     mvpn_path path = *old;
     mvpn_path_constraints wish;
     if (!same_path && client->cfg.fixed_path.count == 0 && old->count > 2) {
-        init_wish(client, slot_exit(s), false, &wish, now);
+        client_init_wish(client, slot_exit(s), false, &wish, now);
         wish.guard = &old->hop[0];
         for (unsigned i = 1; i + 1 < old->count && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX;
              i++) {
@@ -369,7 +380,7 @@ static void build_to(mvpn_client *client, const mvpn_ed25519_pub *exit, bool is_
         const mvpn_descriptor *d = mvpn_view_find(client->cfg.env.view, &path.hop[0]);
         if (path.count == 1 && d != NULL && mvpn_target_is_behind_nat(d)) {
             /* A NAT relay never stands between a client and its exit. (§14.3) */
-            note_block(client, MVPN_PATH_NO_GUARD, now);
+            client_note_block(client, MVPN_PATH_NO_GUARD, now);
             client->next_build = now + BLOCKED_RETRY;
             return;
         }
@@ -385,7 +396,7 @@ static void build_to(mvpn_client *client, const mvpn_ed25519_pub *exit, bool is_
             block = select_path(client, exit, lenient, &path, now);
         }
         if (!is_spare) {
-            note_block(client, block, now);
+            client_note_block(client, block, now);
         }
         if (block != MVPN_PATH_OK) {
             client->next_build = now + (is_spare ? SPARE_RETRY : BLOCKED_RETRY);
@@ -435,9 +446,19 @@ static bool build_new(mvpn_client *client, mvpn_time now)
             return false; /* there is no elsewhere */
         }
         path = client->cfg.fixed_path;
-    } else if (select_elsewhere(client, &path, now) != MVPN_PATH_OK) {
-        client->next_new = now + BLOCKED_RETRY;
-        return false;
+    } else {
+        enum mvpn_path_block block = select_elsewhere(client, &path, now);
+        if (block != MVPN_PATH_OK && client->misfit != 0) {
+            block = select_path(client, NULL, LENIENT_TO_ALL, &path, now);
+            client_note_block(client, block, now);
+        }
+        if (block != MVPN_PATH_OK) {
+            client->next_new = now + BLOCKED_RETRY;
+            if (client->misfit != 0) {
+                client_session_leave(client, now);
+            }
+            return false;
+        }
     }
     client->next_new = now + RETRY_FIRST;
     return start(client, &path, CAUSE_NEW, 0, now) != NULL;
@@ -449,8 +470,12 @@ void client_build_missing(mvpn_client *client, mvpn_time now)
     if (client->is_offline) {
         return;
     }
+    if (client->misfit != 0 && now - client->misfit >= MISFIT_PATIENCE) {
+        client_session_leave(client, now);
+    }
     bool has_new = build_new(client, now);
-    if (has_new && current->exit_is_silent) {
+    current = client->current;
+    if (has_new && current != NULL && current->exit_is_silent) {
         return; /* it is of no use to ask that exit again and again meanwhile */
     }
     const mvpn_ed25519_pub *exit = current != NULL ? &current->exit : NULL;
@@ -492,7 +517,7 @@ static bool can_use_primary(const mvpn_client *client, const slot *used, const s
     mvpn_path_constraints wish;
     mvpn_path path;
     mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
-    init_wish(client, slot_exit(spare), false, &wish, now);
+    client_init_wish(client, slot_exit(spare), false, &wish, now);
     size_t count = mvpn_guards_order(&client->guards, wish.unix_now, false, order);
     for (size_t i = 0; i < count; i++) {
         const mvpn_guard *g = mvpn_guards_find(&client->guards, &order[i]);
@@ -546,7 +571,7 @@ void client_watch_guards(mvpn_client *client, mvpn_time now)
         client->packets_seen = packets;
         client->busy = now;
     }
-    init_wish(client, NULL, false, &wish, now);
+    client_init_wish(client, NULL, false, &wish, now);
     mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
     client_session *session = client->current;
     slot *s = session == NULL ? NULL : session->carrier;

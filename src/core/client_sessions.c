@@ -180,15 +180,17 @@ bool client_wants_new(const mvpn_client *client, mvpn_time now)
     if (s == NULL) {
         return false; /* then every circuit is for a new one */
     }
-    return client->wants_new || now >= s->expires || s->exit_is_silent ||
+    return client->wants_new || client->misfit != 0 || now >= s->expires || s->exit_is_silent ||
            (s->doubted != 0 && now - s->doubted >= EXIT_DOUBT);
 }
 
 static void open_new(mvpn_client *client, slot *s, mvpn_time now)
 {
-    client_session *session = new_session(client);
+    /* It may have been built before the user chose others, or for an older session. */
+    client_session *session =
+        client_exit_fits(client, slot_exit(s), now) ? new_session(client) : NULL;
     if (session == NULL) {
-        client_give_up(client, s, now); /* once an old one has ended */
+        client_give_up(client, s, now); /* or there are too many: once an old one has ended */
         return;
     }
     session->exit = *slot_exit(s);
@@ -252,6 +254,7 @@ static void make_current(mvpn_client *client, client_session *session, mvpn_time
     client->current = session;
     client->wants_new = false;
     client->shun_path = false;
+    client->misfit = 0;
     client->has_exit = true;
     client->exit = session->exit;
     for (size_t i = 0; i < SLOTS; i++) {
@@ -260,6 +263,21 @@ static void make_current(mvpn_client *client, client_session *session, mvpn_time
             client_give_up(client, s, now);
         }
     }
+}
+
+void client_session_leave(mvpn_client *client, mvpn_time now)
+{
+    if (client->current == NULL) {
+        return;
+    }
+    begin_draining(client, client->current, now);
+    client->current = NULL;
+    client->misfit = 0;
+    client->wants_new = false;
+    client->shun_path = false;
+    client->has_exit = false;
+    client->next_check = now;
+    update_state(client, MVPN_E_POLICY, now);
 }
 
 /* When does it give way to a fresh one? */

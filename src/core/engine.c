@@ -949,6 +949,13 @@ void mvpn_engine_new_identity(mvpn_engine *e, mvpn_time now)
     }
 }
 
+enum mvpn_path_block mvpn_engine_set_exit_choice(mvpn_engine *e, const mvpn_exit_choice *choice,
+                                                 mvpn_time now)
+{
+    return e->client == NULL ? MVPN_PATH_NO_EXIT
+                             : mvpn_client_set_exit_choice(e->client, choice, now);
+}
+
 void mvpn_engine_set_mapped(mvpn_engine *e, const mvpn_addr *mapped, size_t count)
 {
     size_t own = e->configured_addresses;

@@ -148,6 +148,9 @@ void mvpn_engine_network_changed(mvpn_engine *engine, const mvpn_addr *addresses
                                  mvpn_time now);
 /** A client: become another to the exits. (client.h) */
 void mvpn_engine_new_identity(mvpn_engine *engine, mvpn_time now);
+/** A client: other exits were chosen. (client.h) */
+enum mvpn_path_block mvpn_engine_set_exit_choice(mvpn_engine *engine,
+                                                 const mvpn_exit_choice *choice, mvpn_time now);
 /** Addresses that routers map to our main socket at our request; replaces the former. */
 void mvpn_engine_set_mapped(mvpn_engine *engine, const mvpn_addr *mapped, size_t count);
 /** How long this network's NATs keep a mapping, as measured before; 0: not known. */

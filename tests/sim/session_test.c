@@ -1124,6 +1124,127 @@ static void exit_lifetime(uint64_t seed)
     }
 }
 
+/* ---- 6a. exits that the user chooses ---- */
+
+static enum mvpn_path_block choose(world *t, const mvpn_exit_choice *choice)
+{
+    sim_current = t->client;
+    enum mvpn_path_block block = mvpn_engine_set_exit_choice(t->client->engine, choice, t->w->now);
+    sim_current = NULL;
+    sim_touch(t->client);
+    return block;
+}
+
+static void add_blocked(mvpn_exit_choice *choice, const sim_node *exit)
+{
+    choice->blocked[choice->blocked_count++] = exit->config.identity;
+}
+
+/* The exit by which a new connection leaves; NULL: it waits. */
+static sim_node *new_exit(world *t, mvpn_time patience)
+{
+    tcp *c = tcp_start(t);
+    sim_for(t->w, patience);
+    sim_node *exit = c->is_known ? c->from.exit : NULL;
+    CHECK((exit != NULL) == c->is_open);
+    c->is_on = exit != NULL;
+    return exit;
+}
+
+/* Any exit but this one; of two, the other. */
+static sim_node *exit_but(const world *t, const sim_node *a, const sim_node *b)
+{
+    for (size_t i = 0; i < t->w->node_count; i++) {
+        sim_node *n = t->w->node[i];
+        if (n->kind == SIM_EXIT && n != a && n != b) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
+/* Open connections stay where they are, and none of it is noticed. */
+static void check_first_stays(const world *t, const origin *first)
+{
+    CHECK(is_same_session(t, first) && t->tcp[0].resets == 0);
+    CHECK(stream_gap(t, &t->stream[0]) <= 2 * PACE);
+}
+
+static void exit_chosen(uint64_t seed)
+{
+    size_t count = scenario_count(8, 2);
+    for (size_t i = 0; i < count; i++) {
+        check_context("world %zu", i);
+        unsigned hops = 1 + (unsigned)i % 4;
+        world *t = world_new(seed * 1000 + i, hops == 1 ? 0 : 6, 3, hops);
+        origin first = t->stream[0].from;
+        sim_node *second = exit_but(t, first.exit, NULL);
+        sim_node *third = exit_but(t, first.exit, second);
+        stream_mark(t);
+        mvpn_exit_choice choice = {.has_exit = true, .exit = first.exit->config.identity};
+        CHECK(choose(t, &choice) == MVPN_PATH_OK);
+        sim_for(t->w, MVPN_S(1));
+        CHECK(!status_of(t).is_draining && sessions_total(t->w) == 1); /* it fits as it is */
+
+        choice.exit = second->config.identity;
+        CHECK(choose(t, &choice) == MVPN_PATH_OK && status_of(t).is_leaving);
+        CHECK(sim_run_until(t->w, is_draining, t, MVPN_S(3)));
+        CHECK(!status_of(t).is_leaving && new_exit(t, MVPN_S(1)) == second);
+        check_first_stays(t, &first);
+
+        mvpn_exit_choice blocked = {.blocked_count = 0}; /* the one in use; auto otherwise */
+        add_blocked(&blocked, second);
+        add_blocked(&blocked, first.exit);
+        CHECK(choose(t, &blocked) == MVPN_PATH_OK);
+        CHECK(new_exit(t, MVPN_S(2)) != NULL); /* either, until there is another */
+        CHECK(new_exit(t, MVPN_S(1)) == third);
+        world_free(t);
+    }
+}
+
+/* Nothing fits: new connections wait, and do not fall back. */
+static void exit_chosen_in_vain(uint64_t seed)
+{
+    size_t count = scenario_count(4, 1);
+    for (size_t i = 0; i < count; i++) {
+        check_context("world %zu", i);
+        world *t = world_new(seed * 1000 + i, 6, 2, 3);
+        origin first = t->stream[0].from;
+        sim_node *other = exit_but(t, first.exit, NULL);
+        unsigned told = t->client->blocked;
+        stream_mark(t);
+        mvpn_exit_choice nowhere = {.is_open = true};
+        CHECK(choose(t, &nowhere) == MVPN_PATH_NO_EXIT_CHOSEN);
+        CHECK(status_of(t).block == MVPN_PATH_NO_EXIT_CHOSEN);
+        CHECK(new_exit(t, MVPN_S(7)) == NULL && t->client->blocked == told + 1);
+        check_first_stays(t, &first);
+
+        mvpn_exit_choice blocked = {.blocked_count = 0};
+        add_blocked(&blocked, first.exit);
+        add_blocked(&blocked, other);
+        CHECK(choose(t, &blocked) == MVPN_PATH_NO_EXIT_BLOCKED);
+        CHECK(new_exit(t, MVPN_S(7)) == NULL && t->client->blocked == told + 2);
+        check_first_stays(t, &first);
+
+        blocked.blocked_count = 1; /* the other one is free again */
+        CHECK(choose(t, &blocked) == MVPN_PATH_OK);
+        CHECK(new_exit(t, MVPN_S(2)) == other && status_of(t).block == MVPN_PATH_OK);
+        check_first_stays(t, &first);
+
+        /* It does not answer: for 10 s new ones still go the old way, then they wait. */
+        mvpn_exit_choice gone = {.has_exit = true, .exit = first.exit->config.identity};
+        sim_stop(first.exit, false);
+        sim_for(t->w, MVPN_S(4));
+        MVPN_IGNORE(choose(t, &gone));
+        sim_for(t->w, MVPN_S(11));
+        CHECK(new_exit(t, MVPN_S(7)) == NULL && status_of(t).state == MVPN_CLIENT_CONNECTING);
+        sim_start(first.exit);
+        CHECK(new_exit(t, MVPN_S(15)) == first.exit);
+        t->stream[0].is_on = false;
+        world_free(t);
+    }
+}
+
 /* ---- 7. a bad network ---- */
 
 static void set_delay(sim *w, void *arg)
@@ -1342,6 +1463,8 @@ int main(int argc, char **argv)
         {"sleeps", sleeps},
         {"new_identity", new_identity},
         {"exit_lifetime", exit_lifetime},
+        {"exit_chosen", exit_chosen},
+        {"exit_chosen_in_vain", exit_chosen_in_vain},
         {"guard_flaps", guard_flaps},
         {"access_loses", access_loses},
         {"rtt_jumps", rtt_jumps},
