@@ -4,6 +4,7 @@
  * they bring about, against what the helper may never do.
  */
 #include "base/error.h"
+#include "core/protect.h"
 #include "fuzz/fuzz.h"
 #include "io/privileged.h"
 
@@ -22,6 +23,7 @@ static void reply(mvpn_bytes in)
     mvpn_privileged_reply m;
     if (mvpn_privileged_reply_decode(in, &m) == 0) {
         uint8_t again[MVPN_PRIVILEGED_REPLY_LEN];
+        FUZZ_CHECK((unsigned)m.protection.state < MVPN_PROTECT_STATES);
         FUZZ_CHECK(m.code <= 0 && strnlen(m.text, sizeof(m.text)) < sizeof(m.text));
         mvpn_privileged_reply_encode(&m, again);
         fuzz_same(again, sizeof(again), in);
@@ -74,6 +76,13 @@ static void conversation(mvpn_reader *in)
         FUZZ_CHECK(m.op != MVPN_PRIVILEGED_MARK || (kind == 1 && descriptors == 1));
         FUZZ_CHECK(m.op == MVPN_PRIVILEGED_MARK || descriptors == 0);
         FUZZ_CHECK(m.op == MVPN_PRIVILEGED_RELEASE || m.pairs.n == 0);
+        /* A worker cannot say that it starts anew, is done, or has fallen: none of these opens. */
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_PROTECT ||
+                   (kind == 1 && state == MVPN_PRIVILEGED_SEALED &&
+                    (m.event == MVPN_PROTECT_ESTABLISHED || m.event == MVPN_PROTECT_LOST ||
+                     m.event == MVPN_PROTECT_DOWN)));
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_LOOK || (kind == 1 && state == MVPN_PRIVILEGED_SEALED));
+        FUZZ_CHECK(m.op == MVPN_PRIVILEGED_PROTECT || m.event == 0);
         if (m.op == MVPN_PRIVILEGED_FINISH) {
             return;
         }

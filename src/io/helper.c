@@ -140,6 +140,7 @@ typedef struct server {
     mvpn_host_exit exit;
     mvpn_host_client client;
     bool has_host;
+    mvpn_time tell_again; /* about repairs */
     /* The control socket, as it was when the worker said so. */
     int control_dir;
     char control_name[MVPN_CONFIG_SOCKET_PATH_MAX + 1];
@@ -310,6 +311,18 @@ static int answer(server *s, mvpn_privileged_reply *reply, int code, const mvpn_
     return r;
 }
 
+static mvpn_privileged_protection look(const server *s)
+{
+    const mvpn_host_client *host = &s->client;
+    return (mvpn_privileged_protection){
+        .state = host->state,
+        .is_in_force = host->kill_switch != NULL && mvpn_kill_switch_is_in_force(host->kill_switch),
+        .lockdown = host->protect.lockdown,
+        .allow_lan = host->protect.allow_lan,
+        .repaired = host->repaired,
+    };
+}
+
 /* False: the conversation is over. */
 static bool serve(server *s, const mvpn_privileged_request *m, const incoming *in)
 {
@@ -339,6 +352,9 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
                    ? mvpn_host_client_event(&s->client, (enum mvpn_protect_event)m->event, &fault)
                    : MVPN_E_STATE;
         break;
+    case MVPN_PRIVILEGED_LOOK:
+        reply.protection = look(s);
+        break;
     case MVPN_PRIVILEGED_FINISH:
         take_back(s);
         (void)answer(s, &reply, 0, &fault);
@@ -353,23 +369,38 @@ static void say(const char *text)
     (void)!write(STDERR_FILENO, text, strlen(text));
 }
 
-/* Until the worker says something, or is gone. */
-static void tend_kill_switch(server *s)
+/* Somebody may do it a thousand times a second. */
+static void tell_repair(server *s, const char *what, bool is_back)
 {
-    struct pollfd p[2] = {{.fd = s->fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    char line[160];
+    mvpn_time now = mvpn_clock_now();
+    if (now < s->tell_again) {
+        return;
+    }
+    s->tell_again = now + MVPN_S(1);
+    (void)snprintf(line, sizeof(line), "%s: helper: another program changed %s: %s\n",
+                   is_back ? "warning" : "error", what,
+                   is_back ? "put back" : "that cannot be put back: trying again");
+    say(line);
+}
+
+/* Until the worker says something, or is gone. */
+static void tend_host(server *s)
+{
+    struct pollfd p[3] = {{.fd = s->fd, .events = POLLIN}, {.events = POLLIN}, {.events = POLLIN}};
     int wait_ms = -1;
-    while (p[0].revents == 0 && s->client.kill_switch != NULL) {
-        bool is_repaired = false;
-        p[1].fd = mvpn_kill_switch_fd(s->client.kill_switch);
-        if (poll(p, 2, wait_ms) < 0 && errno != EINTR) {
+    while (p[0].revents == 0 && s->has_host && s->limits.is_client) {
+        const char *what;
+        int fds[2];
+        mvpn_host_client_fds(&s->client, fds);
+        p[1].fd = fds[0];
+        p[2].fd = fds[1];
+        if (poll(p, 3, wait_ms) < 0 && errno != EINTR) {
             return;
         }
-        int r = mvpn_kill_switch_tend(s->client.kill_switch, &is_repaired, NULL);
-        if (is_repaired) {
-            say("warning: helper: another program changed the kill switch: it is back\n");
-        } else if (r != 0 && wait_ms < 0) {
-            say("error: helper: another program removed the kill switch, and it cannot be put "
-                "back: trying again\n");
+        int r = mvpn_host_client_tend(&s->client, &what);
+        if (what != NULL && (r == 0 || wait_ms < 0)) {
+            tell_repair(s, what, r == 0);
         }
         wait_ms = r == 0 ? -1 : REPAIR_PAUSE_MS;
     }
@@ -380,7 +411,7 @@ static void serve_all(server *s)
     bool goes_on = true;
     while (goes_on) {
         mvpn_privileged_request m;
-        tend_kill_switch(s);
+        tend_host(s);
         incoming in = receive_message(s->fd, s->request, sizeof(s->request));
         if (in.n <= 0) {
             close_descriptors(&in);
@@ -688,6 +719,16 @@ int mvpn_helper_protect(mvpn_helper *helper, enum mvpn_protect_event event, mvpn
         return gone(helper, fault);
     }
     return take_reply(helper, m.op, helper->serial, &reply, NULL, fault);
+}
+
+int mvpn_helper_look(mvpn_helper *helper, mvpn_privileged_protection *ret)
+{
+    mvpn_privileged_reply reply;
+    int r = ask(helper, MVPN_PRIVILEGED_LOOK, -1, ANSWER_MS, &reply, NULL, NULL);
+    if (r == 0) {
+        *ret = reply.protection;
+    }
+    return r;
 }
 
 void mvpn_helper_finish(mvpn_helper *helper)

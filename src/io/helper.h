@@ -7,9 +7,10 @@
  * However the worker ends, also by kill -9, the helper sees the end of their socket, takes back
  * what was set up (not the kill switch of a client that was not asked to end), removes the control
  * socket and ends. If the helper ends first, the worker is told. Meanwhile it keeps the kill switch
- * in force whatever others do to the packet filter.
+ * in force whatever others do to the packet filter, and the routes into the tunnel.
  *
- *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark, protect ... ->
+ *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark, protect, look
+ *            ... ->
  * finish
  */
 #ifndef MVPN_IO_HELPER_H
@@ -19,6 +20,7 @@
 #include "io/config.h"
 #include "io/fault.h"
 #include "io/loop.h"
+#include "io/privileged.h"
 #include "io/tun.h"
 
 typedef struct mvpn_helper mvpn_helper;
@@ -67,6 +69,10 @@ int mvpn_helper_mark(void *helper, int fd);
  */
 MVPN_WUR int mvpn_helper_protect(mvpn_helper *helper, enum mvpn_protect_event event,
                                  mvpn_fault *fault);
+
+/** Client: what protects this host now, as the helper does it and as the kernel has it. Waits for
+ * the answer. MVPN_E_CLOSED. */
+MVPN_WUR int mvpn_helper_look(mvpn_helper *helper, mvpn_privileged_protection *ret);
 
 /**
  * Have everything taken back, wait for that (10 s at most) and free. The TUN must be closed. NULL

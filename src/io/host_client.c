@@ -1,9 +1,12 @@
 #include "io/host_client.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
+#include "io/route_watch.h"
 #include "network/ip/inner.h"
 
 #define INNER_MTU 1420
@@ -12,6 +15,8 @@
 #define PRIORITY_SPECIFIC 32000
 #define PRIORITY_TUNNEL 32001
 #define TABLE_MAIN 254
+
+static const mvpn_prefix everything[2] = {{.addr = {.family = 4}}, {.addr = {.family = 6}}};
 
 /* 10.8.0.0/24, or the next 10.x.0.0/24 that overlaps nothing here. */
 static int choose_range(mvpn_netlink *nl, uint32_t index, mvpn_host_client *host, mvpn_fault *fault)
@@ -126,10 +131,9 @@ static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fau
 
 static int set_routes(mvpn_netlink *nl, mvpn_host_client *host, uint32_t index, mvpn_fault *fault)
 {
-    static const mvpn_prefix all[2] = {{.addr = {.family = 4}}, {.addr = {.family = 6}}};
     int r = 0;
     for (size_t i = 0; r == 0 && i < 2; i++) {
-        r = mvpn_netlink_route_add(nl, host->table, index, &all[i], fault);
+        r = mvpn_netlink_route_add(nl, host->table, index, &everything[i], fault);
     }
     if (r != 0) {
         return r;
@@ -137,9 +141,79 @@ static int set_routes(mvpn_netlink *nl, mvpn_host_client *host, uint32_t index, 
     host->has_rules = true; /* also in part: removal tolerates what is not there */
     r = clear_rules(nl, host->mark, host->table, fault);
     for (size_t i = 0; r == 0 && host->kill_switch != NULL && i < 2; i++) {
-        r = mvpn_netlink_refusal_add(nl, host->table, all[i].addr.family, fault);
+        r = mvpn_netlink_refusal_add(nl, host->table, everything[i].addr.family, fault);
     }
     return r != 0 ? r : set_rules(nl, host, fault);
+}
+
+/* ---- what others take away ---- */
+
+static int set_addresses(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault *fault)
+{
+    mvpn_prefix v4 = {host->tun_v4, 24};
+    mvpn_prefix v6 = {host->tun_v6, 64};
+    int r = mvpn_netlink_addr_add(nl, host->index, &v4, fault);
+    r = r != 0 ? r : mvpn_netlink_link_up(nl, host->index, INNER_MTU, fault);
+    return r != 0 ? r : mvpn_netlink_addr_add(nl, host->index, &v6, fault);
+}
+
+/*
+ * Rules last: they must not lead anybody anywhere but into the tunnel or to the refusal. A device
+ * that is gone does not come back; then the refusal has everything.
+ */
+static int put_back_routes(mvpn_host_client *host)
+{
+    int r = set_addresses(host->nl, host, NULL);
+    for (size_t i = 0; r == 0 && i < 2; i++) {
+        r = mvpn_netlink_route_add(host->nl, host->table, host->index, &everything[i], NULL);
+    }
+    r = r != 0 && errno == ENODEV ? 0 : r;
+    for (size_t i = 0; host->kill_switch != NULL && i < 2; i++) {
+        int refused =
+            mvpn_netlink_refusal_add(host->nl, host->table, everything[i].addr.family, NULL);
+        r = r != 0 ? r : refused;
+    }
+    int rules = set_rules(host->nl, host, NULL);
+    return r != 0 ? r : rules;
+}
+
+static bool were_routes_touched(const mvpn_host_client *host)
+{
+    const mvpn_route_watch_ours ours = {
+        .port = mvpn_netlink_port(host->nl),
+        .table = host->table,
+        .index = host->index,
+        .priority_first = PRIORITY_OWN,
+        .priority_last = PRIORITY_TUNNEL,
+    };
+    return mvpn_route_watch_read(host->route_events, &ours);
+}
+
+void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2])
+{
+    ret[0] = mvpn_kill_switch_fd(host->kill_switch);
+    ret[1] = host->has_rules ? host->route_events : -1;
+}
+
+int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
+{
+    bool is_repaired = false;
+    int r = 0;
+    *ret_what = NULL;
+    if (host->kill_switch != NULL) {
+        r = mvpn_kill_switch_tend(host->kill_switch, &is_repaired, NULL);
+        *ret_what = r != 0 || is_repaired ? "the kill switch" : NULL;
+    }
+    if (host->has_rules && host->route_events >= 0 &&
+        (were_routes_touched(host) || host->is_astray)) {
+        int routes = put_back_routes(host);
+        host->is_astray = routes != 0;
+        is_repaired |= routes == 0;
+        *ret_what = *ret_what != NULL ? "the kill switch and routes" : "routes";
+        r = r != 0 ? r : routes;
+    }
+    host->repaired += is_repaired;
+    return r;
 }
 
 /* ---- the kill switch ---- */
@@ -200,21 +274,17 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     mvpn_tun_options tun_options = {.name = config->tun_name};
     mvpn_netlink *nl = NULL;
     uint32_t index = 0;
-    *ret = (mvpn_host_client){.mark = config->mark, .table = config->table};
+    *ret = (mvpn_host_client){.mark = config->mark, .table = config->table, .route_events = -1};
     int r = mvpn_tun_open(&ret->tun, &tun_options, fault);
     r = r != 0 ? r : mvpn_netlink_open(&nl, fault);
     r = r != 0 ? r : mvpn_netlink_index(nl, mvpn_tun_name(ret->tun), &index, fault);
     r = r != 0 ? r : choose_range(nl, index, ret, fault);
     r = r != 0 ? r : protect(ret, config, fault);
-    if (r == 0) {
-        mvpn_prefix v4 = {ret->tun_v4, 24};
-        mvpn_prefix v6 = {ret->tun_v6, 64};
-        r = mvpn_netlink_addr_add(nl, index, &v4, fault);
-        r = r != 0 ? r : mvpn_netlink_link_up(nl, index, INNER_MTU, fault);
-        r = r != 0 ? r : mvpn_netlink_addr_add(nl, index, &v6, fault);
-    }
+    ret->index = index;
+    r = r != 0 ? r : set_addresses(nl, ret, fault);
     if (r == 0 && config->routes_all) {
         r = set_routes(nl, ret, index, fault);
+        ret->route_events = mvpn_route_watch_open(); /* without it nobody repairs them */
     }
     ret->nl = nl;
     if (r != 0) {
@@ -244,12 +314,15 @@ void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
         MVPN_IGNORE(clear_rules(host->nl, host->mark, host->table, NULL));
     }
     mvpn_netlink_close(host->nl);
+    if (host->route_events >= 0) {
+        (void)close(host->route_events);
+    }
     if (host->tun != NULL) {
         mvpn_tun_close(host->tun); /* its addresses and routes vanish with it */
     }
     MVPN_IGNORE(mvpn_host_client_event(host, last, NULL));
     mvpn_kill_switch_close(host->kill_switch);
-    *host = (mvpn_host_client){0};
+    *host = (mvpn_host_client){.route_events = -1};
 }
 
 int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault)

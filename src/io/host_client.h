@@ -17,12 +17,15 @@ typedef struct mvpn_host_client {
     mvpn_tun *tun;
     mvpn_addr tun_v4, tun_v6, gateway_v4; /* as set up; the inner constants unless they clashed */
     bool has_rules;
-    uint32_t mark, table;
+    uint32_t mark, table, index;   /* of the device */
     mvpn_netlink *nl;              /* open as long as there are rules to take back */
+    int route_events;              /* what others do to them; -1: nobody looks */
+    bool is_astray;                /* a route or rule is missing and could not be put back */
     mvpn_kill_switch *kill_switch; /* NULL = none is wanted */
     mvpn_protect_setup protect;
     enum mvpn_protect_state state;
     bool was_in_force; /* a run before left it so, or lockdown */
+    uint32_t repaired; /* times that others touched the kill switch, rules, routes, addresses */
 } mvpn_host_client;
 
 /**
@@ -37,6 +40,15 @@ MVPN_WUR int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_cli
  */
 MVPN_WUR int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_event event,
                                     mvpn_fault *fault);
+/** Descriptors that are readable when others may have touched what is ours; -1: none. */
+void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2]);
+/**
+ * Put back what others took: the kill switch, then rules, routes and addresses. `*ret_what` says
+ * what was touched, for people; NULL: nothing. MVPN_E_SYSTEM: it could not be put back; the next
+ * call tries again.
+ */
+MVPN_WUR int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what);
+
 /** What to do with a host whose client ends. */
 enum mvpn_host_end {
     MVPN_HOST_START_FAILED, /* as it was before the start */

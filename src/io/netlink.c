@@ -93,6 +93,11 @@ void mvpn_netlink_close(mvpn_netlink *nl)
     free(nl);
 }
 
+uint32_t mvpn_netlink_port(const mvpn_netlink *nl)
+{
+    return nl->nl.port;
+}
+
 static int change(mvpn_netlink *nl, const struct nlmsghdr *msg)
 {
     return mvpn_nlsocket_talk(&nl->nl, msg, NULL, NULL);

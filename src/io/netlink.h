@@ -37,6 +37,8 @@ bool mvpn_prefix_overlaps(const mvpn_prefix *a, const mvpn_prefix *b);
 /** MVPN_E_SYSTEM, MVPN_E_NOMEM. */
 MVPN_WUR int mvpn_netlink_open(mvpn_netlink **ret, mvpn_fault *fault);
 void mvpn_netlink_close(mvpn_netlink *nl);
+/** By which the kernel's notifications tell our own changes from those of others. */
+uint32_t mvpn_netlink_port(const mvpn_netlink *nl);
 
 /*
  * All below return 0; MVPN_E_UNKNOWN if the interface does not exist (for adding); MVPN_E_SYSTEM

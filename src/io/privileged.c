@@ -5,12 +5,15 @@
 #include "base/assert.h"
 #include "base/cursor.h"
 #include "base/error.h"
-#include "core/protect.h"
 
 #define REQUEST_MAGIC 0x4d565071u /* "MVPq" */
 #define REPLY_MAGIC 0x4d565072u   /* "MVPr" */
 #define HAS_TUN 1u
 #define HAS_ADDRESSES 2u
+#define IS_IN_FORCE 4u
+#define HAS_LOCKDOWN 8u
+#define ALLOWS_LAN 16u
+#define FLAGS_ALL 31u
 
 static bool is_op(unsigned op)
 {
@@ -154,17 +157,22 @@ void mvpn_privileged_reply_encode(const mvpn_privileged_reply *reply,
                                   uint8_t out[static MVPN_PRIVILEGED_REPLY_LEN])
 {
     mvpn_writer w = mvpn_writer_init(out, MVPN_PRIVILEGED_REPLY_LEN);
-    bool has_addresses = reply->tun_v4.family != 0;
+    const mvpn_privileged_protection *p = &reply->protection;
+    unsigned flags = (reply->has_tun ? HAS_TUN : 0) |
+                     (reply->tun_v4.family != 0 ? HAS_ADDRESSES : 0) |
+                     (p->is_in_force ? IS_IN_FORCE : 0) | (p->lockdown ? HAS_LOCKDOWN : 0) |
+                     (p->allow_lan ? ALLOWS_LAN : 0);
     mvpn_write32(&w, REPLY_MAGIC);
     mvpn_write8(&w, (uint8_t)reply->op);
-    mvpn_write8(&w,
-                (uint8_t)((reply->has_tun ? HAS_TUN : 0) | (has_addresses ? HAS_ADDRESSES : 0)));
-    mvpn_write16(&w, 0);
+    mvpn_write8(&w, (uint8_t)flags);
+    mvpn_write8(&w, (uint8_t)p->state);
+    mvpn_write8(&w, 0);
     mvpn_write32(&w, reply->serial);
     mvpn_write32(&w, (uint32_t)reply->code);
     write_ip(&w, &reply->tun_v4, 4);
     write_ip(&w, &reply->tun_v6, 16);
     write_ip(&w, &reply->gateway_v4, 4);
+    mvpn_write32(&w, p->repaired);
     write_text(&w, reply->text);
     MVPN_ASSERT(!w.failed && mvpn_writer_len(&w) == MVPN_PRIVILEGED_REPLY_LEN);
 }
@@ -174,19 +182,27 @@ int mvpn_privileged_reply_decode(mvpn_bytes in, mvpn_privileged_reply *ret)
     mvpn_reader r = mvpn_reader_init(in);
     mvpn_privileged_reply m = {.serial = 0};
     bool ok = mvpn_read32(&r) == REPLY_MAGIC;
-    unsigned op = mvpn_read8(&r), flags = mvpn_read8(&r);
-    ok = ok && is_op(op) && (flags & ~(HAS_TUN | HAS_ADDRESSES)) == 0 && mvpn_read16(&r) == 0;
+    unsigned op = mvpn_read8(&r), flags = mvpn_read8(&r), state = mvpn_read8(&r);
+    ok = ok && is_op(op) && (flags & ~FLAGS_ALL) == 0 && state < MVPN_PROTECT_STATES &&
+         mvpn_read8(&r) == 0;
     if (!ok) {
         return MVPN_E_FORMAT;
     }
     bool has_addresses = (flags & HAS_ADDRESSES) != 0;
     m.op = (enum mvpn_privileged_op)op;
     m.has_tun = (flags & HAS_TUN) != 0;
+    m.protection = (mvpn_privileged_protection){
+        .state = (enum mvpn_protect_state)state,
+        .is_in_force = (flags & IS_IN_FORCE) != 0,
+        .lockdown = (flags & HAS_LOCKDOWN) != 0,
+        .allow_lan = (flags & ALLOWS_LAN) != 0,
+    };
     m.serial = mvpn_read32(&r);
     m.code = (int)mvpn_read32(&r);
     ok = read_ip(&r, has_addresses, 4, &m.tun_v4) && read_ip(&r, has_addresses, 6, &m.tun_v6) &&
-         read_ip(&r, has_addresses, 4, &m.gateway_v4) && read_text(&r, m.text) &&
-         mvpn_reader_done(&r);
+         read_ip(&r, has_addresses, 4, &m.gateway_v4);
+    m.protection.repaired = mvpn_read32(&r);
+    ok = ok && read_text(&r, m.text) && mvpn_reader_done(&r);
     if (!ok || m.code > 0) {
         return MVPN_E_FORMAT;
     }
@@ -243,6 +259,7 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
         break;
     case MVPN_PRIVILEGED_MARK:
     case MVPN_PRIVILEGED_PROTECT:
+    case MVPN_PRIVILEGED_LOOK:
         is_ours = limits->is_client;
         is_right_time = !is_new;
         break;

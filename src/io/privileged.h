@@ -5,12 +5,12 @@
  * at the wrong time, or that names an address outside the exit's pool ends the conversation, which
  * means that everything is taken back. Pure; used by io/helper. (docs/architecture.md "Privileges")
  *
- *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK, PROTECT--> SEALED
+ *   NEW --SETUP--> NEW --CONTROL--> NEW --SEAL--> SEALED --RELEASE, MARK, PROTECT, LOOK--> SEALED
  *   any --FINISH--> end
  *
  *   request  "MVPq" | op 1 | event 1 | pairs 2 | serial 4 | pairs times (IPv4 4 | IPv6 16)
- *   reply    "MVPr" | op 1 | flags 1 | 0 0 | serial 4 | code 4 | IPv4 4 | IPv6 16 | IPv4 4 | text
- * 216
+ *   reply    "MVPr" | op 1 | flags 1 | state 1 | 0 | serial 4 | code 4 | IPv4 4 | IPv6 16 | IPv4 4
+ * | repaired 4 | text 216
  */
 #ifndef MVPN_IO_PRIVILEGED_H
 #define MVPN_IO_PRIVILEGED_H
@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "core/protect.h"
 #include "io/netlink.h"
 
 #define MVPN_PRIVILEGED_HEAD_LEN 12
@@ -30,7 +31,7 @@
 #define MVPN_PRIVILEGED_REQUEST_MAX                                                                \
     (MVPN_PRIVILEGED_HEAD_LEN + MVPN_PRIVILEGED_PAIRS_MAX * MVPN_PRIVILEGED_PAIR_LEN)
 #define MVPN_PRIVILEGED_TEXT 216
-#define MVPN_PRIVILEGED_REPLY_LEN (40 + MVPN_PRIVILEGED_TEXT)
+#define MVPN_PRIVILEGED_REPLY_LEN (44 + MVPN_PRIVILEGED_TEXT)
 
 enum mvpn_privileged_op {
     MVPN_PRIVILEGED_SETUP = 1, /* set up this host as configured; the reply brings the TUN */
@@ -39,6 +40,7 @@ enum mvpn_privileged_op {
     MVPN_PRIVILEGED_RELEASE,   /* exit: forget the connections of these pool addresses */
     MVPN_PRIVILEGED_MARK,      /* client: set the configured mark on the socket that comes along */
     MVPN_PRIVILEGED_PROTECT,   /* client: this happened; the kill switch follows */
+    MVPN_PRIVILEGED_LOOK,      /* client: what protects this host now? */
     MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
 };
 #define MVPN_PRIVILEGED_OP_LAST MVPN_PRIVILEGED_FINISH
@@ -50,13 +52,22 @@ typedef struct mvpn_privileged_request {
     mvpn_bytes pairs; /* RELEASE: 1 to MVPN_PRIVILEGED_PAIRS_MAX; else none. Borrowed */
 } mvpn_privileged_request;
 
+/* What the helper sees and does, for whom it protects. */
+typedef struct mvpn_privileged_protection {
+    enum mvpn_protect_state state;
+    bool is_in_force; /* the kernel has the kill switch's table */
+    bool lockdown, allow_lan;
+    uint32_t repaired; /* times that others had touched table, rules, routes or addresses */
+} mvpn_privileged_protection;
+
 typedef struct mvpn_privileged_reply {
     enum mvpn_privileged_op op;
     uint32_t serial;
-    int code;                             /* 0, or MVPN_E_* and a text */
-    bool has_tun;                         /* a descriptor comes along */
-    mvpn_addr tun_v4, tun_v6, gateway_v4; /* client: as set up; else family 0 */
-    char text[MVPN_PRIVILEGED_TEXT];      /* printable ASCII, "" = none */
+    int code;                              /* 0, or MVPN_E_* and a text */
+    bool has_tun;                          /* a descriptor comes along */
+    mvpn_addr tun_v4, tun_v6, gateway_v4;  /* client: as set up; else family 0 */
+    mvpn_privileged_protection protection; /* LOOK; else zeros */
+    char text[MVPN_PRIVILEGED_TEXT];       /* printable ASCII, "" = none */
 } mvpn_privileged_reply;
 
 enum mvpn_privileged_state { MVPN_PRIVILEGED_NEW, MVPN_PRIVILEGED_SEALED };

@@ -157,6 +157,10 @@ static void test_reply_round_trip(void **state)
                                    .tun_v4 = {.family = 4, .ip = {10, 8, 0, 2}},
                                    .tun_v6 = {.family = 6, .ip = {0xfd, [15] = 2}},
                                    .gateway_v4 = {.family = 4, .ip = {10, 8, 0, 1}},
+                                   .protection = {.state = MVPN_PROTECT_ERROR,
+                                                  .is_in_force = true,
+                                                  .allow_lan = true,
+                                                  .repaired = 0x01020304},
                                    .text = "no /dev/net/tun",
                                };
     (void)state;
@@ -168,6 +172,9 @@ static void test_reply_round_trip(void **state)
     assert_true(out.has_tun && mvpn_addr_eq(&out.tun_v4, &in.tun_v4) &&
                 mvpn_addr_eq(&out.tun_v6, &in.tun_v6) &&
                 mvpn_addr_eq(&out.gateway_v4, &in.gateway_v4));
+    assert_int_equal(out.protection.state, in.protection.state);
+    assert_int_equal(out.protection.repaired, in.protection.repaired);
+    assert_true(out.protection.is_in_force && !out.protection.lockdown && out.protection.allow_lan);
     assert_string_equal(out.text, in.text);
     for (size_t n = 0; n < sizeof(bytes); n++) {
         assert_int_equal(mvpn_privileged_reply_decode(mvpn_bytes_of(bytes, n), &out),
@@ -198,13 +205,10 @@ static void test_check(void **state)
         enum mvpn_privileged_op op;
         unsigned when_new, when_sealed, descriptors;
     } rows[] = {
-        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},
-        {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
-        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0},
-        {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
-        {MVPN_PRIVILEGED_MARK, 0, C, 1},
-        {MVPN_PRIVILEGED_PROTECT, 0, C, 0},
-        {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
+        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},    {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
+        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0}, {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
+        {MVPN_PRIVILEGED_MARK, 0, C, 1},         {MVPN_PRIVILEGED_PROTECT, 0, C, 0},
+        {MVPN_PRIVILEGED_LOOK, 0, C, 0},         {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
     };
     static const struct {
         unsigned who;

@@ -34,6 +34,19 @@ flush_is_repaired() {
     return 1
 }
 
+routes_are_repaired() {
+    local kind ms
+    for kind in rules table replace addresses device; do
+        ms=$(leak_take_routes "$kind")
+        echo "$kind: back after $ms ms"
+        [ "$ms" -lt 1000 ] || {
+            diff <(echo "$LEAK_ROUTED") <(leak_routing)
+            return 1
+        }
+    done
+    page_comes
+}
+
 # Somebody opens a hole in our chain instead of removing it.
 hole_is_closed() {
     local tries=20
@@ -98,6 +111,7 @@ leak_rogue_routes add
 lab_check rogue_routes_change_nothing page_comes
 lab_check forged_packets_get_no_answer nobody_answers 4000
 leak_rogue_routes del
+lab_check routes_are_repaired_within_a_second routes_are_repaired
 leak_flap
 sleep 0.5
 mesh_client_stop KILL

@@ -12,6 +12,7 @@ MESH_KILL_SWITCH=true
 LEAK_FORGER4=11.233.140.99
 LEAK_FORGER6=2a10:e9c7::99
 LEAK_TABLE=meshvpn_guard
+LEAK_ROUTES=19798 # the client's routing table
 LEAK_USER=(setpriv --reuid=12345 --regid=12345 --clear-groups)
 
 leak_lab_begin() {
@@ -94,12 +95,11 @@ leak_crash() { # worker and helper at once: nobody cleans up
     mesh_node_crash client
 }
 
-# leak_flush: another program clears all tables; prints ms until ours is back
-leak_flush() {
+# leak_until_ms COMMAND...: prints ms until it succeeds
+leak_until_ms() {
     local from now
-    lab_in client nft flush ruleset
     from=$(date +%s%N)
-    until leak_has_table >/dev/null 2>&1; do
+    until "$@" >/dev/null 2>&1; do
         now=$(date +%s%N)
         [ $(((now - from) / 1000000)) -lt 5000 ] || {
             echo 5000
@@ -108,6 +108,53 @@ leak_flush() {
     done
     now=$(date +%s%N)
     echo $(((now - from) / 1000000))
+}
+
+# leak_flush: another program clears all tables; prints ms until ours is back
+leak_flush() {
+    lab_in client nft flush ruleset
+    leak_until_ms leak_has_table
+}
+
+# What leads into the tunnel, without what the kernel counts (leases).
+leak_routing() {
+    lab_in client ip -o addr show dev "$MESH_TUN" scope global
+    lab_in client ip rule
+    lab_in client ip -6 rule
+    lab_in client ip route show table "$LEAK_ROUTES"
+    lab_in client ip -6 route show table "$LEAK_ROUTES"
+}
+
+leak_is_routed() {
+    [ "$(leak_routing)" = "$LEAK_ROUTED" ]
+}
+
+# leak_take_routes KIND: another program tidies up; prints ms until all is back. The rules of the main tables are its own
+# business.
+leak_take_routes() {
+    local family
+    LEAK_ROUTED=$(leak_routing)
+    case $1 in
+    rules)
+        for family in -4 -6; do
+            lab_in client ip "$family" rule flush
+            lab_in client ip "$family" rule add priority 32766 lookup main
+            [ "$family" = -6 ] || lab_in client ip "$family" rule add priority 32767 lookup default
+        done
+        ;;
+    table)
+        lab_in client ip route flush table "$LEAK_ROUTES"
+        lab_in client ip -6 route flush table "$LEAK_ROUTES"
+        ;;
+    replace)
+        lab_in client ip route replace default via "$(lab_addr4 fig)" dev eth0 table "$LEAK_ROUTES"
+        ;;
+    addresses) lab_in client ip addr flush dev "$MESH_TUN" scope global ;;
+    device)
+        lab_in client ip link set "$MESH_TUN" down
+        ;;
+    esac
+    leak_until_ms leak_is_routed
 }
 
 # leak_rogue_routes add|del: what a DHCP server may say (option 121), or another program
