@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -14,8 +15,24 @@
 /* Where the comments begin. */
 #define COLUMN 40
 
-/* The operands KIND and FILE; without them those of the client, and where the file is usually. */
-static enum mvpn_config_kind kind_and_file(const options_given *given, char file[static PATH_MAX])
+enum mvpn_config_kind config_find(char file[static PATH_MAX])
+{
+    static const enum mvpn_config_kind kinds[] = {MVPN_CONFIG_CLIENT, MVPN_CONFIG_EXIT,
+                                                  MVPN_CONFIG_RELAY, MVPN_CONFIG_BOOTSTRAP,
+                                                  MVPN_CONFIG_DISCOVERY};
+    size_t i = 0;
+    do {
+        (void)snprintf(file, PATH_MAX, MVPN_CONFIG_KEY_DIR "/%s.conf",
+                       mvpn_config_kind_name(kinds[i]));
+    } while (access(file, F_OK) != 0 && ++i < MVPN_ARRAY_LEN(kinds));
+    if (i == MVPN_ARRAY_LEN(kinds)) {
+        (void)snprintf(file, PATH_MAX, MVPN_CONFIG_KEY_DIR "/client.conf");
+        return MVPN_CONFIG_CLIENT;
+    }
+    return kinds[i];
+}
+
+enum mvpn_config_kind config_kind_and_file(const options_given *given, char file[static PATH_MAX])
 {
     const char *name = given->operands[0] != NULL ? given->operands[0] : "client";
     unsigned bit = 0; /* the parser knows the names */
@@ -58,7 +75,7 @@ static int check_config(enum mvpn_config_kind kind, const char *file)
 int config_check_command(const options_given *given)
 {
     char file[PATH_MAX];
-    enum mvpn_config_kind kind = kind_and_file(given, file);
+    enum mvpn_config_kind kind = config_kind_and_file(given, file);
     return check_config(kind, file);
 }
 
@@ -121,7 +138,7 @@ int config_show_command(const options_given *given)
     json_t *shown = NULL;
     const json_t *setting;
     size_t i;
-    enum mvpn_config_kind kind = kind_and_file(given, file);
+    enum mvpn_config_kind kind = config_kind_and_file(given, file);
     if (mvpn_config_show(file, kind, options_has(given, "--effective"), &shown, &fault) != 0) {
         (void)fprintf(stderr, "%s\n", fault.text);
         return EXIT_FAILURE;

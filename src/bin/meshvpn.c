@@ -14,6 +14,7 @@
 #include "bin/ask.h"
 #include "bin/circuit.h"
 #include "bin/config_command.h"
+#include "bin/doctor.h"
 #include "bin/exit_list.h"
 #include "bin/format.h"
 #include "bin/join.h"
@@ -334,6 +335,7 @@ int main(int argc, char **argv)
         [VERB_CIRCUIT_NEW] = circuit_new_command,
         [VERB_PROXY] = proxy_command,
         [VERB_EXIT_LIST] = exit_list_command,
+        [VERB_DOCTOR] = doctor_command,
         [VERB_NETCHECK] = netcheck_command,
         [VERB_PING] = ping_command,
         [VERB_CONFIG_CHECK] = config_check_command,

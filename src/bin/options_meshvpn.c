@@ -205,6 +205,27 @@ static const option_example config_check_examples[] = {
     {0},
 };
 
+static const option_row doctor_options[] = {
+    {.name = "--json", .help = "print JSON (schema meshvpn.doctor/1)"},
+    {0},
+};
+static const option_row doctor_operands[] = {
+    {.name = "KIND", .kind = OPTION_CHOICE, .choices = "relay exit client bootstrap discovery", .is_optional = true,
+     .help = "of which program: relay, exit, client, bootstrap or discovery (the one configured here)"},
+    {.name = "FILE", .kind = OPTION_FILE, .is_optional = true, .help = "its configuration (/etc/meshvpn/KIND.conf)"},
+    {0},
+};
+static const option_exit doctor_exits[] = {
+    {0, "nothing is broken"},
+    {1, "something is broken"},
+    {2, "wrong usage"},
+    {0},
+};
+static const option_example doctor_examples[] = {
+    {"sudo meshvpn doctor", "with root's eyes: without them the packet filter, for one, cannot be seen"},
+    {0},
+};
+
 static const option_row version_options[] = {
     {.name = "--json", .help = "print JSON (schema meshvpn.version/1)"},
     {0},
@@ -238,6 +259,11 @@ static const option_verb verbs[] = {
      .text = "The fastest first, at most 1000: name, country, bandwidth, whether it carries IPv6, and ports, as each exit "
              "says of itself.",
      .options = exit_list_options, .exits = exit_list_exits, .examples = exit_list_examples},
+    {.name = "doctor", .id = VERB_DOCTOR, .summary = "what is wrong with this computer, and what mends it",
+     .text = "Looks at what a client or a relay needs: configuration, TUN device, rights, other VPNs, firewall, name "
+             "servers, clock, ports, disk, kernel, and leftovers of a run that was killed. Each has a tick, a cross or a "
+             "question mark, and behind the latter two a command. Nothing is changed, and no daemon is needed.",
+     .options = doctor_options, .operands = doctor_operands, .exits = doctor_exits, .examples = doctor_examples},
     {.name = "netcheck", .id = VERB_NETCHECK, .summary = "what lies between this computer and the network",
      .text = "In less than 5 s and without root: UDP, addresses, NAT, port mapping, MTU, TCP 443 and the clock. "
              "Asks entries of the network file, and servers of STUN if you name some.",

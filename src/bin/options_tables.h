@@ -13,6 +13,7 @@ enum meshvpn_verb {
     VERB_CIRCUIT_NEW,
     VERB_PROXY,
     VERB_EXIT_LIST,
+    VERB_DOCTOR,
     VERB_NETCHECK,
     VERB_PING,
     VERB_CONFIG_CHECK,

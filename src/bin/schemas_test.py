@@ -217,6 +217,7 @@ def main():
         check(os.path.basename(path) == schema["title"].replace("meshvpn.", "").replace("/", "-") + ".json", path)
         SCHEMAS[schema["title"]] = schema
     judge(program("meshvpn", "version", "--json").stdout)
+    judge(program("meshvpn", "doctor", "--json").stdout)
     with tempfile.TemporaryDirectory(prefix="mvpn-schemas-test.") as directory:
         try:
             make_network(directory)
