@@ -47,11 +47,11 @@ const mvpn_protect_range *mvpn_protect_lan(size_t *ret_unicast, size_t *ret_coun
 /* ---- one rule ---- */
 
 static mvpn_protect_rule *begin(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
-                                bool accepts)
+                                enum mvpn_protect_action action)
 {
     MVPN_ASSERT(rules->count < MVPN_PROTECT_RULES);
     mvpn_protect_rule *rule = &rules->rule[rules->count++];
-    *rule = (mvpn_protect_rule){.chain = chain, .accepts = accepts};
+    *rule = (mvpn_protect_rule){.chain = chain, .action = action};
     return rule;
 }
 
@@ -103,19 +103,20 @@ static void pass_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *set
     const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
         if (own[i]->family != 0) {
-            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT);
             (void)add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name);
             add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
         }
     }
-    (void)add_name(begin(rules, MVPN_PROTECT_FORWARD, true), MVPN_PROTECT_NAME_OUT,
+    (void)add_name(begin(rules, MVPN_PROTECT_FORWARD, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_NAME_OUT,
                    setup->tun_name);
-    (void)add_name(begin(rules, MVPN_PROTECT_FORWARD, true), MVPN_PROTECT_NAME_IN, setup->tun_name);
+    (void)add_name(begin(rules, MVPN_PROTECT_FORWARD, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_NAME_IN,
+                   setup->tun_name);
 }
 
 static void pass_own(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, bool pass_search)
 {
-    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT);
     (void)add(rule, MVPN_PROTECT_MARK, &setup->mark, sizeof(setup->mark));
     if (!pass_search) {
         (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, UDP);
@@ -125,7 +126,7 @@ static void pass_own(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
 static mvpn_protect_rule *begin_udp(mvpn_protect_rules *rules, uint8_t family, uint16_t from,
                                     uint16_t to)
 {
-    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT);
     (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, UDP);
     add_port(rule, MVPN_PROTECT_PORT_FROM, from);
     add_port(rule, MVPN_PROTECT_PORT_TO, to);
@@ -146,7 +147,7 @@ static void pass_link(mvpn_protect_rules *rules)
              128);
     add_addr(begin_udp(rules, 6, DHCP6_CLIENT, DHCP6_SERVER), MVPN_PROTECT_TARGET, &link_local, 10);
     for (size_t i = 0; i < MVPN_ARRAY_LEN(discovery); i++) {
-        mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, true);
+        mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT);
         (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, ICMPV6);
         (void)add_byte(rule, MVPN_PROTECT_ICMP_TYPE, discovery[i]);
     }
@@ -157,7 +158,7 @@ static void drop_names(mvpn_protect_rules *rules, enum mvpn_protect_chain chain)
     static const uint8_t protocols[] = {UDP, TCP};
     static const uint16_t ports[] = {53, 853};
     for (size_t i = 0; i < 4; i++) {
-        mvpn_protect_rule *rule = begin(rules, chain, false);
+        mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_DROP);
         (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, protocols[i / 2]);
         add_port(rule, MVPN_PROTECT_PORT_TO, ports[i % 2]);
     }
@@ -168,22 +169,104 @@ static void drop_tunnel_range(mvpn_protect_rules *rules, enum mvpn_protect_chain
                               const mvpn_protect_setup *setup)
 {
     if (setup->tun_v4.family != 0) {
-        add_addr(begin(rules, chain, false), MVPN_PROTECT_TARGET, &setup->tun_v4, TUN_BITS_V4);
+        add_addr(begin(rules, chain, MVPN_PROTECT_DROP), MVPN_PROTECT_TARGET, &setup->tun_v4,
+                 TUN_BITS_V4);
     }
     if (setup->tun_v6.family != 0) {
-        add_addr(begin(rules, chain, false), MVPN_PROTECT_TARGET, &setup->tun_v6, TUN_BITS_V6);
+        add_addr(begin(rules, chain, MVPN_PROTECT_DROP), MVPN_PROTECT_TARGET, &setup->tun_v6,
+                 TUN_BITS_V6);
     }
 }
 
-static void pass_lan(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
-                     const mvpn_protect_setup *setup)
+static void pass_lan(mvpn_protect_rules *rules, enum mvpn_protect_chain chain)
 {
-    drop_names(rules, chain);
-    drop_tunnel_range(rules, chain, setup);
     size_t count = chain == MVPN_PROTECT_OUTPUT ? MVPN_ARRAY_LEN(lan) : LAN_UNICAST;
     for (size_t i = 0; i < count; i++) {
-        add_addr(begin(rules, chain, true), MVPN_PROTECT_TARGET, &lan[i].addr, lan[i].bits);
+        add_addr(begin(rules, chain, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_TARGET, &lan[i].addr,
+                 lan[i].bits);
     }
+}
+
+/* Private and other people's addresses, never the resolver there: it would be told what this host
+ * looks up. */
+static void pass_targets(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
+                         const mvpn_protect_setup *setup)
+{
+    const mvpn_split *split = &setup->split;
+    if (!setup->allow_lan && split->target_count == 0) {
+        return;
+    }
+    drop_names(rules, chain);
+    drop_tunnel_range(rules, chain, setup);
+    for (unsigned i = 0; i < split->target_count; i++) {
+        add_addr(begin(rules, chain, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_TARGET,
+                 &split->targets[i].addr, split->targets[i].bits);
+    }
+    if (setup->allow_lan) {
+        pass_lan(rules, chain);
+    }
+}
+
+/* ---- what a person sends outside by user or cgroup ---- */
+
+static mvpn_protect_rule *begin_mark(mvpn_protect_rules *rules, uint32_t mark)
+{
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_SPLIT, MVPN_PROTECT_SET_MARK);
+    rule->mark = mark;
+    return rule;
+}
+
+static void mark_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, uint32_t mark)
+{
+    const mvpn_split *split = &setup->split;
+    /* The client's own keep theirs, whoever it runs as. */
+    (void)add(begin(rules, MVPN_PROTECT_SPLIT, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_MARK,
+              &setup->mark, sizeof(setup->mark));
+    (void)add(begin_mark(rules, mark), MVPN_PROTECT_CT_MARK, &mark, sizeof(mark));
+    for (unsigned i = 0; i < split->user_count; i++) {
+        (void)add(begin_mark(rules, mark), MVPN_PROTECT_USER, &split->users[i],
+                  sizeof(split->users[i]));
+    }
+    for (unsigned i = 0; i < split->cgroup_count; i++) {
+        const mvpn_split_cgroup *group = &split->cgroups[i];
+        if (group->level == 0) {
+            (void)add(begin_mark(rules, mark), MVPN_PROTECT_CLASS, &group->class_id,
+                      sizeof(group->class_id));
+        } else {
+            add(begin_mark(rules, mark), MVPN_PROTECT_CGROUP, &group->id, sizeof(group->id))->bits =
+                group->level;
+        }
+    }
+}
+
+/* A cgroup is not known yet when a socket chooses its source address, so that it takes the
+ * tunnel's. */
+static void mend_source(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, uint32_t mark)
+{
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
+        if (own[i]->family != 0) {
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_NAT, MVPN_PROTECT_MASQUERADE);
+            (void)add(rule, MVPN_PROTECT_MARK, &mark, sizeof(mark));
+            add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name)->is_not = true;
+            add_name(rule, MVPN_PROTECT_NAME_OUT, "lo")->is_not = true;
+            add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
+        }
+    }
+}
+
+static void pass_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    const uint32_t mark = mvpn_split_mark(setup->mark);
+    if (!mvpn_split_has_senders(&setup->split)) {
+        return;
+    }
+    mark_senders(rules, setup, mark);
+    if (setup->split.cgroup_count > 0) {
+        mend_source(rules, setup, mark);
+    }
+    (void)add(begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_MARK, &mark,
+              sizeof(mark));
 }
 
 /* ---- what arrives ---- */
@@ -197,15 +280,15 @@ static void hide_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *set
     for (size_t i = 0; i < 4; i++) {
         const mvpn_addr *addr = own[i / 2];
         if (addr->family != 0) {
-            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_PREROUTING, false);
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_PREROUTING, MVPN_PROTECT_DROP);
             add_name(rule, MVPN_PROTECT_NAME_IN, setup->tun_name)->is_not = true;
             add_name(rule, MVPN_PROTECT_NAME_IN, "lo")->is_not = true;
             add_addr(rule, fields[i % 2], addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8));
         }
     }
     if (setup->tun_v4.family != 0) { /* the kernel answers for every address that it has */
-        (void)add(begin(rules, MVPN_PROTECT_ARP, false), MVPN_PROTECT_ARP_SENDER, setup->tun_v4.ip,
-                  4);
+        (void)add(begin(rules, MVPN_PROTECT_ARP, MVPN_PROTECT_DROP), MVPN_PROTECT_ARP_SENDER,
+                  setup->tun_v4.ip, 4);
     }
 }
 
@@ -217,19 +300,21 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
     if (!policy.is_in_force) {
         return;
     }
-    (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, true), MVPN_PROTECT_NAME_OUT, "lo");
+    (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_NAME_OUT,
+                   "lo");
     if (policy.pass_tunnel) {
         pass_tunnel(ret, setup);
     }
-    (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, false), MVPN_PROTECT_NAME_OUT, setup->tun_name);
-    (void)add_name(begin(ret, MVPN_PROTECT_FORWARD, false), MVPN_PROTECT_NAME_OUT, setup->tun_name);
+    (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_DROP), MVPN_PROTECT_NAME_OUT,
+                   setup->tun_name);
+    (void)add_name(begin(ret, MVPN_PROTECT_FORWARD, MVPN_PROTECT_DROP), MVPN_PROTECT_NAME_OUT,
+                   setup->tun_name);
     if (policy.pass_own) {
         pass_own(ret, setup, policy.pass_search);
     }
     pass_link(ret);
-    if (setup->allow_lan) {
-        pass_lan(ret, MVPN_PROTECT_OUTPUT, setup);
-        pass_lan(ret, MVPN_PROTECT_FORWARD, setup);
-    }
+    pass_senders(ret, setup);
+    pass_targets(ret, MVPN_PROTECT_OUTPUT, setup);
+    pass_targets(ret, MVPN_PROTECT_FORWARD, setup);
     hide_tunnel(ret, setup);
 }

@@ -3,8 +3,10 @@
  * kernel's packet filter, and which the tests ask about every packet they can think of.
  *
  * In each chain the first rule whose matches all hold decides, else the chain's policy: drop for
- * what leaves (OUTPUT, FORWARD), accept for what comes in (PREROUTING, ARP). No connection is
- * tracked: a rule looks at the packet alone, so nothing can be put into a state that opens it.
+ * what leaves (OUTPUT, FORWARD), accept for the others. No connection is tracked: a rule looks at
+ * the packet alone, so nothing can be put into a state that opens it. The exception is what a
+ * person sends outside by user or cgroup (core/split.h): the connection keeps its mark, because the
+ * last packets of a socket that was closed have no owner any more.
  */
 #ifndef MVPN_CORE_PROTECT_RULES_H
 #define MVPN_CORE_PROTECT_RULES_H
@@ -14,6 +16,7 @@
 
 #include "base/addr.h"
 #include "core/protect.h"
+#include "core/split.h"
 
 #define MVPN_PROTECT_NAME 16 /* IFNAMSIZ, with its zero */
 
@@ -22,8 +25,10 @@ enum mvpn_protect_chain {
     MVPN_PROTECT_FORWARD,    /* what it passes on for containers and virtual machines */
     MVPN_PROTECT_PREROUTING, /* what arrives */
     MVPN_PROTECT_ARP,        /* its words on the Ethernet */
+    MVPN_PROTECT_SPLIT,      /* what this host sends, before OUTPUT: a new mark, a new route */
+    MVPN_PROTECT_NAT,        /* the same at the very end: its source address */
 };
-#define MVPN_PROTECT_CHAINS 4
+#define MVPN_PROTECT_CHAINS 6
 
 enum mvpn_protect_field {
     MVPN_PROTECT_NAME_OUT,   /* interface, MVPN_PROTECT_NAME bytes */
@@ -37,23 +42,36 @@ enum mvpn_protect_field {
     MVPN_PROTECT_PORT_TO,    /* the same */
     MVPN_PROTECT_ICMP_TYPE,  /* 1 byte; after PROTOCOL */
     MVPN_PROTECT_ARP_SENDER, /* 4 bytes */
+    MVPN_PROTECT_USER,       /* of the socket, 4 bytes of this machine's order */
+    MVPN_PROTECT_CLASS,      /* net_cls class of the socket, the same */
+    MVPN_PROTECT_CGROUP,     /* id of the socket's cgroup v2, 8 bytes of this machine's order */
+    MVPN_PROTECT_CT_MARK,    /* of the connection, as MARK */
 };
 
 typedef struct mvpn_protect_match {
     enum mvpn_protect_field field;
     bool is_not;
     uint8_t len;
-    uint8_t bits; /* of addresses that count */
+    uint8_t bits; /* of addresses that count; CGROUP: its depth, 1 = below the root */
     uint8_t value[16];
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table, of which there are at most 54. */
-#define MVPN_PROTECT_RULES 64
+/* All of one table: 54 at most, and for OUTPUT and FORWARD each what is sent outside. */
+#define MVPN_PROTECT_RULES                                                                         \
+    (64 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
+
+enum mvpn_protect_action {
+    MVPN_PROTECT_DROP,
+    MVPN_PROTECT_ACCEPT,
+    MVPN_PROTECT_SET_MARK,   /* of the packet and of its connection; and accept. SPLIT only */
+    MVPN_PROTECT_MASQUERADE, /* from the address of where it leaves. NAT only */
+};
 
 typedef struct mvpn_protect_rule {
     enum mvpn_protect_chain chain;
-    bool accepts; /* else drops */
+    enum mvpn_protect_action action;
+    uint32_t mark; /* SET_MARK */
     unsigned count;
     mvpn_protect_match match[MVPN_PROTECT_MATCHES];
 } mvpn_protect_rule;
@@ -70,17 +88,15 @@ typedef struct mvpn_protect_setup {
     uint32_t mark;
     char tun_name[MVPN_PROTECT_NAME];
     mvpn_addr tun_v4, tun_v6; /* family 0: there is none yet */
+    mvpn_split split;
 } mvpn_protect_setup;
 
 /** The rules of `state`. */
 void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_state state,
                              mvpn_protect_rules *ret);
 
-/* A range of addresses that a local network may have, and nobody on the internet. */
-typedef struct mvpn_protect_range {
-    mvpn_addr addr;
-    uint8_t bits;
-} mvpn_protect_range;
+/* Ranges of addresses that a local network may have, and nobody on the internet. */
+typedef mvpn_split_range mvpn_protect_range;
 /** Those that allow_lan opens; the first `*ret_unicast` of `*ret_count` are not multicast. */
 const mvpn_protect_range *mvpn_protect_lan(size_t *ret_unicast, size_t *ret_count);
 

@@ -65,6 +65,9 @@ typedef struct packet {
     uint8_t protocol, icmp_type;
     mvpn_addr source, target;
     uint16_t from, to;
+    /* Of its socket and connection; 0: it has none (or root, whom nobody sends outside here). */
+    uint32_t user, class_id, ct_mark;
+    uint64_t group;
 } packet;
 
 static bool same_bits(const uint8_t *a, const uint8_t *b, unsigned bits)
@@ -109,12 +112,22 @@ static bool holds(const mvpn_protect_match *m, const packet *p)
         return m->value[0] == p->icmp_type;
     case MVPN_PROTECT_ARP_SENDER:
         return memcmp(p->source.ip, m->value, 4) == 0;
+    case MVPN_PROTECT_USER:
+        return memcmp(&p->user, m->value, sizeof(p->user)) == 0;
+    case MVPN_PROTECT_CLASS:
+        return memcmp(&p->class_id, m->value, sizeof(p->class_id)) == 0;
+    case MVPN_PROTECT_CGROUP:
+        assert_int_equal(m->bits, 2);
+        return memcmp(&p->group, m->value, sizeof(p->group)) == 0;
+    case MVPN_PROTECT_CT_MARK:
+        return memcmp(&p->ct_mark, m->value, sizeof(p->ct_mark)) == 0;
     }
     fail();
     return false;
 }
 
-static bool passes(const mvpn_protect_rules *rules, enum mvpn_protect_chain chain, const packet *p)
+static const mvpn_protect_rule *first_rule(const mvpn_protect_rules *rules,
+                                           enum mvpn_protect_chain chain, const packet *p)
 {
     for (unsigned i = 0; i < rules->count; i++) {
         const mvpn_protect_rule *rule = &rules->rule[i];
@@ -123,10 +136,31 @@ static bool passes(const mvpn_protect_rules *rules, enum mvpn_protect_chain chai
             k++;
         }
         if (rule->chain == chain && k == rule->count) {
-            return rule->accepts;
+            return rule;
         }
     }
+    return NULL;
+}
+
+static bool passes(const mvpn_protect_rules *rules, enum mvpn_protect_chain chain, const packet *p)
+{
+    const mvpn_protect_rule *rule = first_rule(rules, chain, p);
+    if (rule != NULL) {
+        assert_true(rule->action == MVPN_PROTECT_ACCEPT || rule->action == MVPN_PROTECT_DROP);
+        return rule->action == MVPN_PROTECT_ACCEPT;
+    }
     return rules->count == 0 || chain == MVPN_PROTECT_PREROUTING || chain == MVPN_PROTECT_ARP;
+}
+
+/* As it is after the chain that marks. */
+static packet marked(const mvpn_protect_rules *rules, const packet *p)
+{
+    const mvpn_protect_rule *rule = first_rule(rules, MVPN_PROTECT_SPLIT, p);
+    packet after = *p;
+    if (rule != NULL && rule->action == MVPN_PROTECT_SET_MARK) {
+        after.mark = after.ct_mark = rule->mark;
+    }
+    return after;
 }
 
 /* clang-format off */
@@ -335,6 +369,124 @@ static void test_nobody_reaches_the_tunnel_from_outside(void **state)
     for_situations(check_arrival);
 }
 
+/* ---- what goes outside ---- */
+
+#define OUTSIDE_USER 1000
+#define OUTSIDE_CLASS 0x4d560001u
+#define OUTSIDE_GROUP 4711
+#define OUTSIDE_MARK 0x14d56u
+
+static const struct sender {
+    uint32_t user, class_id, ct_mark;
+    uint64_t group;
+    bool is_outside;
+} senders[] = {
+    {0, 0, 0, 0, false},
+    {OUTSIDE_USER + 1, 1, 1, 1, false},
+    {OUTSIDE_USER, 0, 0, 0, true},
+    {0, OUTSIDE_CLASS, 0, 0, true},
+    {0, 0, 0, OUTSIDE_GROUP, true},
+    {0, 0, OUTSIDE_MARK, 0, true}, /* the end of a connection, whose socket is closed */
+};
+
+/* 192.169.0.0/16 and one address; and all that the tunnel has, which must not open it. */
+static bool is_target(const packet *p)
+{
+    const uint8_t *to = p->target.ip;
+    bool is_name = (p->protocol == 6 || p->protocol == 17) && is_one(p->to, 53, 853);
+    return !is_name && ((p->target.family == 4 && to[0] == 192 && to[1] == 169) ||
+                        (p->target.family == 6 && to[0] == 0x2a));
+}
+
+static void check_split(const packet *p, const void *ctx)
+{
+    const struct situation *s = ctx;
+    const uint8_t last = p->source.ip[mvpn_addr_ip_len(&p->source) - 1];
+    if (last != 2 && last != 3 && last != 9) {
+        return; /* an own address and another's are enough of each family */
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(senders); i++) {
+        const struct sender *from = &senders[i];
+        bool is_tun = strcmp(p->out, "mvpn0") == 0, is_lo = strcmp(p->out, "lo") == 0;
+        packet q = *p;
+        q.user = from->user;
+        q.class_id = from->class_id;
+        q.ct_mark = from->ct_mark;
+        q.group = from->group;
+        q = marked(&s->rules, &q);
+        bool is_on = s->rules.count > 0;
+        bool is_outside = is_on && from->is_outside && p->mark != OWN_MARK;
+        assert_int_equal(q.mark, is_outside ? OUTSIDE_MARK : p->mark);
+        /* Into the tunnel with an own source, as everybody; else where it wants to. */
+        bool may = may_leave(p, &s->setup, s->state) || (!is_tun && (is_outside || is_target(p)));
+        assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q), may);
+        const mvpn_addr *own = p->source.family == 4 ? &s->setup.tun_v4 : &s->setup.tun_v6;
+        const mvpn_protect_rule *nat = first_rule(&s->rules, MVPN_PROTECT_NAT, &q);
+        assert_int_equal(nat != NULL,
+                         is_outside && !is_tun && !is_lo && mvpn_addr_ip_eq(&p->source, own));
+        assert_true(nat == NULL || nat->action == MVPN_PROTECT_MASQUERADE);
+    }
+    bool is_inside = strcmp(p->out, "lo") == 0 || strcmp(p->out, "mvpn0") == 0;
+    if (!is_inside && is_target(p)) { /* containers too */
+        assert_true(passes(&s->rules, MVPN_PROTECT_FORWARD, p));
+    }
+}
+
+static void test_what_goes_outside(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0", .lockdown = true}};
+    mvpn_split *split = &s.setup.split;
+    (void)state;
+    assert_int_equal(mvpn_split_mark(OWN_MARK), OUTSIDE_MARK);
+    assert_int_equal(mvpn_split_mark(1u << 16), 1u << 17);
+    s.setup.tun_v4 = addresses[0];
+    s.setup.tun_v6 = addresses[7];
+    split->targets[0] = (mvpn_split_range){addresses[4], 16};
+    split->targets[1] = (mvpn_split_range){{.family = 4, .ip = {10, 8, 0, 9}}, 29};
+    split->targets[2] = (mvpn_split_range){addresses[9], 128};
+    split->targets[3] = (mvpn_split_range){{.family = 6, .ip = {0xfd, 0x6d}}, 16};
+    split->target_count = 4;
+    split->users[split->user_count++] = OUTSIDE_USER;
+    split->cgroups[0] = (mvpn_split_cgroup){.class_id = OUTSIDE_CLASS};
+    split->cgroups[1] = (mvpn_split_cgroup){.level = 2, .id = OUTSIDE_GROUP};
+    split->cgroup_count = 2;
+    for (unsigned i = 0; i < MVPN_PROTECT_STATES; i++) {
+        s.state = i;
+        s.setup.allow_lan = i == MVPN_PROTECT_ERROR;
+        mvpn_protect_rules_make(&s.setup, s.state, &s.rules);
+        for_packets(check_split, &s);
+    }
+}
+
+/* Who has nothing outside has no chain that tracks connections. */
+static void test_nothing_outside(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0", .allow_lan = true}};
+    (void)state;
+    mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTED, &s.rules);
+    for (unsigned i = 0; i < s.rules.count; i++) {
+        assert_true(s.rules.rule[i].chain < MVPN_PROTECT_SPLIT);
+    }
+}
+
+/* The most of everything has room. */
+static void test_everything_outside(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0", .allow_lan = true}};
+    mvpn_split *split = &s.setup.split;
+    (void)state;
+    s.setup.tun_v4 = addresses[0];
+    s.setup.tun_v6 = addresses[7];
+    split->target_count = MVPN_SPLIT_TARGETS_MAX;
+    split->user_count = MVPN_SPLIT_USERS_MAX;
+    split->cgroup_count = MVPN_SPLIT_CGROUPS_MAX;
+    for (unsigned i = 0; i < MVPN_SPLIT_TARGETS_MAX; i++) {
+        split->targets[i] = (mvpn_split_range){addresses[2], 32};
+    }
+    mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTING, &s.rules);
+    assert_true(s.rules.count < MVPN_PROTECT_RULES);
+}
+
 /* Also before the tunnel has addresses, and all of it within its bound. */
 static void test_without_addresses(void **state)
 {
@@ -361,6 +513,9 @@ int main(void)
         cmocka_unit_test(test_nothing_leaks),
         cmocka_unit_test(test_what_is_passed_on),
         cmocka_unit_test(test_nobody_reaches_the_tunnel_from_outside),
+        cmocka_unit_test(test_what_goes_outside),
+        cmocka_unit_test(test_nothing_outside),
+        cmocka_unit_test(test_everything_outside),
         cmocka_unit_test(test_without_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

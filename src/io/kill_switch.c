@@ -18,6 +18,9 @@
 /* Before anybody's connection tracking, and before anybody's filter. */
 #define PRIORITY_RAW (-300)
 #define PRIORITY_FILTER (-10)
+/* Behind connection tracking; the kernel's own numbers (NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_SRC). */
+#define PRIORITY_MANGLE (-150)
+#define PRIORITY_SOURCE_NAT 100
 /* Of an Ethernet ARP packet: behind its fixed part and the sender's hardware address (RFC 826). */
 #define ARP_SENDER_AT 14
 
@@ -32,17 +35,23 @@ struct mvpn_kill_switch {
 };
 
 static const struct chain {
-    const char *name;
+    const char *name, *type;
     uint8_t family;
     uint32_t hook;
     int32_t priority;
     uint32_t policy;
 } chains[MVPN_PROTECT_CHAINS] = {
-    [MVPN_PROTECT_OUTPUT] = {"output", NFPROTO_INET, NF_INET_LOCAL_OUT, PRIORITY_FILTER, NF_DROP},
-    [MVPN_PROTECT_FORWARD] = {"forward", NFPROTO_INET, NF_INET_FORWARD, PRIORITY_FILTER, NF_DROP},
-    [MVPN_PROTECT_PREROUTING] = {"prerouting", NFPROTO_INET, NF_INET_PRE_ROUTING, PRIORITY_RAW,
-                                 NF_ACCEPT},
-    [MVPN_PROTECT_ARP] = {"output", NFPROTO_ARP, NF_ARP_OUT, PRIORITY_FILTER, NF_ACCEPT},
+    [MVPN_PROTECT_OUTPUT] = {"output", "filter", NFPROTO_INET, NF_INET_LOCAL_OUT, PRIORITY_FILTER,
+                             NF_DROP},
+    [MVPN_PROTECT_FORWARD] = {"forward", "filter", NFPROTO_INET, NF_INET_FORWARD, PRIORITY_FILTER,
+                              NF_DROP},
+    [MVPN_PROTECT_PREROUTING] = {"prerouting", "filter", NFPROTO_INET, NF_INET_PRE_ROUTING,
+                                 PRIORITY_RAW, NF_ACCEPT},
+    [MVPN_PROTECT_ARP] = {"output", "filter", NFPROTO_ARP, NF_ARP_OUT, PRIORITY_FILTER, NF_ACCEPT},
+    [MVPN_PROTECT_SPLIT] = {"split", "route", NFPROTO_INET, NF_INET_LOCAL_OUT, PRIORITY_MANGLE,
+                            NF_ACCEPT},
+    [MVPN_PROTECT_NAT] = {"nat", "nat", NFPROTO_INET, NF_INET_POST_ROUTING, PRIORITY_SOURCE_NAT,
+                          NF_ACCEPT},
 };
 
 static const uint8_t families[] = {NFPROTO_INET, NFPROTO_ARP};
@@ -98,7 +107,7 @@ static void put_chain(mvpn_kill_switch *ks, const struct chain *chain)
     put_u32(msg, NFTA_HOOK_PRIORITY, (uint32_t)chain->priority);
     mnl_attr_nest_end(msg, hook);
     put_u32(msg, NFTA_CHAIN_POLICY, chain->policy);
-    mnl_attr_put_strz(msg, NFTA_CHAIN_TYPE, "filter");
+    mnl_attr_put_strz(msg, NFTA_CHAIN_TYPE, chain->type);
     end(ks, msg);
 }
 
@@ -134,6 +143,24 @@ static void load_meta(struct nlmsghdr *msg, uint32_t key)
     expression e = begin_expression(msg, "meta");
     put_u32(msg, NFTA_META_DREG, NFT_REG_1);
     put_u32(msg, NFTA_META_KEY, key);
+    end_expression(msg, e);
+}
+
+static void load_connection_mark(struct nlmsghdr *msg)
+{
+    expression e = begin_expression(msg, "ct");
+    put_u32(msg, NFTA_CT_DREG, NFT_REG_1);
+    put_u32(msg, NFTA_CT_KEY, NFT_CT_MARK);
+    end_expression(msg, e);
+}
+
+/* The id of the ancestor of the socket's cgroup at that depth. */
+static void load_cgroup(struct nlmsghdr *msg, uint32_t level)
+{
+    expression e = begin_expression(msg, "socket");
+    put_u32(msg, NFTA_SOCKET_KEY, NFT_SOCKET_CGROUPV2);
+    put_u32(msg, NFTA_SOCKET_DREG, NFT_REG_1);
+    put_u32(msg, NFTA_SOCKET_LEVEL, level);
     end_expression(msg, e);
 }
 
@@ -220,8 +247,36 @@ static void put_match(struct nlmsghdr *msg, const mvpn_protect_match *m)
     case MVPN_PROTECT_ARP_SENDER:
         load_payload(msg, NFT_PAYLOAD_NETWORK_HEADER, ARP_SENDER_AT, 4);
         break;
+    case MVPN_PROTECT_USER:
+        load_meta(msg, NFT_META_SKUID);
+        break;
+    case MVPN_PROTECT_CLASS:
+        load_meta(msg, NFT_META_CGROUP);
+        break;
+    case MVPN_PROTECT_CGROUP:
+        load_cgroup(msg, m->bits);
+        break;
+    case MVPN_PROTECT_CT_MARK:
+        load_connection_mark(msg);
+        break;
     }
     compare(msg, m, value);
+}
+
+static void put_mark(struct nlmsghdr *msg, uint32_t mark)
+{
+    expression e = begin_expression(msg, "immediate");
+    put_u32(msg, NFTA_IMMEDIATE_DREG, NFT_REG_1);
+    put_value(msg, NFTA_IMMEDIATE_DATA, (const uint8_t *)&mark, sizeof(mark));
+    end_expression(msg, e);
+    e = begin_expression(msg, "meta");
+    put_u32(msg, NFTA_META_KEY, NFT_META_MARK);
+    put_u32(msg, NFTA_META_SREG, NFT_REG_1);
+    end_expression(msg, e);
+    e = begin_expression(msg, "ct");
+    put_u32(msg, NFTA_CT_KEY, NFT_CT_MARK);
+    put_u32(msg, NFTA_CT_SREG, NFT_REG_1);
+    end_expression(msg, e);
 }
 
 static void put_verdict(struct nlmsghdr *msg, bool accepts)
@@ -236,6 +291,23 @@ static void put_verdict(struct nlmsghdr *msg, bool accepts)
     end_expression(msg, e);
 }
 
+static void put_action(struct nlmsghdr *msg, const mvpn_protect_rule *rule)
+{
+    switch (rule->action) {
+    case MVPN_PROTECT_SET_MARK:
+        put_mark(msg, rule->mark);
+        put_verdict(msg, true);
+        break;
+    case MVPN_PROTECT_MASQUERADE:
+        end_expression(msg, begin_expression(msg, "masq"));
+        break;
+    case MVPN_PROTECT_ACCEPT:
+    case MVPN_PROTECT_DROP:
+        put_verdict(msg, rule->action == MVPN_PROTECT_ACCEPT);
+        break;
+    }
+}
+
 static void put_rule(mvpn_kill_switch *ks, const mvpn_protect_rule *rule)
 {
     const struct chain *chain = &chains[rule->chain];
@@ -247,12 +319,22 @@ static void put_rule(mvpn_kill_switch *ks, const mvpn_protect_rule *rule)
     for (unsigned i = 0; i < rule->count; i++) {
         put_match(msg, &rule->match[i]);
     }
-    put_verdict(msg, rule->accepts);
+    put_action(msg, rule);
     mnl_attr_nest_end(msg, list);
     end(ks, msg);
 }
 
 /* ---- the transaction ---- */
+
+/* Connections are tracked only for who has rules that need it. */
+static bool is_needed(const mvpn_protect_rules *rules, enum mvpn_protect_chain chain)
+{
+    bool has_rules = chain != MVPN_PROTECT_SPLIT && chain != MVPN_PROTECT_NAT;
+    for (unsigned i = 0; i < rules->count; i++) {
+        has_rules = has_rules || rules->rule[i].chain == chain;
+    }
+    return has_rules;
+}
 
 /* Make, so that there is something to delete; delete; make anew. The last one is acknowledged. */
 static int replace(mvpn_kill_switch *ks, mvpn_fault *fault)
@@ -270,7 +352,9 @@ static int replace(mvpn_kill_switch *ks, mvpn_fault *fault)
         put_table(ks, NFT_MSG_NEWTABLE, NLM_F_CREATE, families[i]);
     }
     for (size_t i = 0; is_wanted && i < MVPN_ARRAY_LEN(chains); i++) {
-        put_chain(ks, &chains[i]);
+        if (is_needed(&ks->rules, (enum mvpn_protect_chain)i)) {
+            put_chain(ks, &chains[i]);
+        }
     }
     struct nlmsghdr *last = NULL;
     for (unsigned i = 0; i < ks->rules.count; i++) {
