@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/word.h"
 
 /* Longer words are no typing errors of ours. */
 #define WORD_MAX 32
@@ -16,37 +17,6 @@
 #define COLUMN 26
 
 /* --- what was meant --- */
-
-static size_t min3(size_t a, size_t b, size_t c)
-{
-    size_t least = a < b ? a : b;
-    return least < c ? least : c;
-}
-
-/* Damerau-Levenshtein distance (neighbours exchanged count as one). */
-static size_t distance(const char *a, const char *b)
-{
-    size_t rows[3][WORD_MAX + 1], len_a = strlen(a), len_b = strlen(b);
-    if (len_a > WORD_MAX || len_b > WORD_MAX) {
-        return WORD_MAX;
-    }
-    for (size_t j = 0; j <= len_b; j++) {
-        rows[0][j] = j;
-    }
-    for (size_t i = 1; i <= len_a; i++) {
-        const size_t *above = rows[(i - 1) % 3], *above_two = rows[(i + 1) % 3];
-        size_t *row = rows[i % 3];
-        row[0] = i;
-        for (size_t j = 1; j <= len_b; j++) {
-            row[j] =
-                min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-                row[j] = row[j] < above_two[j - 2] + 1 ? row[j] : above_two[j - 2] + 1;
-            }
-        }
-    }
-    return rows[len_a % 3][len_b];
-}
 
 typedef struct guess {
     const char *word;
@@ -62,7 +32,7 @@ static guess guess_init(const char *word)
 
 static void guess_offer(guess *g, const char *name)
 {
-    size_t d = distance(g->word, name);
+    size_t d = mvpn_word_distance(g->word, name);
     if (d < g->least && d <= DISTANCE_MAX) {
         g->least = d;
         g->best = name;
@@ -492,6 +462,26 @@ static int take_option(options_given *g, int argc, char **argv, int *i)
     return add_option(g, o, argv[++*i]);
 }
 
+static bool is_choice(const option_row *o, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *c = o->choices; c != NULL && *c != '\0'; c += strspn(c, " ")) {
+        size_t n = strcspn(c, " ");
+        if (n == len && strncmp(c, word, n) == 0) {
+            return true;
+        }
+        c += n;
+    }
+    return false;
+}
+
+/* "[KIND] KEY": what is no kind is the key. */
+static bool may_skip(const option_row *o, const char *word)
+{
+    return o->is_optional && o->kind == OPTION_CHOICE && o[1].name != NULL && !o[1].is_optional &&
+           !is_choice(o, word);
+}
+
 static int add_operand(options_given *g, const char *word)
 {
     const option_row *rows = g->verb->operands;
@@ -499,6 +489,9 @@ static int add_operand(options_given *g, const char *word)
     size_t n = 0;
     while (rows != NULL && rows[n].name != NULL) {
         n++;
+    }
+    if (g->operand_count + 1 < n && may_skip(&rows[g->operand_count], word)) {
+        g->operands[g->operand_count++] = NULL;
     }
     if (g->operand_count < n) {
         int status = check_value(g, &rows[g->operand_count], word, &ignored);
@@ -519,12 +512,15 @@ static int check_operands(const options_given *g)
 {
     const option_row *rows = g->verb->operands;
     char list[128] = "";
-    size_t n = 0;
-    if (rows == NULL || rows[g->operand_count].name == NULL || rows[g->operand_count].is_optional) {
+    size_t n = 0, next = g->operand_count;
+    while (rows != NULL && rows[next].name != NULL && rows[next].is_optional) {
+        next++;
+    }
+    if (rows == NULL || rows[next].name == NULL) {
         return -1;
     }
-    if (rows[g->operand_count].if_missing != NULL) {
-        return options_fail(g, "%s", rows[g->operand_count].if_missing);
+    if (rows[next].if_missing != NULL) {
+        return options_fail(g, "%s", rows[next].if_missing);
     }
     for (size_t i = 0; rows[i].name != NULL && !rows[i].is_optional; i++) {
         bool is_last = rows[i + 1].name == NULL || rows[i + 1].is_optional;
@@ -650,7 +646,8 @@ static const char *check_rows(const option_row *rows, bool is_operand)
                 fault = "a name twice";
             } else if (o->letter != 0 && other->letter == o->letter) {
                 fault = "a letter twice";
-            } else if (is_operand && other->is_optional && !o->is_optional) {
+            } else if (is_operand && other->is_optional && !o->is_optional &&
+                       other->kind != OPTION_CHOICE) {
                 fault = "an operand that must be there behind one that need not";
             }
         }

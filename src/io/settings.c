@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "base/word.h"
 
 struct parse {
     const char *path;
@@ -33,35 +34,6 @@ static struct parse *current;
 
 /* --- did you mean --- */
 
-#define NAME_MAX_COMPARED 32
-
-/* Damerau-Levenshtein distance (neighbours swapped count 1); names cut to the maximum. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned rows[3][NAME_MAX_COMPARED + 1];
-    size_t a_len = strnlen(a, NAME_MAX_COMPARED), b_len = strnlen(b, NAME_MAX_COMPARED);
-    unsigned *before = rows[0], *above = rows[1], *here = rows[2];
-    for (size_t j = 0; j <= b_len; j++) {
-        above[j] = (unsigned)j;
-        before[j] = 0;
-    }
-    for (size_t i = 1; i <= a_len; i++) {
-        here[0] = (unsigned)i;
-        for (size_t j = 1; j <= b_len; j++) {
-            unsigned change = above[j - 1] + (a[i - 1] != b[j - 1]);
-            here[j] = MVPN_MIN(MVPN_MIN(above[j] + 1, here[j - 1] + 1), change);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-                here[j] = MVPN_MIN(here[j], before[j - 2] + 1);
-            }
-        }
-        unsigned *oldest = before;
-        before = above;
-        above = here;
-        here = oldest;
-    }
-    return above[b_len];
-}
-
 static size_t common_prefix(const char *a, const char *b)
 {
     size_t n = 0;
@@ -84,14 +56,14 @@ const char *mvpn_settings_suggest(const mvpn_setting *table, size_t count, unsig
                                   const char *name)
 {
     const char *best = NULL;
-    unsigned best_distance = strlen(name) <= 4 ? 2 : 3; /* must be below */
+    size_t best_distance = strlen(name) <= 4 ? 2 : 3; /* must be below */
     for (size_t i = 0; i < count; i++) {
         if (kind != 0 && (table[i].kinds & kind) == 0) {
             continue;
         }
-        unsigned d = distance(name, table[i].name);
+        size_t d = mvpn_word_distance(name, table[i].name);
         if (is_part(name, table[i].name) || is_part(table[i].name, name)) {
-            d = MVPN_MIN(d, 1);
+            d = MVPN_MIN(d, 1u);
         }
         bool is_nearer =
             d < best_distance || (best != NULL && d == best_distance &&
