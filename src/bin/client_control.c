@@ -1,6 +1,7 @@
 #include "bin/client_control.h"
 
 #include "base/error.h"
+#include "bin/client_protection.h"
 #include "io/clock.h"
 #include "io/ping.h"
 #include "io/silence.h"
@@ -50,6 +51,7 @@ static int status(void *program, const json_t *request, json_t *reply)
     mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
                        mvpn_clock_now());
     client_proxy_status(p->proxy, reply);
+    client_protection_status(p, reply);
     if (mvpn_node_is_unheard(p->node)) {
         (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
     }

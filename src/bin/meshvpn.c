@@ -21,6 +21,7 @@
 #include "bin/ping.h"
 #include "bin/proxy.h"
 #include "bin/show_links.h"
+#include "bin/show_protection.h"
 #include "bin/netcheck.h"
 #include "bin/options_tables.h"
 
@@ -200,6 +201,7 @@ static void print_client(const json_t *status, const json_t *later, double secon
     const json_t *missing = json_object_get(status, "missing_protections"), *item;
     const char *exit_address = text_of(status, "exit_address");
     size_t i;
+    show_protection(status);
     print_path(status);
     if (exit_address != NULL) {
         (void)printf("exit      %s\n", exit_address);

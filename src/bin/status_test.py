@@ -44,6 +44,8 @@ RELAY = {
     "view": {"relays": 20, "relays_confirmed": 20, "equivocations": 0},
 }
 
+PROTECTION = {"state": "connected", "kill_switch": True, "lockdown": False, "allow_lan": False, "repaired": 0}
+
 NO_BINDING = dict(RELAY, links=[], link_count=3, nat={"class": "unknown", "bindings": [
     {"name": "birch", "identity": "0011", "registered": False}]})
 # Nothing is known: nothing is said.
@@ -73,6 +75,10 @@ ROWS = [
                 "  cells_forward                    345"]),
     (NO_BINDING, 0, ["links     3", "nat       unknown, not reachable: no NAT relay serves us yet"]),
     (NO_NAT, 0, ["links     3"]),
+    (dict(CLIENT, protection=PROTECTION), 0, ["protected kill switch on, lockdown off, local network closed"]),
+    (dict(CLIENT, protection=dict(PROTECTION, lockdown=True, allow_lan=True, repaired=2)), 0,
+     ["protected kill switch on, lockdown on, local network open; repaired 2 times after other programs"]),
+    (dict(CLIENT, protection=dict(PROTECTION, kill_switch=False)), 0, ["protected NO: the kill switch is off"]),
     (dict(CLIENT, nat={"class": "symmetric", "bindings": []}, links=RELAY["links"], link_count=3), 0,
      ["nat       symmetric", "links     3, 2 relayed: birch via oak, 8899aabb via oak"]),
 ]

@@ -66,6 +66,19 @@ routes_fail_closed() {
     lab_in client ip route get "$(lab_addr4 web)" mark 0x4d56
 }
 
+# protection_is STATE KILL-SWITCH: as the status tells it
+protection_is() {
+    mesh_status >"$LAB_DIR/status.json"
+    "$LAB_PYTHON" -c 'import json, sys
+p = json.load(sys.stdin)["protection"]
+print(p)
+sys.exit((p["state"], p["kill_switch"]) != (sys.argv[1], sys.argv[2] == "on"))' "$1" "$2" <"$LAB_DIR/status.json"
+}
+
+repairs_are_counted() {
+    protection_is connected on && [ "$(mesh_get protection.repaired <"$LAB_DIR/status.json")" -ge 5 ]
+}
+
 is_blocked() {
     ! lab_in client "${LEAK_USER[@]}" curl --noproxy '*' -s -o /dev/null --max-time 1 "http://$(lab_addr4 web)/"
 }
@@ -98,6 +111,7 @@ nobody_answers() {
 leak_client_start ""
 mesh_client_wait
 lab_check kill_switch_is_on leak_has_table
+lab_check status_tells_of_it protection_is connected on
 lab_check page_through_the_tunnel page_comes
 # Until the table is back only the routes hold: against all that goes by them, not against a socket that names eth0.
 leak_begin "$RATE" probe-routed
@@ -112,6 +126,7 @@ lab_check rogue_routes_change_nothing page_comes
 lab_check forged_packets_get_no_answer nobody_answers 4000
 leak_rogue_routes del
 lab_check routes_are_repaired_within_a_second routes_are_repaired
+lab_check repairs_are_counted repairs_are_counted
 leak_flap
 sleep 0.5
 mesh_client_stop KILL

@@ -1,0 +1,12 @@
+/*
+ * The lines of `meshvpn status` about what protects this host.
+ */
+#ifndef MVPN_BIN_SHOW_PROTECTION_H
+#define MVPN_BIN_SHOW_PROTECTION_H
+
+#include <jansson.h>
+
+/** "protected kill switch on, lockdown off, local network closed"; nothing if nothing is known. */
+void show_protection(const json_t *status);
+
+#endif
