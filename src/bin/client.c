@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "bin/client_control.h"
 #include "io/clock.h"
+#include "io/families.h"
 #include "io/host_client.h"
-#include "io/host_exit.h"
 #include "io/keyfile.h"
 
 static void log_failure(client_program *p, const mvpn_client_event *e)
@@ -25,7 +25,7 @@ static void log_failure(client_program *p, const mvpn_client_event *e)
 
 static void on_learned(client_program *p, const mvpn_learner_event *e)
 {
-    client_state_learned(&p->state, e);
+    mvpn_client_memory_learned(&p->state, e);
     if (e->type == MVPN_LEARNER_ENTRY_WORKED && p->sources.sources != NULL) {
         mvpn_sources_cache(p->sources.sources, &e->contact, mvpn_clock_unix());
     }
@@ -44,8 +44,8 @@ static void every_second(void *ctx)
     client_program *p = ctx;
     mvpn_engine *engine = mvpn_node_engine(p->node);
     mvpn_clock_reading clock;
-    client_state_save(&p->state, engine, false);
-    client_sources_check(&p->sources);
+    mvpn_client_memory_save(&p->state, engine, false);
+    mvpn_client_sources_check(&p->sources);
     mvpn_engine_clock(engine, &clock);
     if (clock.should_tell && !p->told_clock) {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
@@ -99,7 +99,7 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     case MVPN_CLIENT_EVENT_CONNECTED:
         mvpn_logf(log, MVPN_LOG_INFO, "connected");
         protect(p, MVPN_PROTECT_ESTABLISHED);
-        client_sources_check(&p->sources); /* from now on our guards alone hear of us */
+        mvpn_client_sources_check(&p->sources); /* from now on our guards alone hear of us */
         break;
     case MVPN_CLIENT_EVENT_DISCONNECTED:
         protect(p, MVPN_PROTECT_LOST);
@@ -217,7 +217,8 @@ static int client_start(client_program *p, mvpn_fault *fault)
     p->client.tun_v4 = p->host.tun_v4;
     p->client.tun_v6 = p->host.tun_v6;
     p->client.gateway_v4 = p->host.gateway_v4;
-    client_state_load(&p->state, p->cli.config.state_dir, &p->cli.log, &p->engine, &p->client);
+    mvpn_client_memory_load(&p->state, p->cli.config.state_dir, &p->cli.log, &p->engine,
+                            &p->client);
     p->cli.marker.mark = p->cli.config.client.mark;
     mvpn_node_options options = {
         .loop = p->loop,
@@ -237,9 +238,9 @@ static int client_start(client_program *p, mvpn_fault *fault)
         if (p->cli.network.relay_count > 0) {
             mvpn_learner_set_ready(mvpn_engine_learner(engine));
         }
-        client_state_fill(&p->state, engine);
-        r = client_sources_open(&p->sources, p->loop, engine, &p->cli.network, &p->cli.marker,
-                                &p->state.entries, &p->cli.log, fault);
+        mvpn_client_memory_fill(&p->state, engine);
+        r = mvpn_client_sources_open(&p->sources, p->loop, engine, &p->cli.network, &p->cli.marker,
+                                     &p->state.entries, &p->cli.log, fault);
         r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
         if (r == 0 && p->cli.is_proxy) {
             r = client_proxy_open(&p->cli, p->loop, p->node, &p->proxy, fault);
@@ -276,9 +277,9 @@ int main(int argc, char **argv)
             }
         }
     }
-    client_state_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);
-    client_state_done(&p->state);
-    client_sources_close(&p->sources);
+    mvpn_client_memory_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);
+    mvpn_client_memory_done(&p->state);
+    mvpn_client_sources_close(&p->sources);
     client_proxy_close(p->proxy);
     mvpn_node_free(p->node);
     mvpn_tun_close(p->host.tun);

@@ -7,9 +7,9 @@
 
 #include "bin/cli.h"
 #include "bin/client_proxy.h"
-#include "bin/client_sources.h"
-#include "bin/client_state.h"
 #include "bin/command_table.h"
+#include "io/client_memory.h"
+#include "io/client_sources.h"
 #include "io/connection_log.h"
 #include "io/geoip.h"
 
@@ -19,8 +19,8 @@ typedef struct client_program {
     mvpn_node *node;
     mvpn_helper_host host;
     client_proxy *proxy; /* instead of the host's TUN */
-    client_state state;
-    client_sources sources;
+    mvpn_client_memory state;
+    mvpn_client_sources sources;
     mvpn_client_config client;
     mvpn_engine_config engine;
     command_owners owners; /* who may change something by the control socket */

@@ -8,10 +8,10 @@
 
 #include "base/error.h"
 #include "bin/cli.h"
-#include "bin/view_state.h"
 #include "io/clock.h"
 #include "io/connection_log.h"
 #include "io/describe.h"
+#include "io/families.h"
 #include "io/host_exit.h"
 #include "io/keyfile.h"
 #include "io/nat_memory.h"
@@ -23,6 +23,7 @@
 #include "io/silence.h"
 #include "io/status.h"
 #include "io/stun_service.h"
+#include "io/view_state.h"
 
 #define EXIT_SESSIONS 4096
 #define MBIT 125000 /* bytes */
@@ -221,7 +222,7 @@ static void save_view(void *ctx)
 {
     relay_program *p = ctx;
     if (p->has_state && p->node != NULL) {
-        view_state_save(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
+        mvpn_view_state_save(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
     }
 }
 
@@ -264,7 +265,7 @@ static void load_view(relay_program *p)
     mvpn_fault why = {.text = ""};
     p->has_state = mvpn_statefile_prepare(p->cli.config.state_dir, &why) == 0;
     if (p->has_state) {
-        (void)view_state_load(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
+        (void)mvpn_view_state_load(p->cli.config.state_dir, mvpn_node_engine(p->node), &p->cli.log);
     } else {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "nothing is remembered for the next start: %s",
                   why.text);

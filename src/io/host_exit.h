@@ -36,9 +36,4 @@ MVPN_WUR int mvpn_host_exit_cleanup(const mvpn_config_exit *config, const char *
  * MVPN_E_SYSTEM: they time out. */
 MVPN_WUR int mvpn_host_exit_release(mvpn_host_exit *host, const mvpn_addr *sources, size_t count,
                                     mvpn_fault *fault);
-/** True if this host has a route to the IPv6 internet. */
-bool mvpn_host_has_ipv6(void);
-/** True on a host that has a way to the IPv6 internet and none to that of IPv4. */
-bool mvpn_host_lacks_ipv4(void);
-
 #endif

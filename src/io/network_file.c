@@ -439,32 +439,43 @@ static int check_secrecy(const char *path, mvpn_fault *fault)
     return rc;
 }
 
+int mvpn_network_file_parse(const char *name, const char *text, size_t size, uint64_t unix_now,
+                            mvpn_network_file *ret, mvpn_fault *fault)
+{
+    *ret = (mvpn_network_file){0};
+    struct loading *l = calloc(1, sizeof(*l));
+    if (l == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to read %s", name);
+    }
+    l->file = ret;
+    int rc = mvpn_settings_parse(name, text, size, settings, MVPN_ARRAY_LEN(settings), 1, kinds, l,
+                                 fault);
+    if (rc == 0) {
+        rc = check(name, l, unix_now, fault);
+    }
+    free(l);
+    if (rc != 0) {
+        mvpn_network_file_done(ret);
+    }
+    return rc;
+}
+
 int mvpn_network_file_load(const char *path, uint64_t unix_now, mvpn_network_file *ret,
                            mvpn_fault *fault)
 {
     uint8_t *content = NULL;
     size_t size = 0;
     *ret = (mvpn_network_file){0};
-    struct loading *l = calloc(1, sizeof(*l));
-    if (l == NULL) {
-        return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to read %s", path);
-    }
-    l->file = ret;
     int rc = mvpn_file_read(path, MVPN_NETWORK_FILE_SIZE_MAX, false, &content, &size, fault);
     if (rc == 0) {
-        rc = mvpn_settings_parse(path, (const char *)content, size, settings,
-                                 MVPN_ARRAY_LEN(settings), 1, kinds, l, fault);
+        rc = mvpn_network_file_parse(path, (const char *)content, size, unix_now, ret, fault);
         mvpn_file_free(content, size);
-    }
-    if (rc == 0) {
-        rc = check(path, l, unix_now, fault);
     }
     if (rc == 0 && ret->is_closed) {
         rc = check_secrecy(path, fault);
-    }
-    free(l);
-    if (rc != 0) {
-        mvpn_network_file_done(ret);
+        if (rc != 0) {
+            mvpn_network_file_done(ret);
+        }
     }
     return rc;
 }
@@ -571,18 +582,30 @@ static void write_all(FILE *out, const mvpn_network_file *f)
     }
 }
 
-int mvpn_network_file_save(const char *path, const mvpn_network_file *file, mvpn_fault *fault)
+int mvpn_network_file_format(const mvpn_network_file *file, char **ret, size_t *ret_size)
 {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (out == NULL) {
-        return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to write %s", path);
+        return MVPN_E_NOMEM;
     }
     write_all(out, file);
     bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) {
         free(text);
+        return MVPN_E_NOMEM;
+    }
+    *ret = text;
+    *ret_size = size;
+    return 0;
+}
+
+int mvpn_network_file_save(const char *path, const mvpn_network_file *file, mvpn_fault *fault)
+{
+    char *text = NULL;
+    size_t size = 0;
+    if (mvpn_network_file_format(file, &text, &size) != 0) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to write %s", path);
     }
     int rc = mvpn_file_write(path, text, size, file->is_closed ? 0600 : 0644, fault);

@@ -66,6 +66,15 @@ typedef struct mvpn_network_file {
 MVPN_WUR int mvpn_network_file_load(const char *path, uint64_t unix_now, mvpn_network_file *ret,
                                     mvpn_fault *fault);
 
+/** The same of a text that somebody keeps elsewhere; `name` stands for the path in faults. Never
+ * MVPN_E_UNKNOWN. */
+MVPN_WUR int mvpn_network_file_parse(const char *name, const char *text, size_t size,
+                                     uint64_t unix_now, mvpn_network_file *ret, mvpn_fault *fault);
+
+/** The text that mvpn_network_file_save writes: `*ret` (`*ret_size` bytes and a zero byte) is the
+ * caller's, to be wiped and freed. MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_network_file_format(const mvpn_network_file *file, char **ret, size_t *ret_size);
+
 /** Write atomically: 0600 if the network is closed, else 0644. MVPN_E_SYSTEM, MVPN_E_NOMEM. */
 MVPN_WUR int mvpn_network_file_save(const char *path, const mvpn_network_file *file,
                                     mvpn_fault *fault);

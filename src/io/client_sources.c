@@ -1,4 +1,4 @@
-#include "bin/client_sources.h"
+#include "io/client_sources.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 static void take_entry(void *ctx, enum mvpn_source_kind kind, const char *origin,
                        const mvpn_dht_contact *entry)
 {
-    const client_sources *s = ctx;
+    const mvpn_client_sources *s = ctx;
     (void)origin;
     mvpn_learner_add_entry(mvpn_engine_learner(s->engine), entry, kind == MVPN_SOURCE_FILE,
                            mvpn_clock_now());
@@ -21,7 +21,7 @@ static void take_entry(void *ctx, enum mvpn_source_kind kind, const char *origin
 /* A bundle says nothing of who made it: its records verify by themselves, and confirm nothing. */
 static void take_record(void *ctx, const char *origin, unsigned type, mvpn_bytes record)
 {
-    client_sources *s = ctx;
+    mvpn_client_sources *s = ctx;
     (void)origin;
     if (type != MVPN_BUNDLE_SNAPSHOT) {
         MVPN_IGNORE(mvpn_view_put(mvpn_engine_view(s->engine), type, record, 0,
@@ -39,7 +39,7 @@ static void take_record(void *ctx, const char *origin, unsigned type, mvpn_bytes
 
 static void end_bundle(void *ctx, const char *origin)
 {
-    client_sources *s = ctx;
+    mvpn_client_sources *s = ctx;
     mvpn_view *view = mvpn_engine_view(s->engine);
     (void)origin;
     if (s->snapshot != NULL &&
@@ -60,7 +60,7 @@ static void end_bundle(void *ctx, const char *origin)
 
 static void take_date(void *ctx, const char *origin, uint64_t unix_time)
 {
-    client_sources *s = ctx;
+    mvpn_client_sources *s = ctx;
     mvpn_clock_reading clock;
     int64_t off = (int64_t)(unix_time - mvpn_clock_unix());
     (void)origin;
@@ -75,11 +75,12 @@ static void take_date(void *ctx, const char *origin, uint64_t unix_time)
     }
 }
 
-int client_sources_open(client_sources *s, mvpn_loop *loop, mvpn_engine *engine,
-                        const mvpn_network_file *network, const mvpn_marker *marker,
-                        const mvpn_state_entries *cached, const mvpn_log *log, mvpn_fault *fault)
+int mvpn_client_sources_open(mvpn_client_sources *s, mvpn_loop *loop, mvpn_engine *engine,
+                             const mvpn_network_file *network, const mvpn_marker *marker,
+                             const mvpn_state_entries *cached, const mvpn_log *log,
+                             mvpn_fault *fault)
 {
-    *s = (client_sources){.engine = engine, .log = log};
+    *s = (mvpn_client_sources){.engine = engine, .log = log};
     mvpn_sources_config config = {
         .loop = loop,
         .log = log,
@@ -90,12 +91,12 @@ int client_sources_open(client_sources *s, mvpn_loop *loop, mvpn_engine *engine,
     };
     int r = mvpn_sources_new(&config, &s->sources, fault);
     if (r == 0) {
-        client_sources_check(s);
+        mvpn_client_sources_check(s);
     }
     return r;
 }
 
-void client_sources_close(client_sources *s)
+void mvpn_client_sources_close(mvpn_client_sources *s)
 {
     mvpn_sources_free(s->sources);
     s->sources = NULL;
@@ -103,7 +104,7 @@ void client_sources_close(client_sources *s)
     s->snapshot = NULL;
 }
 
-void client_sources_check(client_sources *s)
+void mvpn_client_sources_check(mvpn_client_sources *s)
 {
     mvpn_client_status status;
     if (s->sources == NULL) {

@@ -1,4 +1,4 @@
-#include "bin/view_state.h"
+#include "io/view_state.h"
 
 #include <stdlib.h>
 
@@ -7,7 +7,7 @@
 #include "io/file.h"
 #include "io/statefile.h"
 
-size_t view_state_load(const char *dir, mvpn_engine *engine, const mvpn_log *log)
+size_t mvpn_view_state_load(const char *dir, mvpn_engine *engine, const mvpn_log *log)
 {
     mvpn_fault fault = {.text = ""};
     uint8_t *saved;
@@ -30,7 +30,7 @@ size_t view_state_load(const char *dir, mvpn_engine *engine, const mvpn_log *log
     return taken;
 }
 
-void view_state_save(const char *dir, mvpn_engine *engine, const mvpn_log *log)
+void mvpn_view_state_save(const char *dir, mvpn_engine *engine, const mvpn_log *log)
 {
     mvpn_fault fault = {.text = ""};
     const mvpn_view *view = mvpn_engine_view(engine);

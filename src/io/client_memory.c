@@ -1,9 +1,9 @@
-#include "bin/client_state.h"
+#include "io/client_memory.h"
 
 #include <string.h>
 
 #include "base/error.h"
-#include "bin/view_state.h"
+#include "io/view_state.h"
 #include "core/guard.h"
 #include "io/clock.h"
 #include "io/file.h"
@@ -13,18 +13,18 @@
 /* An offset that differs less from the one on disk is not worth writing. */
 #define CLOCK_STEP_S 10
 
-static void tell(const client_state *s, const char *what, const mvpn_fault *fault)
+static void tell(const mvpn_client_memory *s, const char *what, const mvpn_fault *fault)
 {
     mvpn_logf(s->log, MVPN_LOG_WARN, "%s: %s", what, fault->text);
 }
 
-void client_state_load(client_state *s, const char *dir, const mvpn_log *log,
-                       mvpn_engine_config *engine, mvpn_client_config *client)
+void mvpn_client_memory_load(mvpn_client_memory *s, const char *dir, const mvpn_log *log,
+                             mvpn_engine_config *engine, mvpn_client_config *client)
 {
     mvpn_fault fault = {.text = ""};
     mvpn_state_clock clock;
     bool is_whole;
-    *s = (client_state){.dir = dir, .log = log};
+    *s = (mvpn_client_memory){.dir = dir, .log = log};
     s->is_there = mvpn_statefile_prepare(dir, &fault) == 0;
     if (!s->is_there) {
         tell(s, "nothing is remembered for the next start", &fault);
@@ -46,7 +46,7 @@ void client_state_load(client_state *s, const char *dir, const mvpn_log *log,
     }
 }
 
-void client_state_fill(client_state *s, mvpn_engine *engine)
+void mvpn_client_memory_fill(mvpn_client_memory *s, mvpn_engine *engine)
 {
     mvpn_learner *learner = mvpn_engine_learner(engine);
     if (!s->is_there) {
@@ -55,13 +55,13 @@ void client_state_fill(client_state *s, mvpn_engine *engine)
     for (size_t i = 0; learner != NULL && i < s->entries.count; i++) {
         mvpn_learner_add_entry(learner, &s->entries.at[i].contact, false, mvpn_clock_now());
     }
-    (void)view_state_load(s->dir, engine, s->log);
+    (void)mvpn_view_state_load(s->dir, engine, s->log);
     if (learner != NULL && mvpn_view_count(mvpn_engine_view(engine)) > 0) {
         mvpn_learner_set_ready(learner);
     }
 }
 
-void client_state_learned(client_state *s, const mvpn_learner_event *event)
+void mvpn_client_memory_learned(mvpn_client_memory *s, const mvpn_learner_event *event)
 {
     if (event->type == MVPN_LEARNER_ENTRY_WORKED) {
         mvpn_state_entries_put(&s->entries, &event->contact, mvpn_clock_unix());
@@ -70,7 +70,7 @@ void client_state_learned(client_state *s, const mvpn_learner_event *event)
     s->view_changed |= event->type == MVPN_LEARNER_SWEPT;
 }
 
-static void save_guards(client_state *s, const mvpn_client *client)
+static void save_guards(mvpn_client_memory *s, const mvpn_client *client)
 {
     mvpn_fault fault = {.text = ""};
     uint8_t bytes[MVPN_GUARDS_SAVED_MAX];
@@ -86,7 +86,7 @@ static void save_guards(client_state *s, const mvpn_client *client)
     s->guards_saved = guards->generation;
 }
 
-static void save_clock(client_state *s, const mvpn_engine *engine)
+static void save_clock(mvpn_client_memory *s, const mvpn_engine *engine)
 {
     mvpn_fault fault = {.text = ""};
     mvpn_clock_reading reading;
@@ -102,7 +102,7 @@ static void save_clock(client_state *s, const mvpn_engine *engine)
     s->clock_saved_s = reading.offset_s;
 }
 
-void client_state_save(client_state *s, mvpn_engine *engine, bool is_end)
+void mvpn_client_memory_save(mvpn_client_memory *s, mvpn_engine *engine, bool is_end)
 {
     mvpn_fault fault = {.text = ""};
     uint64_t now = mvpn_clock_unix();
@@ -110,7 +110,7 @@ void client_state_save(client_state *s, mvpn_engine *engine, bool is_end)
         return;
     }
     if (s->view_changed && (is_end || now - s->view_saved >= VIEW_SAVE_S)) {
-        view_state_save(s->dir, engine, s->log);
+        mvpn_view_state_save(s->dir, engine, s->log);
         s->view_changed = false;
         s->view_saved = now;
     }
@@ -124,7 +124,7 @@ void client_state_save(client_state *s, mvpn_engine *engine, bool is_end)
     }
 }
 
-void client_state_done(client_state *s)
+void mvpn_client_memory_done(mvpn_client_memory *s)
 {
     mvpn_file_free(s->guards, s->guards_size);
     s->guards = NULL;
