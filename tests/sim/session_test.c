@@ -1170,6 +1170,19 @@ static void check_first_stays(const world *t, const origin *first)
     CHECK(stream_gap(t, &t->stream[0]) <= 2 * PACE);
 }
 
+/* The first relay of the circuit that carries a session which only drains. */
+static sim_node *draining_guard(const world *t)
+{
+    mvpn_client_circuit circuits[MVPN_CLIENT_CIRCUITS_MAX];
+    size_t n = mvpn_client_circuits(mvpn_engine_client(t->client->engine), circuits);
+    for (size_t i = 0; i < n; i++) {
+        if (circuits[i].role == MVPN_CLIENT_CIRCUIT_CARRIES && !circuits[i].is_current) {
+            return sim_find_identity(t->w, &circuits[i].path.hop[0]);
+        }
+    }
+    return NULL;
+}
+
 static void exit_chosen(uint64_t seed)
 {
     size_t count = scenario_count(8, 2);
@@ -1191,6 +1204,17 @@ static void exit_chosen(uint64_t seed)
         CHECK(sim_run_until(t->w, is_draining, t, MVPN_S(3)));
         CHECK(!status_of(t).is_leaving && new_exit(t, MVPN_S(1)) == second);
         check_first_stays(t, &first);
+
+        sim_node *guard = hops < 3 ? NULL : draining_guard(t);
+        if (guard != NULL && guard != first.exit && guard != second &&
+            guard != third) { /* what is open there is carried on all the same */
+            sim_stop(guard, false);
+            sim_for(t->w, MVPN_S(4));
+            unsigned rounds = t->tcp[0].rounds;
+            sim_for(t->w, MVPN_S(1));
+            CHECK(is_same_session(t, &first) && t->tcp[0].resets == 0);
+            CHECK(t->tcp[0].rounds > rounds);
+        }
 
         mvpn_exit_choice blocked = {.blocked_count = 0}; /* the one in use; auto otherwise */
         add_blocked(&blocked, second);
