@@ -13,6 +13,7 @@
 #include "fuzz/fuzz.h"
 #include "io/network_file.h"
 #include "io/source_dns.h"
+#include "io/statefile.h"
 #include "network/ip/inner.h"
 #include "network/ip/testing.h"
 #include "network/tun/offload.h"
@@ -850,6 +851,28 @@ static void records(void)
     seed_of("record", "withdrawal-open", 8 | 4 | 1, d.encoded, d.encoded_len);
 }
 
+static void seed_exits(const char *name, const mvpn_state_exits *exits)
+{
+    uint8_t bytes[MVPN_STATE_EXITS_SIZE];
+    seed("exits", name, bytes, mvpn_state_exits_encode(bytes, exits));
+}
+
+static void chosen_exits(void)
+{
+    mvpn_state_exits e = {.name = ""};
+    seed_exits("auto", &e);
+    MVPN_IGNORE(mvpn_path_countries_parse("CH,SE", &e.choice.countries));
+    MVPN_IGNORE(mvpn_path_countries_parse("!US", &e.choice.blocked_countries));
+    seed_exits("countries", &e);
+    e.choice.has_exit = true;
+    e.choice.blocked_count = 2;
+    memset(e.choice.blocked[1].b, 0x33, sizeof(e.choice.blocked[1].b));
+    seed_exits("exit", &e);
+    e.choice.is_open = true;
+    memcpy(e.name, "maple", 6);
+    seed_exits("name", &e);
+}
+
 /* [which 1: 0 text, 1 the bytes inside without the check] */
 static void invitations(void)
 {
@@ -968,6 +991,7 @@ int main(int argc, char **argv)
     dht_datagrams();
     records();
     invitations();
+    chosen_exits();
     exchanges();
     dht_core();
     return 0;

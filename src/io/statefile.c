@@ -26,9 +26,13 @@ static const struct {
     size_t max;
 } files[MVPN_STATE_COUNT] = {
     /* 5,000 descriptors and two snapshots of the largest kind. */
-    [MVPN_STATE_VIEW] = {"view", 16u << 20},      [MVPN_STATE_GUARDS] = {"guards", 64u << 10},
-    [MVPN_STATE_ENTRIES] = {"entries", 8u << 10}, [MVPN_STATE_KEY] = {"sample-key", 64},
-    [MVPN_STATE_CLOCK] = {"clock", 64},           [MVPN_STATE_NAT] = {"nat", 512},
+    [MVPN_STATE_VIEW] = {"view", 16u << 20},
+    [MVPN_STATE_GUARDS] = {"guards", 64u << 10},
+    [MVPN_STATE_ENTRIES] = {"entries", 8u << 10},
+    [MVPN_STATE_KEY] = {"sample-key", 64},
+    [MVPN_STATE_CLOCK] = {"clock", 64},
+    [MVPN_STATE_NAT] = {"nat", 512},
+    [MVPN_STATE_EXITS] = {"exits", MVPN_STATE_EXITS_SIZE},
 };
 
 static int path_of(char path[static PATH_MAX], const char *dir, const char *name, mvpn_fault *fault)
@@ -238,6 +242,163 @@ void mvpn_state_entries_load(const char *dir, mvpn_state_entries *ret)
         !mvpn_state_entries_decode(ret, mvpn_bytes_of(bytes, n))) {
         *ret = (mvpn_state_entries){0};
     }
+}
+
+/* ---- exits that were chosen ---- */
+
+/*
+ * [use 1] [countries 1, [2]* | identity 32 | name 1, [1]* | nothing]
+ * [blocked countries 1] [2]* [blocked exits 1] [32]*
+ */
+enum exits_use { USE_ANY, USE_COUNTRIES, USE_EXIT, USE_NAME };
+
+bool mvpn_state_exits_is_empty(const mvpn_state_exits *e)
+{
+    const mvpn_exit_choice *c = &e->choice;
+    return !c->has_exit && !c->is_open && c->countries.count == 0 && c->blocked_count == 0 &&
+           c->blocked_countries.count == 0;
+}
+
+static void write_countries(mvpn_writer *w, const mvpn_path_countries *c)
+{
+    mvpn_write8(w, c->count);
+    for (unsigned i = 0; i < c->count; i++) {
+        mvpn_write_bytes(w, c->code[i], 2);
+    }
+}
+
+static bool read_countries(mvpn_reader *r, bool is_exclusion, mvpn_path_countries *ret)
+{
+    unsigned count = mvpn_read8(r);
+    if (r->failed || count > MVPN_PATH_COUNTRIES_MAX) {
+        return false;
+    }
+    *ret =
+        (mvpn_path_countries){.is_exclusion = is_exclusion && count > 0, .count = (uint8_t)count};
+    for (unsigned i = 0; i < count; i++) {
+        mvpn_bytes code = mvpn_read_bytes(r, 2);
+        if (r->failed) {
+            return false;
+        }
+        memcpy(ret->code[i], code.p, 2);
+        if (!mvpn_country_is_valid(ret->code[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool read_identity(mvpn_reader *r, mvpn_ed25519_pub *ret)
+{
+    mvpn_bytes b = mvpn_read_bytes(r, sizeof(ret->b));
+    if (!r->failed) {
+        memcpy(ret->b, b.p, sizeof(ret->b));
+    }
+    return !r->failed;
+}
+
+/* Printable, since it is shown. */
+static bool read_name(mvpn_reader *r, char out[static MVPN_STATE_EXIT_NAME_MAX + 1])
+{
+    mvpn_bytes b = mvpn_read_bytes(r, mvpn_read8(r));
+    bool ok = !r->failed && b.n > 0 && b.n <= MVPN_STATE_EXIT_NAME_MAX;
+    for (size_t i = 0; ok && i < b.n; i++) {
+        ok = b.p[i] > 0x20 && b.p[i] < 0x7f;
+    }
+    if (ok) {
+        memcpy(out, b.p, b.n);
+        out[b.n] = '\0';
+    }
+    return ok;
+}
+
+size_t mvpn_state_exits_encode(uint8_t out[static MVPN_STATE_EXITS_SIZE], const mvpn_state_exits *e)
+{
+    const mvpn_exit_choice *c = &e->choice;
+    mvpn_writer w = mvpn_writer_init(out, MVPN_STATE_EXITS_SIZE);
+    enum exits_use use = c->is_open               ? USE_NAME
+                         : c->has_exit            ? USE_EXIT
+                         : c->countries.count > 0 ? USE_COUNTRIES
+                                                  : USE_ANY;
+    mvpn_write8(&w, (uint8_t)use);
+    if (use == USE_NAME) {
+        size_t n = strnlen(e->name, MVPN_STATE_EXIT_NAME_MAX);
+        mvpn_write8(&w, (uint8_t)n);
+        mvpn_write_bytes(&w, e->name, n);
+    } else if (use == USE_EXIT) {
+        mvpn_write_bytes(&w, c->exit.b, sizeof(c->exit.b));
+    } else if (use == USE_COUNTRIES) {
+        write_countries(&w, &c->countries);
+    }
+    write_countries(&w, &c->blocked_countries);
+    mvpn_write8(&w, (uint8_t)c->blocked_count);
+    for (size_t i = 0; i < c->blocked_count; i++) {
+        mvpn_write_bytes(&w, c->blocked[i].b, sizeof(c->blocked[i].b));
+    }
+    MVPN_ASSERT(!w.failed);
+    return mvpn_writer_len(&w);
+}
+
+static bool read_exits(mvpn_reader *r, mvpn_state_exits *e)
+{
+    mvpn_exit_choice *c = &e->choice;
+    unsigned use = mvpn_read8(r);
+    bool ok = !r->failed && use <= USE_NAME;
+    c->is_open = use == USE_NAME;
+    c->has_exit = use == USE_EXIT;
+    if (ok && use == USE_COUNTRIES) {
+        ok = read_countries(r, false, &c->countries) && c->countries.count > 0;
+    } else if (ok && use == USE_EXIT) {
+        ok = read_identity(r, &c->exit);
+    } else if (ok && use == USE_NAME) {
+        ok = read_name(r, e->name);
+    }
+    if (!ok || !read_countries(r, true, &c->blocked_countries)) {
+        return false;
+    }
+    unsigned count = mvpn_read8(r);
+    if (r->failed || count > MVPN_EXIT_BLOCKED_MAX) {
+        return false;
+    }
+    while (c->blocked_count < count) {
+        if (!read_identity(r, &c->blocked[c->blocked_count++])) {
+            return false;
+        }
+    }
+    return mvpn_reader_left(r) == 0;
+}
+
+bool mvpn_state_exits_decode(mvpn_state_exits *ret, mvpn_bytes in)
+{
+    mvpn_reader r = mvpn_reader_init(in);
+    *ret = (mvpn_state_exits){.name = ""};
+    if (!read_exits(&r, ret)) {
+        *ret = (mvpn_state_exits){.name = ""};
+        return false;
+    }
+    return true;
+}
+
+int mvpn_state_exits_save(const char *dir, const mvpn_state_exits *exits, mvpn_fault *fault)
+{
+    uint8_t bytes[MVPN_STATE_EXITS_SIZE];
+    size_t n = mvpn_state_exits_encode(bytes, exits);
+    return mvpn_statefile_save(dir, MVPN_STATE_EXITS, mvpn_bytes_of(bytes, n), fault);
+}
+
+int mvpn_state_exits_load(const char *dir, mvpn_state_exits *ret)
+{
+    uint8_t *bytes;
+    size_t n;
+    bool is_whole;
+    int rc = mvpn_statefile_load(dir, MVPN_STATE_EXITS, &bytes, &n, &is_whole, NULL);
+    *ret = (mvpn_state_exits){.name = ""};
+    if (rc != 0) {
+        return rc;
+    }
+    bool ok = is_whole && mvpn_state_exits_decode(ret, mvpn_bytes_of(bytes, n));
+    mvpn_file_free(bytes, n);
+    return ok ? 0 : MVPN_E_FORMAT;
 }
 
 /* ---- the rest ---- */

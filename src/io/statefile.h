@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "base/bytes.h"
+#include "core/path.h"
 #include "io/fault.h"
 #include "wire/dht.h"
 
@@ -24,6 +25,7 @@ enum mvpn_statefile {
     MVPN_STATE_KEY,     /* the view's sample key */
     MVPN_STATE_CLOCK,   /* mvpn_state_clock */
     MVPN_STATE_NAT,     /* mvpn_nat_cache */
+    MVPN_STATE_EXITS,   /* mvpn_state_exits */
     MVPN_STATE_COUNT
 };
 
@@ -68,6 +70,32 @@ void mvpn_state_entries_load(const char *dir, mvpn_state_entries *ret);
 /** Decode the content of such a file; false if it is wrong anywhere (`*ret` is empty then). Pure.
  */
 bool mvpn_state_entries_decode(mvpn_state_entries *ret, mvpn_bytes in);
+
+/* ---- exits that were chosen ---- */
+
+/* A relay's name, or all digits of an identity. */
+#define MVPN_STATE_EXIT_NAME_MAX 64
+
+/** What `meshvpn exit use` and `exit block` said. */
+typedef struct mvpn_state_exits {
+    mvpn_exit_choice choice;
+    char name[MVPN_STATE_EXIT_NAME_MAX + 1]; /* choice.is_open: by what it was chosen; else "" */
+} mvpn_state_exits;
+
+/** Nothing chosen and nothing blocked. */
+bool mvpn_state_exits_is_empty(const mvpn_state_exits *exits);
+#define MVPN_STATE_EXITS_SIZE                                                                      \
+    (4 + MVPN_STATE_EXIT_NAME_MAX + 2 * MVPN_PATH_COUNTRIES_MAX + MVPN_EXIT_BLOCKED_MAX * 32)
+/** Write the content of such a file; returns its length. Pure. */
+size_t mvpn_state_exits_encode(uint8_t out[static MVPN_STATE_EXITS_SIZE],
+                               const mvpn_state_exits *exits);
+/** Read it; false if it is not exactly what is written (`*ret` is empty then). Pure. */
+bool mvpn_state_exits_decode(mvpn_state_exits *ret, mvpn_bytes in);
+MVPN_WUR int mvpn_state_exits_save(const char *dir, const mvpn_state_exits *exits,
+                                   mvpn_fault *fault);
+/** What is there. 0; MVPN_E_UNKNOWN: nothing; MVPN_E_FORMAT: it is damaged, and what was blocked is
+ * not known (the caller says so). */
+MVPN_WUR int mvpn_state_exits_load(const char *dir, mvpn_state_exits *ret);
 
 /* ---- the rest ---- */
 

@@ -204,6 +204,79 @@ static void test_entries(void **state)
     assert_false(mvpn_state_entries_decode(&got, mvpn_bytes_of(raw + 16, n - 32)));
 }
 
+static mvpn_path_countries countries(const char *text)
+{
+    mvpn_path_countries c;
+    assert_int_equal(mvpn_path_countries_parse(text, &c), 0);
+    return c;
+}
+
+static void check_same_exits(const mvpn_state_exits *a, const mvpn_state_exits *b)
+{
+    uint8_t x[MVPN_STATE_EXITS_SIZE], y[MVPN_STATE_EXITS_SIZE];
+    size_t n = mvpn_state_exits_encode(x, a);
+    assert_int_equal(mvpn_state_exits_encode(y, b), n);
+    assert_memory_equal(x, y, n);
+    assert_int_equal(a->choice.has_exit, b->choice.has_exit);
+    assert_int_equal(a->choice.is_open, b->choice.is_open);
+    assert_memory_equal(&a->choice.countries, &b->choice.countries, sizeof(a->choice.countries));
+    assert_memory_equal(&a->choice.blocked_countries, &b->choice.blocked_countries,
+                        sizeof(a->choice.blocked_countries));
+    assert_int_equal(a->choice.blocked_count, b->choice.blocked_count);
+    assert_string_equal(a->name, b->name);
+}
+
+static void test_exits(void **state)
+{
+    (void)state;
+    static mvpn_state_exits rows[6], got;
+    uint8_t bytes[MVPN_STATE_EXITS_SIZE + 1];
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        rows[i] = (mvpn_state_exits){.name = ""};
+    }
+    rows[1].choice.countries = countries("CH,SE");
+    rows[2].choice.has_exit = true;
+    memset(rows[2].choice.exit.b, 0x5a, 32);
+    rows[2].choice.blocked_countries = countries("!US");
+    rows[3].choice.is_open = true;
+    memset(rows[3].name, 'a', MVPN_STATE_EXIT_NAME_MAX);
+    rows[3].choice.blocked_count = MVPN_EXIT_BLOCKED_MAX; /* as much as there can be */
+    rows[3].choice.blocked_countries = countries("!AA,AB,AC,AD,AE,AF,AG,AH,AI,AJ,AK,AL,AM,AN,AO,AP,"
+                                                 "BA,BB,BC,BD,BE,BF,BG,BH,BI,BJ,BK,BL,BM,BN,BO,BP");
+    rows[4].choice.blocked_count = 2;
+    memset(rows[4].choice.blocked[1].b, 0x33, 32);
+    rows[5].choice.is_open = true;
+    memcpy(rows[5].name, "maple", 6);
+    assert_int_equal(mvpn_state_exits_load(dir, &got), MVPN_E_UNKNOWN);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(rows); i++) {
+        assert_int_equal(mvpn_state_exits_is_empty(&rows[i]), i == 0);
+        assert_int_equal(mvpn_state_exits_save(dir, &rows[i], NULL), 0);
+        assert_int_equal(mvpn_state_exits_load(dir, &got), 0);
+        check_same_exits(&got, &rows[i]);
+        size_t n = mvpn_state_exits_encode(bytes, &rows[i]);
+        for (size_t cut = 0; cut <= n + 1; cut++) {
+            bytes[n] = 0;
+            bool ok = mvpn_state_exits_decode(&got, mvpn_bytes_of(bytes, cut));
+            assert_int_equal(ok, cut == n);
+            assert_true(ok || mvpn_state_exits_is_empty(&got));
+        }
+        for (size_t bit = 0; bit < 8 * n; bit++) { /* refused, or something else that is whole */
+            bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            uint8_t again[MVPN_STATE_EXITS_SIZE];
+            if (mvpn_state_exits_decode(&got, mvpn_bytes_of(bytes, n))) {
+                assert_int_equal(mvpn_state_exits_encode(again, &got), n);
+                assert_memory_equal(again, bytes, n);
+            }
+            bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+    size_t n = get_raw("exits", bytes, sizeof(bytes));
+    bytes[n - 1] ^= 1;
+    put_raw("exits", bytes, n);
+    assert_int_equal(mvpn_state_exits_load(dir, &got), MVPN_E_FORMAT);
+    assert_true(mvpn_state_exits_is_empty(&got));
+}
+
 static void test_key_and_clock(void **state)
 {
     (void)state;
@@ -312,6 +385,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_entries, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_exits, setup, teardown),
         cmocka_unit_test_setup_teardown(test_key_and_clock, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_a_directory, setup, teardown),
