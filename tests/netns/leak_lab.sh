@@ -13,6 +13,9 @@ LEAK_FORGER4=11.233.140.99
 LEAK_FORGER6=2a10:e9c7::99
 LEAK_TABLE=meshvpn_guard
 LEAK_ROUTES=19798 # the client's routing table
+# Who sends: nobody of the two is root.
+LEAK_USERS=(12345 23456)
+# shellcheck disable=SC2034 # for leak.sh
 LEAK_USER=(setpriv --reuid=12345 --regid=12345 --clear-groups)
 
 leak_lab_begin() {
@@ -60,24 +63,36 @@ leak_wait_ready() {
 
 # leak_begin RATE [probe-routed]: other users begin to send, and somebody looks at the wire
 leak_begin() {
-    lab_spawn inet watch "$LAB_PYTHON" "$LEAK_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)"
+    local uid four six
+    four=$(lab_addr4 client | cut -d. -f1-2)
+    six=$(lab_addr6 client | cut -d: -f1-2)
+    # Next hops are the router, and who says by DHCP or by his netmask that he is one, or that guards are neighbours.
+    lab_spawn inet watch "$LAB_PYTHON" "$LEAK_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
+        --next "$four.0.1" "$six::1" "$(lab_addr4 fig)" "$(lab_addr6 fig)" "$(lab_addr4 $LEAK_GUARD)"
     LEAK_WATCH=$LAB_PID
     leak_wait_ready watch
-    lab_spawn client probe "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" "${2:-probe}" "$1" \
-        "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
-        "$(lab_addr4 fig)" "$(lab_addr6 fig)" 192.168.7.7
-    LEAK_PROBE=$LAB_PID
+    LEAK_PROBES=
+    for uid in "${LEAK_USERS[@]}"; do
+        lab_spawn client "probe-$uid" setpriv --reuid="$uid" --regid="$uid" --clear-groups "$LAB_PYTHON" "$LEAK_TOOL" \
+            "${2:-probe}" $(($1 / ${#LEAK_USERS[@]})) \
+            "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
+            "$(lab_addr4 fig)" "$(lab_addr6 fig)" "$four.140.77" "$six::77" 192.168.7.7
+        LEAK_PROBES="$LEAK_PROBES $LAB_PID"
+    done
 }
 
 # leak_end: leaves what was seen in $LAB_DIR/leak.json and what was sent in $LAB_DIR/probes.json
 leak_end() {
-    lab_stop "$LEAK_PROBE"
+    local probe
+    for probe in $LEAK_PROBES; do
+        lab_stop "$probe"
+    done
     sleep 0.3
     lab_stop "$LEAK_WATCH"
-    grep -h '^{' "$LAB_DIR/log/probe.log" | tail -n 1 >"$LAB_DIR/probes.json"
+    cat "$LAB_DIR"/log/probe-*.log | "$LAB_PYTHON" "$LEAK_TOOL" add >"$LAB_DIR/probes.json"
     sed 's/^ready//' "$LAB_DIR/log/watch.log" | grep '^{' | tail -n 1 >"$LAB_DIR/leak.json"
     : >"$LAB_DIR/log/watch.log"
-    : >"$LAB_DIR/log/probe.log"
+    rm -f "$LAB_DIR"/log/probe-*.log
 }
 
 # leak_none: nothing but ours and what a host needs was seen, and nothing was missed
@@ -157,6 +172,31 @@ leak_take_routes() {
     leak_until_ms leak_is_routed
 }
 
+# leak_answers NAME: how many answers the watch of that name saw
+leak_answers() {
+    sed 's/^ready//' "$LAB_DIR/log/$1.log" | grep '^{' | tail -n 1
+}
+
+# leak_forge COUNT: so many forged packets towards the tunnel's addresses, from the local network; nothing answers, in
+# the tunnel or outside
+leak_forge() {
+    local mac pids=()
+    mac=$(lab_in client cat /sys/class/net/eth0/address)
+    lab_spawn fig answers-lan "$LAB_PYTHON" "$LEAK_TOOL" answers eth0 "$LEAK_FORGER4" "$LEAK_FORGER6"
+    pids+=("$LAB_PID")
+    lab_spawn client answers-tun "$LAB_PYTHON" "$LEAK_TOOL" answers "$MESH_TUN" "$LEAK_FORGER4" "$LEAK_FORGER6"
+    pids+=("$LAB_PID")
+    leak_wait_ready answers-lan
+    leak_wait_ready answers-tun
+    lab_in fig "$LAB_PYTHON" "$LEAK_TOOL" spoof eth0 "$mac" "$1" "$LEAK_FORGER4" "$LEAK_FORGER6" 10.8.0.2 \
+        fd6d:7670:6e00::2 || return 1
+    sleep 0.3
+    lab_stop "${pids[0]}"
+    lab_stop "${pids[1]}"
+    echo "LAN: $(leak_answers answers-lan); tunnel: $(leak_answers answers-tun)"
+    [ "$(leak_answers answers-lan | mesh_get answers)" = 0 ] && [ "$(leak_answers answers-tun | mesh_get answers)" = 0 ]
+}
+
 # leak_rogue_routes add|del: what a DHCP server may say (option 121), or another program
 leak_rogue_routes() {
     local fig4 fig6
@@ -178,4 +218,20 @@ leak_flap() {
     lab_in client ip -6 addr replace "$(lab_addr6 client)/32" dev eth0 nodad
     lab_in client ip route replace default via "$(lab_addr4 client | cut -d. -f1-2).0.1" dev eth0
     lab_in client ip -6 route replace default via "$(lab_addr6 client | cut -d: -f1-2)::1" dev eth0
+}
+
+# leak_claim add|del: the local network's netmask says that the guard is a neighbour
+leak_claim() {
+    local guard
+    guard=$(lab_addr4 "$LEAK_GUARD")
+    lab_in client ip addr "$1" "${guard%.*}.201/24" dev eth0
+}
+
+# leak_rogue_resolver: another program makes the attacker this host's resolver, and programs ask it
+leak_rogue_resolver() {
+    printf 'nameserver %s\nnameserver %s\noptions timeout:1 attempts:1\n' "$(lab_addr4 fig)" "$(lab_addr6 fig)" \
+        >"$LAB_DIR/rogue-resolv.conf"
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    lab_in client unshare --mount sh -c 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" || exit 1
+        shift; timeout 3 "$@" getent ahosts probe.leak.example; true' - "$LAB_DIR/rogue-resolv.conf" "${LEAK_USER[@]}"
 }

@@ -4,9 +4,11 @@
     leak_tool.py probe RATE TARGET...     as any user would: UDP, TCP, echo, DNS, mDNS, in both families, also from
                                           sockets bound to eth0, until SIGTERM; prints how many were sent
     leak_tool.py probe-routed RATE TARGET...    the same without what chooses its interface itself
-    leak_tool.py watch IFACE GUARD...     frames that arrive on IFACE until SIGTERM, as JSON: those to a guard's UDP
-                                          port 4242, those that a host needs (ARP, DHCP, neighbour discovery), leaks
+    leak_tool.py watch IFACE GUARD... [--next HOP...]    frames that arrive on IFACE until SIGTERM, as JSON: those to a
+                                          guard's UDP port 4242, those that a host needs (DHCP; ARP and neighbour
+                                          discovery of these next hops and of its own addresses), leaks
     leak_tool.py spoof IFACE MAC COUNT FROM4 FROM6 TO4 TO6    forged packets to the tunnel's addresses, and ARP
+    leak_tool.py add                      what several probers printed, as one
     leak_tool.py answers IFACE PEER...    packets that arrive or leave on IFACE to these addresses, until SIGTERM
 
 A probe carries MAGIC wherever it can: also what goes to a guard's own address and port is then known.
@@ -114,6 +116,17 @@ def probe(rate, targets, devices):
         if pause > 0:
             time.sleep(pause)
     json.dump({"probes": sent, "refused": refused, "seconds": round(time.monotonic() - since, 1)}, sys.stdout)
+    print()
+
+
+def add():
+    total = {}
+    for line in sys.stdin:
+        if line.startswith("{"):
+            one = json.loads(line)
+            total = {key: total.get(key, 0) + value for key, value in one.items() if key != "seconds"} | {
+                "seconds": max(one["seconds"], total.get("seconds", 0))}
+    json.dump(total, sys.stdout)
 
 
 # ---- the wire ----
@@ -146,7 +159,7 @@ class Packet:
 
     def __init__(self, frame, at=14, ethertype=None):
         kind = ethertype or struct.unpack_from("!H", frame, 12)[0]
-        self.kind, self.protocol, self.ports, self.type = kind, None, None, None
+        self.kind, self.protocol, self.ports, self.type, self.sought = kind, None, None, None, ""
         self.source = self.target = ""
         if kind == 0x0800 and len(frame) >= at + 20:
             self.protocol, head = frame[at + 9], (frame[at] & 15) * 4
@@ -163,34 +176,50 @@ class Packet:
             self.ports = struct.unpack_from("!HH", rest)
         elif self.protocol in (1, 58) and rest:
             self.type = rest[0]
+            if self.type in (135, 136) and len(rest) >= 24:
+                self.sought = socket.inet_ntop(socket.AF_INET6, rest[8:24])
 
     def __str__(self):
         return f"{self.kind:#06x} {self.source} > {self.target} protocol {self.protocol} {self.ports or self.type}"
 
 
-def verdict(frame, guards):
+def seeks(p, frame):
+    """Whose hardware address is asked for: None if nobody's, or the sender's own (RFC 5227 announcements and probes)."""
+    if p.kind == 0x0806:
+        p.source, p.target = (socket.inet_ntop(socket.AF_INET, frame[k:k + 4]) for k in (28, 38))
+        return p.target if frame[20:22] == b"\0\1" and p.source not in ("0.0.0.0", p.target) else None
+    return p.sought if p.type == 135 and p.source != "::" else None
+
+
+def verdict(frame, guards, hops):
     p = Packet(frame)
     if MAGIC in frame:
         return "leak", p
     if p.kind == 0x0806:
-        return "arp", p
+        return "leak" if seeks(p, frame) and seeks(p, frame) not in hops else "arp", p
     if p.protocol == 17 and p.ports in ((68, 67), (546, 547)):
         return "dhcp", p
     if p.kind == 0x86dd and p.protocol == 58 and p.type in (133, 135, 136):
-        return "discovery", p
+        sought = seeks(p, frame)
+        return "leak" if sought and sought not in hops and not sought.startswith("fe80:") else "discovery", p
     if p.protocol == 17 and p.ports[1] == 4242 and p.target in guards:
         return "guard", p
     return "leak", p
 
 
-def watch(iface, guards):
-    guards = {socket.inet_ntop(family_of(g), socket.inet_pton(family_of(g), g)) for g in guards}
+def normal(addresses):
+    return {socket.inet_ntop(family_of(a), socket.inet_pton(family_of(a), a)) for a in addresses}
+
+
+def watch(iface, words):
+    at = words.index("--next") if "--next" in words else len(words)
+    guards, hops = normal(words[:at]), normal(words[at + 1:])
     s, count, examples = open_wire(iface), {}, {}
     print("ready", file=sys.stderr, flush=True)
     for frame, direction in frames(s):
         if direction == PACKET_OUTGOING:
             continue
-        what, packet = verdict(frame, guards)
+        what, packet = verdict(frame, guards, hops)
         count[what] = count.get(what, 0) + 1
         if what == "leak" and len(examples) < 10:
             examples[str(packet)] = examples.get(str(packet), 0) + 1
@@ -247,7 +276,7 @@ def spoof(iface, mac, count, from4, from6, to4, to6):
 
 def answers(iface, peers):
     """Whatever speaks to the forger: IP, or ARP with an address that is not the host's own."""
-    peers = {socket.inet_ntop(family_of(p), socket.inet_pton(family_of(p), p)) for p in peers}
+    peers = normal(peers)
     s, count, examples = open_wire(iface), 0, []
     is_tun = not s.getsockname()[4]
     print("ready", file=sys.stderr, flush=True)
@@ -272,6 +301,8 @@ def main():
         probe(int(rest[0]), rest[1:], ("", "eth0"))
     elif verb == "probe-routed":
         probe(int(rest[0]), rest[1:], ("",))
+    elif verb == "add":
+        add()
     elif verb == "watch":
         watch(rest[0], rest[1:])
     elif verb == "spoof":

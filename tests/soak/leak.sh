@@ -5,11 +5,14 @@
 #
 #     leak.sh [--json] [--events N] [--rate N]      (200 events, 1,000 probes a second)
 #
-# Events, in turn: restart, down (lockdown holds), kill -9 of the client, of client and helper, death of the guard,
-# a pulled cable, rogue routes, another program that clears its own table. Clearing ours is a run of its own at the
-# end, with the probes that go by routes: see "The kill switch" in docs/threat-model.md.
+# Events, in turn: restart, down (lockdown holds), kill -9 of the client, of client and helper, death of the guard, a
+# pulled cable, rogue routes, another program that clears its own table, one that takes our routes, rules or addresses,
+# one that changes the resolver, a netmask that makes the guard a neighbour, forged packets towards the tunnel's
+# addresses (100,000 in all). Clearing our table is a run of its own at the end, with the probes that go by routes: see
+# "The kill switch" in docs/threat-model.md.
 #
-# Holds if no frame was seen but the client's to its guards, ARP, DHCP and neighbour discovery, and none was missed.
+# Holds if no frame was seen but the client's to its guards, DHCP, ARP and neighbour discovery of the next hops, and none
+# was missed; if nothing answered a forged packet; and if all was repaired within a second.
 set -u
 . "$(dirname "$0")/../netns/lab.sh"
 . "$(dirname "$0")/../netns/mesh.sh"
@@ -36,7 +39,7 @@ up() {
 
 # event NUMBER: afterwards the client is up again
 event() {
-    case $(($1 % 8)) in
+    case $(($1 % KINDS)) in
     0) mesh_client_stop && up ;;
     1)
         mesh_client_stop
@@ -65,9 +68,33 @@ event() {
         lab_in client nft add table inet other
         lab_in client nft delete table inet other
         ;;
+    8)
+        kinds=(rules table replace addresses device)
+        ms=$(leak_take_routes "${kinds[$1 / KINDS % 5]}")
+        [ "$ms" -le "$slowest" ] || slowest=$ms
+        mesh_client_wait 90
+        ;;
+    9) leak_rogue_resolver || lab_die "cannot change the resolver" ;;
+    10)
+        leak_claim add
+        sleep 0.5
+        leak_claim del
+        mesh_client_wait 90
+        ;;
+    11)
+        forged=$((forged + FORGE))
+        leak_forge "$FORGE" >&2 || answered=$((answered + 1))
+        ;;
     esac
 }
 
+KINDS=12
+# So that a whole run has 100,000.
+FORGE=$((100000 / (events / KINDS > 0 ? events / KINDS : 1) + 1))
+slowest=0
+forged=0
+answered=0
+from=$(date +%s)
 leak_lab_begin
 up
 leak_begin "$rate"
@@ -79,7 +106,7 @@ leak_none "$events" >&2 && status=true || status=false
 seen=$(cat "$LAB_DIR/leak.json")
 sent=$(cat "$LAB_DIR/probes.json")
 
-slowest=0
+[ "$answered" = 0 ] || status=false
 leak_begin "$rate" probe-routed
 for _ in 1 2 3 4 5; do
     sleep 0.3
@@ -91,9 +118,10 @@ leak_none 100 >&2 && [ "$slowest" -lt 1000 ] || status=false
 
 if [ "$format" = json ]; then
     echo "{\"schema\": \"meshvpn.soak.leak/1\", \"ok\": $status, \"events\": $events, \"seen\": $seen, \"sent\": $sent," \
-        "\"flushed\": {\"slowest_ms\": $slowest, \"seen\": $(cat "$LAB_DIR/leak.json")}}"
+        "\"forged\": $forged, \"answered\": $answered, \"slowest_repair_ms\": $slowest, \"seconds\": $(($(date +%s) - from))," \
+        "\"flushed\": {\"seen\": $(cat "$LAB_DIR/leak.json")}}"
 else
     echo "events $events, probes $(mesh_get probes <<<"$sent"), leaks $(mesh_get frames.leak <<<"$seen")," \
-        "slowest repair $slowest ms: $([ "$status" = true ] && echo holds || echo FAILS)"
+        "forged $forged, runs answered $answered, slowest repair $slowest ms: $([ "$status" = true ] && echo holds || echo FAILS)"
 fi
 [ "$status" = true ]
