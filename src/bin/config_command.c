@@ -117,7 +117,7 @@ static int print_value(const json_t *value)
     return n + printf("}");
 }
 
-static void print_setting(const char *file, const json_t *setting)
+static void print_setting(const json_t *setting)
 {
     const json_t *value = json_object_get(setting, "value");
     const char *key = json_string_value(json_object_get(setting, "key"));
@@ -127,7 +127,8 @@ static void print_setting(const char *file, const json_t *setting)
         return;
     }
     int n = printf("%s = ", key) + print_value(value);
-    (void)printf("%*s# %s:%lld\n", n < COLUMN ? COLUMN - n : 1, "", file,
+    (void)printf("%*s# %s:%lld\n", n < COLUMN ? COLUMN - n : 1, "",
+                 json_string_value(json_object_get(setting, "file")),
                  (long long)json_integer_value(json_object_get(setting, "line")));
 }
 
@@ -149,7 +150,7 @@ int config_show_command(const options_given *given)
     } else {
         json_array_foreach(json_object_get(shown, "settings"), i, setting)
         {
-            print_setting(file, setting);
+            print_setting(setting);
         }
     }
     json_decref(shown);

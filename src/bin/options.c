@@ -462,24 +462,11 @@ static int take_option(options_given *g, int argc, char **argv, int *i)
     return add_option(g, o, argv[++*i]);
 }
 
-static bool is_choice(const option_row *o, const char *word)
-{
-    size_t len = strlen(word);
-    for (const char *c = o->choices; c != NULL && *c != '\0'; c += strspn(c, " ")) {
-        size_t n = strcspn(c, " ");
-        if (n == len && strncmp(c, word, n) == 0) {
-            return true;
-        }
-        c += n;
-    }
-    return false;
-}
-
 /* "[KIND] KEY": what is no kind is the key. */
 static bool may_skip(const option_row *o, const char *word)
 {
     return o->is_optional && o->kind == OPTION_CHOICE && o[1].name != NULL && !o[1].is_optional &&
-           !is_choice(o, word);
+           !is_choice(o->choices, word);
 }
 
 static int add_operand(options_given *g, const char *word)

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "exit/policy.h"
+#include "io/config_files.h"
 #include "io/file.h"
 #include "io/geoip.h"
 #include "io/keyfile.h"
@@ -1182,17 +1183,34 @@ static int check_behind_nat(const char *path, const mvpn_config_relay *r, mvpn_f
                           path, other);
 }
 
-int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn_config_kind kind,
-                      mvpn_config *ret, mvpn_fault *fault)
+static int read_settings(const mvpn_config_files *files, enum mvpn_config_kind kind,
+                         mvpn_config *ret, mvpn_fault *fault)
 {
+    mvpn_config *checks = NULL; /* takes what a later file overrides */
+    if (files->count > 1) {
+        checks = malloc(sizeof(*checks));
+        if (checks == NULL) {
+            return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
+        }
+        *checks = *ret;
+    }
+    int rc = mvpn_config_files_parse(files, kind, settings, MVPN_ARRAY_LEN(settings), ret, checks,
+                                     NULL, fault);
+    free(checks);
+    return rc;
+}
+
+int mvpn_config_from_files(const mvpn_config_files *files, enum mvpn_config_kind kind,
+                           mvpn_config *ret, mvpn_fault *fault)
+{
+    const char *path = files->file[0].path;
     mvpn_config defaults;
     mvpn_config_init(&defaults, kind);
     *ret = defaults;
     ret->listen_count = 0; /* the setters append */
     ret->client.hops = 0;  /* 0 = not said */
     ret->client.rotate_pause_s = NOT_SAID;
-    int rc = mvpn_settings_parse(path, text, size, settings, MVPN_ARRAY_LEN(settings),
-                                 (unsigned)kind, kind_names, ret, fault);
+    int rc = read_settings(files, kind, ret, fault);
     if (rc != 0) {
         return rc;
     }
@@ -1249,17 +1267,33 @@ int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn
     return rc;
 }
 
+int mvpn_config_parse(const char *path, const char *text, size_t size, enum mvpn_config_kind kind,
+                      mvpn_config *ret, mvpn_fault *fault)
+{
+    mvpn_config_files files;
+    uint8_t *content = malloc(size + 1);
+    if (content == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to read %s", path);
+    }
+    memcpy(content, text, size);
+    content[size] = '\0';
+    int rc = mvpn_config_files_of(path, content, size, &files, fault);
+    if (rc == 0) {
+        rc = mvpn_config_from_files(&files, kind, ret, fault);
+        mvpn_config_files_done(&files);
+    }
+    return rc;
+}
+
 int mvpn_config_load(const char *path, enum mvpn_config_kind kind, mvpn_config *ret,
                      mvpn_fault *fault)
 {
-    uint8_t *content = NULL;
-    size_t size = 0;
-    int rc = mvpn_file_read(path, MVPN_CONFIG_SIZE_MAX, false, &content, &size, fault);
-    if (rc != 0) {
-        return rc;
+    mvpn_config_files files;
+    int rc = mvpn_config_files_read(path, &files, fault);
+    if (rc == 0) {
+        rc = mvpn_config_from_files(&files, kind, ret, fault);
+        mvpn_config_files_done(&files);
     }
-    rc = mvpn_config_parse(path, (const char *)content, size, kind, ret, fault);
-    mvpn_file_free(content, size);
     return rc;
 }
 
@@ -1323,7 +1357,14 @@ void mvpn_config_write_docs(FILE *out)
         "Relative paths are\n"
         "relative to the directory of the file that names them, so that a node's directory can be "
         "moved as a whole.\n"
-        "An empty list is the default.\n",
+        "An empty list is the default.\n\n"
+        "Files `*.conf` in a directory beside it, such as `/etc/meshvpn/client.conf.d/`, are read "
+        "after it, in the\n"
+        "order of their names. What a later file says of a key stands for what an earlier one "
+        "said, a list as a whole.\n"
+        "Relative paths in them are relative to the directory of the main file. `meshvpn config "
+        "show --effective` tells\n"
+        "where each value stands.\n",
         out);
     write_section(out, "All programs", ALL);
     write_section(out, "All but clients", NODE);

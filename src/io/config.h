@@ -164,8 +164,9 @@ typedef struct mvpn_config {
 void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind);
 
 /**
- * Read a configuration file over the defaults and check it. Relative paths in it are relative to
- * the file's own directory, so that a node's directory can be moved as a whole.
+ * Read a configuration file and its parts (io/config_files.h) over the defaults and check it.
+ * Relative paths in it are relative to the file's own directory, so that a node's directory can be
+ * moved as a whole.
  * Returns 0; MVPN_E_UNKNOWN if there is no such file; MVPN_E_CONFIG ("FILE:LINE: what. How to mend"
  * in `fault`); MVPN_E_SYSTEM, MVPN_E_NOMEM. `*ret` is undefined after a failure.
  */

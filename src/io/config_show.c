@@ -5,15 +5,22 @@
 
 #include "base/assert.h"
 #include "base/error.h"
-#include "io/file.h"
+#include "io/config_files.h"
 
-/* The value of each key that is in the file, and the line of its (first) value. */
+/* The value of each key that is in the files, and where (the first of) it stands. */
 typedef struct record {
     const mvpn_setting *table;
     size_t count;
     json_t *values[MVPN_SETTINGS_MAX];
-    unsigned lines[MVPN_SETTINGS_MAX];
+    mvpn_config_origin origins[MVPN_SETTINGS_MAX];
 } record;
+
+static void forget(record *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        json_decref(r->values[i]);
+    }
+}
 
 static size_t index_of(const record *r, const char *name)
 {
@@ -30,7 +37,6 @@ static int take(void *target, const mvpn_setting_value *v, mvpn_fault *why)
     record *r = target;
     size_t i = index_of(r, v->name);
     (void)why;
-    r->lines[i] = r->lines[i] != 0 ? r->lines[i] : v->line;
     switch (r->table[i].type) {
     case MVPN_SETTING_LIST:
         r->values[i] = r->values[i] != NULL ? r->values[i] : json_array();
@@ -83,7 +89,8 @@ static json_t *default_for(const char *initial, enum mvpn_config_kind kind)
                                         : json_string(initial);
 }
 
-static json_t *describe(const record *r, enum mvpn_config_kind kind, bool has_defaults)
+static json_t *describe(const record *r, const mvpn_config_files *files, enum mvpn_config_kind kind,
+                        bool has_defaults)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < r->count; i++) {
@@ -94,35 +101,29 @@ static json_t *describe(const record *r, enum mvpn_config_kind kind, bool has_de
         json_t *o = json_object();
         (void)json_object_set_new(o, "key", json_string(s->name));
         (void)json_object_set(o, "value", r->values[i] != NULL ? r->values[i] : json_null());
-        (void)json_object_set_new(o, "line",
-                                  r->lines[i] != 0 ? json_integer(r->lines[i]) : json_null());
+        const mvpn_config_origin *at = &r->origins[i];
+        (void)json_object_set_new(o, "line", at->line != 0 ? json_integer(at->line) : json_null());
+        (void)json_object_set_new(
+            o, "file", at->line != 0 ? json_string(files->file[at->file].path) : json_null());
         (void)json_object_set_new(o, "default", default_for(s->initial, kind));
         (void)json_array_append_new(list, o);
     }
     return list;
 }
 
-static int read_file(const char *path, enum mvpn_config_kind kind, record *r, mvpn_fault *fault)
+static int read_values(const mvpn_config_files *files, enum mvpn_config_kind kind, record *r,
+                       mvpn_fault *fault)
 {
-    const char *names[MVPN_CONFIG_KINDS];
     mvpn_setting recorders[MVPN_SETTINGS_MAX];
-    uint8_t *content = NULL;
-    size_t size = 0;
+    record checks = *r;
     MVPN_ASSERT(r->count <= MVPN_SETTINGS_MAX);
-    for (unsigned bit = 0; bit < MVPN_CONFIG_KINDS; bit++) {
-        names[bit] = mvpn_config_kind_name((enum mvpn_config_kind)(1u << bit));
-    }
     for (size_t i = 0; i < r->count; i++) {
         recorders[i] = r->table[i];
         recorders[i].set = take;
     }
-    int rc = mvpn_file_read(path, MVPN_CONFIG_SIZE_MAX, false, &content, &size, fault);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = mvpn_settings_parse(path, (const char *)content, size, recorders, r->count, (unsigned)kind,
-                             names, r, fault);
-    mvpn_file_free(content, size);
+    int rc =
+        mvpn_config_files_parse(files, kind, recorders, r->count, r, &checks, r->origins, fault);
+    forget(&checks);
     return rc;
 }
 
@@ -130,22 +131,23 @@ int mvpn_config_show(const char *path, enum mvpn_config_kind kind, bool has_defa
                      mvpn_fault *fault)
 {
     mvpn_config *config = malloc(sizeof(*config)); /* 50 KB */
+    mvpn_config_files files = {.count = 0};
     record r = {.table = NULL};
     r.table = mvpn_config_settings(&r.count);
     if (config == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
     }
-    int rc = mvpn_config_load(path, kind, config, fault);
-    rc = rc != 0 ? rc : read_file(path, kind, &r, fault);
+    int rc = mvpn_config_files_read(path, &files, fault);
+    rc = rc != 0 ? rc : mvpn_config_from_files(&files, kind, config, fault);
+    rc = rc != 0 ? rc : read_values(&files, kind, &r, fault);
     free(config);
     if (rc == 0) {
         *ret = json_pack("{s:s, s:s, s:s, s:o}", "schema", "meshvpn.config/1", "kind",
                          mvpn_config_kind_name(kind), "file", path, "settings",
-                         describe(&r, kind, has_defaults));
+                         describe(&r, &files, kind, has_defaults));
         rc = *ret != NULL ? 0 : mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
     }
-    for (size_t i = 0; i < r.count; i++) {
-        json_decref(r.values[i]);
-    }
+    forget(&r);
+    mvpn_config_files_done(&files);
     return rc;
 }
