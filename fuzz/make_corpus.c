@@ -238,6 +238,11 @@ static void descriptors(void)
     r = mvpn_descriptor_sign(&d, &l->peer[1].secret, &l->realm.network_id);
     MVPN_ASSERT(r == 0);
     seed("descriptor", "behind-nat", d.encoded, d.encoded_len);
+    d.nat_relay_count = 0;
+    d.stun_port_v4 = 3478;
+    r = mvpn_descriptor_sign(&d, &l->peer[1].secret, &l->realm.network_id);
+    MVPN_ASSERT(r == 0);
+    seed("descriptor", "stun", d.encoded, d.encoded_len);
     (void)lab_free(l);
 }
 

@@ -39,6 +39,19 @@ static int describe_policy(const mvpn_config *config, bool has_v6, mvpn_descript
     return 0;
 }
 
+/* Who reads it asks at the address that the descriptor has. */
+static void describe_stun(const mvpn_config_relay *c, mvpn_descriptor *d)
+{
+    for (unsigned i = c->stun_count; i-- > 0;) { /* the first of a family last: it stays */
+        const mvpn_addr *stun = &c->stun_listen[i];
+        const mvpn_addr *own = mvpn_descriptor_find_address(d, stun->family);
+        uint16_t *port = stun->family == 4 ? &d->stun_port_v4 : &d->stun_port_v6;
+        if (own != NULL && mvpn_addr_ip_eq(own, stun)) {
+            *port = stun->port;
+        }
+    }
+}
+
 int mvpn_describe(const mvpn_config *config, const mvpn_node_keys *keys, bool has_v6,
                   mvpn_descriptor *ret, mvpn_fault *fault)
 {
@@ -69,6 +82,7 @@ int mvpn_describe(const mvpn_config *config, const mvpn_node_keys *keys, bool ha
     memcpy(d->country, c->country, sizeof(d->country));
     memcpy(d->provider, c->provider, sizeof(d->provider));
     memcpy(d->name, c->name, sizeof(d->name));
+    describe_stun(c, d);
     uint32_t mbit = c->bandwidth_mbit;
     if (c->limit_mbit > 0 && (mbit == 0 || mbit > c->limit_mbit)) {
         mbit = c->limit_mbit;

@@ -25,6 +25,7 @@ enum tlv {
     TLV_NAT_RELAYS = 10,
     TLV_MEMBERSHIP = 11,
     TLV_NAME = 12,
+    TLV_STUN = 13,
 };
 
 #define REQUIRED                                                                                   \
@@ -184,6 +185,9 @@ static void write_tlvs(mvpn_writer *w, const mvpn_descriptor *d)
     }
     if (d->name[0] != '\0') {
         write_tlv(w, TLV_NAME, d->name, strnlen(d->name, sizeof(d->name)));
+    }
+    if (d->stun_port_v4 != 0 || d->stun_port_v6 != 0) {
+        write_number(w, TLV_STUN, (uint32_t)d->stun_port_v4 << 16 | d->stun_port_v6, 4);
     }
 }
 
@@ -345,6 +349,14 @@ static bool read_text(char *out, mvpn_bytes value, size_t min, size_t max,
     return true;
 }
 
+static bool read_stun(mvpn_descriptor *d, mvpn_bytes value)
+{
+    mvpn_reader r = mvpn_reader_init(value);
+    d->stun_port_v4 = mvpn_read16(&r);
+    d->stun_port_v6 = mvpn_read16(&r);
+    return mvpn_reader_done(&r) && (d->stun_port_v4 != 0 || d->stun_port_v6 != 0);
+}
+
 static bool read_tlv(mvpn_descriptor *d, unsigned type, mvpn_bytes value)
 {
     switch (type) {
@@ -375,6 +387,8 @@ static bool read_tlv(mvpn_descriptor *d, unsigned type, mvpn_bytes value)
         return read_membership(d, value);
     case TLV_NAME:
         return read_text(d->name, value, 1, MVPN_NAME_MAX, is_name_char);
+    case TLV_STUN:
+        return read_stun(d, value);
     default:
         return true;
     }
@@ -476,6 +490,18 @@ const mvpn_addr *mvpn_descriptor_find_address(const mvpn_descriptor *d, uint8_t 
         }
     }
     return NULL;
+}
+
+bool mvpn_descriptor_find_stun(const mvpn_descriptor *d, uint8_t family, mvpn_addr *ret)
+{
+    uint16_t port = family == 4 ? d->stun_port_v4 : d->stun_port_v6;
+    const mvpn_addr *addr = mvpn_descriptor_find_address(d, family);
+    if (port == 0 || addr == NULL) {
+        return false;
+    }
+    *ret = *addr;
+    ret->port = port;
+    return true;
 }
 
 bool mvpn_descriptor_is_public(const mvpn_descriptor *d)

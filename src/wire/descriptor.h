@@ -87,6 +87,8 @@ typedef struct mvpn_descriptor {
     bool has_membership;
     uint8_t membership[MVPN_MEMBERSHIP_LEN]; /* with the identity, as §8.2 */
     char name[MVPN_NAME_MAX + 1];            /* "" = none; not unique, proves nothing */
+    /* STUN is answered at the first plain address of the family; 0 = not. */
+    uint16_t stun_port_v4, stun_port_v6;
 
     uint8_t encoded[MVPN_DESCRIPTOR_MAX]; /* as signed; set by sign and decode */
     uint16_t encoded_len;
@@ -135,6 +137,9 @@ void mvpn_descriptor_digest(mvpn_key *ret, const mvpn_descriptor *d);
 
 /** First address of the plain carrier of `family` (4, 6, or 0 for any); NULL if there is none. */
 const mvpn_addr *mvpn_descriptor_find_address(const mvpn_descriptor *d, uint8_t family);
+
+/** Where it answers STUN in `family` (4 or 6); false: it does not say that it does. */
+bool mvpn_descriptor_find_stun(const mvpn_descriptor *d, uint8_t family, mvpn_addr *ret);
 
 /** True if all plain addresses are globally routable. */
 bool mvpn_descriptor_is_public(const mvpn_descriptor *d);

@@ -74,6 +74,8 @@ static fixture make(void)
     d->has_membership = true;
     certify(&f, d->roles | MVPN_ROLE_GUARD, EXPIRES);
     memcpy(d->name, "exit-1-of-the-test-net-x", 25);
+    d->stun_port_v4 = 3478;
+    d->stun_port_v6 = 0x1234;
     return f;
 }
 
@@ -142,6 +144,31 @@ static void test_round_trip(void **state)
     assert_true(d.has_membership);
     assert_memory_equal(d.membership, before.membership, 122);
     assert_string_equal(d.name, before.name);
+    assert_int_equal(d.stun_port_v4, 3478);
+    assert_int_equal(d.stun_port_v6, 0x1234);
+}
+
+static void test_stun(void **state)
+{
+    (void)state;
+    fixture f = make();
+    mvpn_addr a;
+    char text[MVPN_ADDR_STRLEN];
+    assert_true(mvpn_descriptor_find_stun(&f.d, 4, &a));
+    assert_string_equal(mvpn_addr_format(&a, text), "11.1.2.3:3478");
+    assert_true(mvpn_descriptor_find_stun(&f.d, 6, &a));
+    assert_string_equal(mvpn_addr_format(&a, text), "[2a10::5]:4660");
+    f.d.stun_port_v4 = 0;
+    assert_false(mvpn_descriptor_find_stun(&f.d, 4, &a));
+    f.d.addresses[1].carrier = 9; /* another carrier's address */
+    assert_false(mvpn_descriptor_find_stun(&f.d, 6, &a));
+    /* One of the two is enough; none is no field at all. */
+    assert_int_equal(mvpn_descriptor_sign(&f.d, &f.identity_secret, &f.network_id), 0);
+    assert_int_equal(f.d.stun_port_v6, 0x1234);
+    size_t with = f.d.encoded_len;
+    f.d.stun_port_v6 = 0;
+    assert_int_equal(mvpn_descriptor_sign(&f.d, &f.identity_secret, &f.network_id), 0);
+    assert_int_equal(f.d.encoded_len, with - 8);
 }
 
 /* Only what is required: everything else reads as "not said". */
@@ -162,6 +189,7 @@ static void test_minimal(void **state)
     assert_false(m.has_policy || m.has_bandwidth || m.has_membership);
     assert_int_equal(m.country[0] | m.provider[0] | m.name[0] | m.family_count, 0);
     assert_int_equal(m.nat_relay_count, 0);
+    assert_int_equal(m.stun_port_v4 | m.stun_port_v6, 0);
     assert_int_equal(mvpn_descriptor_verify(&m, &f.network_id, NULL, NOW), 0);
     assert_int_equal(mvpn_descriptor_verify(&m, &f.network_id, &f.network_pub, NOW), MVPN_E_POLICY);
 }
@@ -175,7 +203,7 @@ static void test_largest(void **state)
         assert_int_equal(mvpn_addr_parse("[2a10::5]:444", &f.d.addresses[i].addr), 0);
     }
     assert_int_equal(mvpn_descriptor_sign(&f.d, &f.identity_secret, &f.network_id), 0);
-    assert_int_equal(f.d.encoded_len, 948);
+    assert_int_equal(f.d.encoded_len, 956);
     assert_int_equal(verify(&f, NOW), 0);
 }
 
@@ -432,9 +460,9 @@ static void test_unknown_tlvs(void **state)
         bool at_end;
         int expected;
     } rows[] = {
-        {13, true, 0},
+        {14, true, 0},
         {0xffff, true, 0},
-        {13, false, MVPN_E_FORMAT},
+        {14, false, MVPN_E_FORMAT},
         {0, false, MVPN_E_FORMAT},
     };
     fixture f = make_signed();
@@ -536,6 +564,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_minimal),
+        cmocka_unit_test(test_stun),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_flipped_bits),
         cmocka_unit_test(test_rules),
