@@ -259,6 +259,8 @@ static void handle_event(fleet *f, client *c, const mvpn_client_event *e, mvpn_t
     case MVPN_CLIENT_EVENT_SESSION_LOST:
         count_reason(f->report, e->error, e->reason);
         break;
+    case MVPN_CLIENT_EVENT_STAGE:
+        break;
     case MVPN_CLIENT_EVENT_BLOCKED:
         mvpn_fault_set(f->fault, MVPN_E_CONFIG, "no path can be chosen: %s",
                        mvpn_path_block_text(e->block));

@@ -65,7 +65,7 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
 {
     mvpn_fault fault = {.text = ""};
     options_given given;
-    *c = (cli){.program = program->name};
+    *c = (cli){.program = program->name, .notify = {.fd = -1}};
     int code = options_parse(program, argc, argv, &given);
     if (code != -1) {
         return code;
@@ -299,7 +299,6 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     mvpn_fault fault = {.text = ""};
     mvpn_control *control = NULL;
-    mvpn_notify notify;
     stopper s = {.loop = loop, .node = node, .cli = c};
     int r = 0;
     for (size_t i = 0; r == 0 && i < MVPN_ARRAY_LEN(signals); i++) {
@@ -314,26 +313,26 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     if (mvpn_control_open(&control, loop, c->config.control_socket, status, ctx, &fault) != 0) {
         return cli_fail(c, &fault);
     }
-    mvpn_notify_init(&notify);
+    mvpn_notify_init(&c->notify);
     r = c->helper != NULL ? mvpn_helper_watch(c->helper, loop, on_helper_lost, &s) : 0;
     if (r != 0) {
         (void)mvpn_fault_set(&fault, r, "cannot watch the helper: %s", mvpn_strerror(r));
     }
     r = r != 0 ? r : give_up_rights(c, &fault);
     if (r != 0) {
-        mvpn_notify_done(&notify);
+        mvpn_notify_done(&c->notify);
         mvpn_control_close(control);
         return cli_fail(c, &fault);
     }
     if (mvpn_notify_watchdog_ms() > 0) {
-        MVPN_IGNORE(mvpn_loop_every(loop, mvpn_notify_watchdog_ms(), on_watchdog, &notify));
+        MVPN_IGNORE(mvpn_loop_every(loop, mvpn_notify_watchdog_ms(), on_watchdog, &c->notify));
     }
-    mvpn_notify_send(&notify, "READY=1");
+    mvpn_notify_send(&c->notify, "READY=1");
     mvpn_logf(&c->log, MVPN_LOG_INFO, "running in network '%s' (%zu relays known)", c->network.name,
               c->network.relay_count);
     r = mvpn_loop_run(loop);
-    mvpn_notify_send(&notify, "STOPPING=1");
-    mvpn_notify_done(&notify);
+    mvpn_notify_send(&c->notify, "STOPPING=1");
+    mvpn_notify_done(&c->notify);
     mvpn_control_close(control);
     return r == 0 && !s.has_failed ? 0 : CLI_FAILED;
 }

@@ -12,6 +12,7 @@
 #include "io/mark.h"
 #include "io/network_file.h"
 #include "io/node.h"
+#include "io/notify.h"
 #include "io/sandbox.h"
 
 /* Exit codes: 0 done, 1 failed while running, 2 wrong usage or configuration. */
@@ -31,6 +32,7 @@ typedef struct cli {
     mvpn_log log;
     mvpn_sandbox_user user; /* whom the program becomes */
     mvpn_helper *helper;    /* NULL: nothing is to be set up */
+    mvpn_notify notify;     /* systemd, while cli_run runs */
     mvpn_marker marker;     /* a client's; for all of its sockets */
 } cli;
 

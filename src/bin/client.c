@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "bin/client_control.h"
 #include "io/clock.h"
+#include "io/status_stages.h"
 #include "io/families.h"
 #include "io/host_client.h"
 #include "io/keyfile.h"
@@ -78,6 +79,16 @@ static void protect(client_program *p, enum mvpn_protect_event event)
     }
 }
 
+/* For systemctl status. */
+static void tell_stage(client_program *p)
+{
+    char line[MVPN_STATUS_STAGE_TEXT], text[MVPN_STATUS_STAGE_TEXT + 8];
+    mvpn_status_stage_line(mvpn_engine_client(mvpn_node_engine(p->node)),
+                           mvpn_node_is_unheard(p->node), mvpn_clock_now(), line);
+    (void)snprintf(text, sizeof(text), "STATUS=%s", line);
+    mvpn_notify_send(&p->cli.notify, text);
+}
+
 static void on_event(void *ctx, const mvpn_engine_event *event)
 {
     client_program *p = ctx;
@@ -117,6 +128,9 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
         mvpn_logf(log, MVPN_LOG_WARN,
                   "the exit has gone, or has forgotten us: open connections are reset");
         break;
+    case MVPN_CLIENT_EVENT_STAGE:
+        tell_stage(p);
+        break;
     case MVPN_CLIENT_EVENT_BLOCKED:
         mvpn_logf(log, MVPN_LOG_ERROR, "no path can be chosen: %s", mvpn_path_block_text(e->block));
         break;
@@ -147,6 +161,7 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
 {
     const mvpn_config_client *c = &p->cli.config.client;
     const mvpn_network_file *n = &p->cli.network;
+    p->client.asks_names = true;
     p->client.hops = c->hops;
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;
@@ -256,6 +271,7 @@ int main(int argc, char **argv)
     if (p == NULL) {
         return CLI_FAILED;
     }
+    p->client.started = mvpn_clock_now();
     int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT, &options_client);
     command_owners_init(&p->owners, &p->cli.config.client);
     code = code == -1 ? cli_start_helper(&p->cli) : code;

@@ -7,6 +7,7 @@
 #include "io/silence.h"
 #include "io/status.h"
 #include "io/status_lists.h"
+#include "io/status_stages.h"
 
 static int ping(void *program, const json_t *request, json_t *reply)
 {
@@ -51,6 +52,9 @@ static int status(void *program, const json_t *request, json_t *reply)
     mvpn_status_client(reply, mvpn_node_engine(p->node), p->client.hops, p->client.relax,
                        mvpn_clock_now());
     client_proxy_status(p->proxy, reply);
+    (void)json_object_set_new(reply, "stages",
+                              mvpn_status_stages(mvpn_engine_client(mvpn_node_engine(p->node)),
+                                                 mvpn_node_is_unheard(p->node), mvpn_clock_now()));
     client_protection_status(p, reply);
     if (mvpn_node_is_unheard(p->node)) {
         (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));

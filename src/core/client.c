@@ -58,6 +58,10 @@ static void circuit_closed(mvpn_client *client, slot *s, mvpn_time now)
         mvpn_learner_circuit_closed(client->cfg.learner, c);
     }
     s->used = false;
+    if (s->role == SLOT_TAKES && c->error != 0) {
+        const mvpn_stage_trouble trouble = {.cause = MVPN_STAGE_NO_SESSION, .error = c->error};
+        mvpn_stages_hold(&client->stages, MVPN_STAGE_EXIT, &trouble);
+    }
     if (c->built == 0) {
         if (c->error != 0) {
             client_build_failed(client, s, now);
@@ -138,12 +142,19 @@ void mvpn_client_message(mvpn_client *client, mvpn_link *link, const mvpn_header
                 mvpn_packet_free(client->cfg.env.pool, p);
                 continue;
             }
+            if (MVPN_UNLIKELY(client->names.is_asking) && client_stages_take(client, p, now)) {
+                mvpn_packet_free(client->cfg.env.pool, p);
+                continue;
+            }
             client->stats.packets_down++;
             client->stats.bytes_down += p->len;
             client_ip_to_tun(&client->ip, p, &client->tun_out);
         }
         take_answer(client, c, now);
         if (c->state != before) {
+            if (before == MVPN_CIRCUIT_BUILD && c->state != MVPN_CIRCUIT_CLOSED) {
+                mvpn_stages_reach(&client->stages, MVPN_STAGE_GUARD, now);
+            }
             if (c->state == MVPN_CIRCUIT_READY && before <= MVPN_CIRCUIT_EXTEND) {
                 client_note_built(client, c, now);
             }
@@ -352,6 +363,7 @@ void mvpn_client_tick(mvpn_client *client, mvpn_time now)
     if (client->cfg.learner == NULL || mvpn_learner_is_ready(client->cfg.learner)) {
         client_build_missing(client, now);
     }
+    client_stages_tick(client, now);
     for (size_t i = 0; i < SLOTS; i++) {
         client->next_check =
             mvpn_time_min(client->next_check, now + client_slot_pause(&client->slots[i]));
@@ -437,6 +449,8 @@ int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client
     client->since = now;
     client->next_check = now;
     client->next_guards = now;
+    mvpn_stages_init(&client->stages, config->started != 0 ? config->started : now);
+    mvpn_stages_reach(&client->stages, MVPN_STAGE_HOST, now);
     mvpn_guards_init(&client->guards, config->env.rng);
     if (config->guards.n > 0 && mvpn_guards_load(&client->guards, config->guards) != 0) {
         mvpn_guards_init(&client->guards, config->env.rng); /* unreadable: begin anew */

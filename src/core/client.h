@@ -6,6 +6,7 @@
 #define MVPN_CORE_CLIENT_H
 
 #include "core/circuit.h"
+#include "core/client_stage.h"
 #include "core/learner.h"
 #include "core/guard.h"
 #include "core/path.h"
@@ -35,6 +36,8 @@ typedef struct mvpn_client_config {
     mvpn_time renew_time;    /* and one with new middles */
     mvpn_time exit_lifetime; /* a new session after that */
     int64_t unix_offset_us;
+    mvpn_time started; /* when the program began to set up its host; 0: now */
+    bool asks_names;   /* whether the exit resolves is asked after connecting (client_stage.h) */
     /* The TUN's own addresses, where they differ from the constant inner ones; family 0: the
      * constants. */
     mvpn_addr tun_v4, tun_v6;
@@ -53,6 +56,7 @@ enum mvpn_client_event_type {
     MVPN_CLIENT_EVENT_BLOCKED,      /* no path can be drawn; see `block` */
     MVPN_CLIENT_EVENT_SWITCHED,     /* the circuit failed; another takes the session over */
     MVPN_CLIENT_EVENT_SESSION_LOST, /* the exit has gone, or forgot us: connections are reset */
+    MVPN_CLIENT_EVENT_STAGE,        /* mvpn_client_stages would tell something new */
 };
 
 typedef struct mvpn_client_event {
@@ -131,6 +135,10 @@ mvpn_time mvpn_client_deadline(const mvpn_client *client);
 mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client);
 bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret);
 void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret);
+
+/** What it is doing while it connects. */
+void mvpn_client_stages(const mvpn_client *client, mvpn_time now,
+                        mvpn_stage_report ret[static MVPN_STAGES]);
 
 /* All that a client can have at a time, those that end included. */
 #define MVPN_CLIENT_CIRCUITS_MAX 10

@@ -9,6 +9,7 @@
 
 #include "core/client.h"
 #include "core/client_ip.h"
+#include "core/client_names.h"
 #include "core/flows.h"
 
 /* In use and spare; one more for rotation, one for a new session, one for an old one; the rest
@@ -117,6 +118,8 @@ struct mvpn_client {
     mvpn_client_event events[EVENTS_MAX];
     size_t event_first, event_count;
     mvpn_client_status stats;
+    mvpn_stages stages;
+    client_names names;
 };
 
 static inline bool client_same(const mvpn_ed25519_pub *a, const mvpn_ed25519_pub *b)
@@ -150,6 +153,12 @@ void client_circuit_changed(mvpn_client *client, slot *s, mvpn_time now);
 void client_give_up(mvpn_client *client, slot *s, mvpn_time now);
 /* A session is carried again: what waited goes out. */
 void client_send_waiting(mvpn_client *client, mvpn_time now);
+
+/* client_show.c */
+void client_stages_tick(mvpn_client *client, mvpn_time now);
+/* A packet of a session: was it the answer that client_names waits for? Then it is not the host's.
+ */
+bool client_stages_take(mvpn_client *client, const mvpn_packet *packet, mvpn_time now);
 
 /* client_sessions.c */
 client_session *client_session_find(mvpn_client *client, uint32_t number);

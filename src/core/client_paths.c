@@ -100,6 +100,7 @@ void client_note_built(mvpn_client *client, const mvpn_circuit *c, mvpn_time now
                           client_unix(client, now));
     client->samples[client->sample_count++ % BUILD_SAMPLES] = (uint32_t)(c->built - c->began);
     client->failures = 0;
+    mvpn_stages_reach(&client->stages, MVPN_STAGE_CIRCUIT, now);
 }
 
 void client_init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, bool forgiving,
@@ -335,6 +336,11 @@ void client_build_failed(mvpn_client *client, slot *s, mvpn_time now)
         }
     }
     client_push_event(client, &e);
+    if (c->failed_hop > 1) {
+        const mvpn_stage_trouble trouble = {
+            .cause = MVPN_STAGE_NO_HOP, .error = c->error, .hop = c->failed_hop};
+        mvpn_stages_hold(&client->stages, MVPN_STAGE_CIRCUIT, &trouble);
+    }
     client->stats.build_failures++;
     if (client->failures++ == 0) {
         client->outage = now;

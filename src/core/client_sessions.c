@@ -74,6 +74,10 @@ static void set_state(mvpn_client *client, enum mvpn_client_state state, int err
     }
     client->state = state;
     client->since = now;
+    if (state == MVPN_CLIENT_CONNECTING) {
+        mvpn_stages_lose(&client->stages, MVPN_STAGE_GUARD, now);
+        client->names.is_asking = false;
+    }
     if (client->cfg.learner != NULL) {
         mvpn_learner_set_connected(client->cfg.learner, state == MVPN_CLIENT_CONNECTED, now);
     }
@@ -332,6 +336,13 @@ void client_slot_carries(mvpn_client *client, slot *s, mvpn_time now)
     }
     client_forgive(client, &c->path);
     s->next_ping = now; /* measure the round trip */
+    if (session == client->current && !mvpn_stages_has(&client->stages, MVPN_STAGE_EXIT)) {
+        mvpn_stages_reach(&client->stages, MVPN_STAGE_EXIT, now);
+        if (client->cfg.asks_names) {
+            client_names_start(&client->names, client->cfg.env.rng, now);
+            client->next_check = now;
+        }
+    }
     update_state(client, 0, now);
     client_send_waiting(client, now);
 }

@@ -651,6 +651,8 @@ static void note_event(sim_node *n, const mvpn_client_event *e)
         n->switched++;
         n->switched_hop = e->hop;
         break;
+    case MVPN_CLIENT_EVENT_STAGE:
+        break;
     case MVPN_CLIENT_EVENT_SESSION_LOST:
         n->sessions_lost++;
         break;
