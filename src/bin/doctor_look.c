@@ -24,6 +24,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "bin/programs.h"
 #include "io/control.h"
 #include "io/kill_switch.h"
 #include "io/network_file.h"
@@ -51,26 +52,13 @@ static bool is_there(const char *path)
 
 static void look_at_program(enum mvpn_config_kind kind, doctor_facts *f)
 {
-    static const struct {
-        enum mvpn_config_kind kind;
-        enum doctor_role role;
-        const char *program, *unit;
-    } rows[] = {
-        {MVPN_CONFIG_CLIENT, DOCTOR_CLIENT, "meshvpn-client", "meshvpn.service"},
-        {MVPN_CONFIG_RELAY, DOCTOR_RELAY, "meshvpn-relay", "meshvpn-relay.service"},
-        {MVPN_CONFIG_EXIT, DOCTOR_EXIT, "meshvpn-exit-node", "meshvpn-exit-node.service"},
-        {MVPN_CONFIG_BOOTSTRAP, DOCTOR_RELAY, "meshvpn-dht-bootstrap",
-         "meshvpn-dht-bootstrap.service"},
-        {MVPN_CONFIG_DISCOVERY, DOCTOR_RELAY, "meshvpn-discovery", "meshvpn-discovery.service"},
-    };
-    size_t i = 0;
-    while (i + 1 < MVPN_ARRAY_LEN(rows) && rows[i].kind != kind) {
-        i++;
-    }
-    f->role = rows[i].role;
+    const program_info *p = program_of(kind);
+    f->role = kind == MVPN_CONFIG_CLIENT ? DOCTOR_CLIENT
+              : kind == MVPN_CONFIG_EXIT ? DOCTOR_EXIT
+                                         : DOCTOR_RELAY;
     copy(f->kind, sizeof(f->kind), mvpn_config_kind_name(kind));
-    copy(f->program, sizeof(f->program), rows[i].program);
-    copy(f->unit, sizeof(f->unit), rows[i].unit);
+    copy(f->program, sizeof(f->program), p->name);
+    copy(f->unit, sizeof(f->unit), p->unit);
 }
 
 static void look_at_network(doctor_facts *f)
@@ -306,20 +294,6 @@ static void look_at_state(const mvpn_config *config, doctor_facts *f)
     }
 }
 
-static void look_at_unit(doctor_facts *f)
-{
-    static const char *const dirs[] = {"/etc/systemd/system", "/run/systemd/system",
-                                       "/lib/systemd/system", "/usr/lib/systemd/system"};
-    char path[PATH_MAX];
-    f->has_systemd = is_there("/run/systemd/system");
-    for (size_t i = 0; i < MVPN_ARRAY_LEN(dirs); i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", dirs[i], f->unit);
-        f->has_unit = f->has_unit || is_there(path);
-    }
-    (void)snprintf(path, sizeof(path), "/etc/systemd/system/multi-user.target.wants/%s", f->unit);
-    f->is_unit_enabled = is_there(path);
-}
-
 void doctor_look(enum mvpn_config_kind kind, const char *file, doctor_facts *ret)
 {
     static mvpn_config config; /* 50 KB */
@@ -333,6 +307,8 @@ void doctor_look(enum mvpn_config_kind kind, const char *file, doctor_facts *ret
     look_at_names(ret);
     look_at_daemon(ret);
     look_at_ports(&config, ret);
-    look_at_unit(ret);
+    ret->has_systemd = program_has_systemd();
+    ret->has_unit = program_has_unit(ret->unit);
+    ret->is_unit_enabled = program_unit_is_enabled(ret->unit);
     look_at_state(&config, ret);
 }

@@ -14,10 +14,12 @@
 #include "bin/ask.h"
 #include "bin/circuit.h"
 #include "bin/config_command.h"
+#include "bin/config_set.h"
 #include "bin/doctor.h"
 #include "bin/exit_list.h"
 #include "bin/format.h"
 #include "bin/join.h"
+#include "bin/log_command.h"
 #include "bin/ping.h"
 #include "bin/proxy.h"
 #include "bin/show_links.h"
@@ -342,6 +344,9 @@ int main(int argc, char **argv)
         [VERB_PING] = ping_command,
         [VERB_CONFIG_CHECK] = config_check_command,
         [VERB_CONFIG_SHOW] = config_show_command,
+        [VERB_CONFIG_SET] = config_set_command,
+        [VERB_CONFIG_UNSET] = config_unset_command,
+        [VERB_LOG] = log_command,
         [VERB_CONFIG_DOCS] = config_docs_command,
         [VERB_VERSION] = command_version,
     };

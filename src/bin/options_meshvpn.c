@@ -205,6 +205,56 @@ static const option_example config_check_examples[] = {
     {0},
 };
 
+static const option_row config_set_options[] = {
+    {.name = "--file", .value = "FILE", .kind = OPTION_FILE, .help = "the configuration (/etc/meshvpn/KIND.conf)"},
+    {0},
+};
+static const option_row config_set_operands[] = {
+    {.name = "KIND", .kind = OPTION_CHOICE, .choices = "relay exit client bootstrap discovery", .is_optional = true,
+     .help = "of which program: relay, exit, client, bootstrap or discovery (client)"},
+    {.name = "KEY", .kind = OPTION_TEXT, .help = "as meshvpn config docs lists them",
+     .if_missing = "which key, and to what? Write meshvpn config set KEY VALUE"},
+    {.name = "VALUE", .kind = OPTION_TEXT, .help = "elements of a list with commas between them",
+     .if_missing = "to what? Write meshvpn config set KEY VALUE"},
+    {0},
+};
+static const option_row config_unset_operands[] = {
+    {.name = "KIND", .kind = OPTION_CHOICE, .choices = "relay exit client bootstrap discovery", .is_optional = true,
+     .help = "of which program: relay, exit, client, bootstrap or discovery (client)"},
+    {.name = "KEY", .kind = OPTION_TEXT, .help = "as meshvpn config docs lists them",
+     .if_missing = "which key? Write meshvpn config unset KEY"},
+    {0},
+};
+static const option_exit config_set_exits[] = {
+    {0, "changed"},
+    {1, "nothing was changed: the key or the value is wrong, or you may not write the file"},
+    {2, "wrong usage"},
+    {0},
+};
+static const option_example config_set_examples[] = {
+    {"sudo meshvpn config set exit_country CH", "exits in Switzerland alone"},
+    {"sudo meshvpn config set relay relay_limit 50", "50 Mbit/s at most for the relay of this computer"},
+    {0},
+};
+
+static const option_row log_options[] = {
+    {.name = "--lines", .value = "N", .kind = OPTION_NUMBER, .max = 100000, .help = "so many of the last lines (50)"},
+    {.name = "--follow", .help = "and new ones as they come, until a signal ends it"},
+    {.name = "--level", .value = "LEVEL", .kind = OPTION_CHOICE, .choices = "error warn info debug",
+     .help = "up to this level: error, warn, info or debug (debug)"},
+    {0},
+};
+static const option_exit log_exits[] = {
+    {0, "printed"},
+    {1, "there is none, or it cannot be read"},
+    {2, "wrong usage"},
+    {0},
+};
+static const option_example log_examples[] = {
+    {"sudo meshvpn log --level warn", "what the program complained about"},
+    {0},
+};
+
 static const option_row doctor_options[] = {
     {.name = "--json", .help = "print JSON (schema meshvpn.doctor/1)"},
     {0},
@@ -264,6 +314,9 @@ static const option_verb verbs[] = {
              "servers, clock, ports, disk, kernel, and leftovers of a run that was killed. Each has a tick, a cross or a "
              "question mark, and behind the latter two a command. Nothing is changed, and no daemon is needed.",
      .options = doctor_options, .operands = doctor_operands, .exits = doctor_exits, .examples = doctor_examples},
+    {.name = "log", .id = VERB_LOG, .summary = "what the program said",
+     .text = "From the journal where systemd runs the program; else what a client wrote that meshvpn up started.",
+     .options = log_options, .operands = doctor_operands, .exits = log_exits, .examples = log_examples},
     {.name = "netcheck", .id = VERB_NETCHECK, .summary = "what lies between this computer and the network",
      .text = "In less than 5 s and without root: UDP, addresses, NAT, port mapping, MTU, TCP 443 and the clock. "
              "Asks entries of the network file, and servers of STUN if you name some.",
@@ -279,6 +332,14 @@ static const option_verb verbs[] = {
      .text = "Each value as it stands in the file, with its line. The file must be good.",
      .options = config_show_options, .operands = config_operands, .exits = config_show_exits,
      .examples = config_show_examples},
+    {.name = "config set", .id = VERB_CONFIG_SET, .summary = "change one key of a configuration",
+     .text = "Everything else in the file stays as it is, comments too. A value that the program would refuse is not "
+             "written. Says what must be restarted.",
+     .options = config_set_options, .operands = config_set_operands, .exits = config_set_exits,
+     .examples = config_set_examples},
+    {.name = "config unset", .id = VERB_CONFIG_UNSET, .summary = "take a key out of a configuration",
+     .text = "The default holds then, or what a file of KIND.conf.d says.",
+     .options = config_set_options, .operands = config_unset_operands, .exits = config_set_exits},
     {.name = "config docs", .id = VERB_CONFIG_DOCS, .summary = "print all keys of the configuration files"},
     {.name = "version", .id = VERB_VERSION, .summary = "print the version", .options = version_options},
     {.name = "help", .id = VERB_HELP, .summary = "what a command does", .operands = options_help_operands},

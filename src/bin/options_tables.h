@@ -18,7 +18,10 @@ enum meshvpn_verb {
     VERB_PING,
     VERB_CONFIG_CHECK,
     VERB_CONFIG_SHOW,
+    VERB_CONFIG_SET,
+    VERB_CONFIG_UNSET,
     VERB_CONFIG_DOCS,
+    VERB_LOG,
     VERB_VERSION,
     VERB_HELP,
 };

@@ -235,8 +235,9 @@ static int open_temporary(int dir, char *name)
     return -1;
 }
 
-int mvpn_file_write(const char *path, const void *content, size_t size, mode_t mode,
-                    mvpn_fault *fault)
+/* `owner`: who gets it, if not we. */
+static int write_file(const char *path, const void *content, size_t size, mode_t mode,
+                      const struct stat *owner, mvpn_fault *fault)
 {
     char tmp[PATH_MAX];
     const char *name = path;
@@ -249,7 +250,10 @@ int mvpn_file_write(const char *path, const void *content, size_t size, mode_t m
     if (fd < 0) {
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot write %s", path);
     }
-    int failed = write_all(fd, content, size) != 0 || fchmod(fd, mode) != 0 || fsync(fd) != 0;
+    bool is_foreign = owner != NULL && (owner->st_uid != geteuid() || owner->st_gid != getegid());
+    int failed = write_all(fd, content, size) != 0 ||
+                 (is_foreign && fchown(fd, owner->st_uid, owner->st_gid) != 0) ||
+                 fchmod(fd, mode) != 0 || fsync(fd) != 0;
     int err = errno;
     if (close(fd) != 0 && !failed) {
         failed = 1;
@@ -265,6 +269,22 @@ int mvpn_file_write(const char *path, const void *content, size_t size, mode_t m
     }
     sync_dir_of(path);
     return 0;
+}
+
+int mvpn_file_write(const char *path, const void *content, size_t size, mode_t mode,
+                    mvpn_fault *fault)
+{
+    return write_file(path, content, size, mode, NULL, fault);
+}
+
+int mvpn_file_replace(const char *path, const void *content, size_t size, mode_t mode,
+                      mvpn_fault *fault)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return write_file(path, content, size, mode, NULL, fault);
+    }
+    return write_file(path, content, size, st.st_mode & 07777, &st, fault);
 }
 
 int mvpn_file_make_dir(const char *path, mode_t mode, mvpn_fault *fault)

@@ -44,6 +44,10 @@ void mvpn_file_free(uint8_t *content, size_t size);
 MVPN_WUR int mvpn_file_write(const char *path, const void *content, size_t size, mode_t mode,
                              mvpn_fault *fault);
 
+/** As mvpn_file_write, but a file that is there keeps its owner and its permissions. */
+MVPN_WUR int mvpn_file_replace(const char *path, const void *content, size_t size, mode_t mode,
+                               mvpn_fault *fault);
+
 /** Make a directory if it is not there (its parent must be). MVPN_E_SYSTEM. */
 MVPN_WUR int mvpn_file_make_dir(const char *path, mode_t mode, mvpn_fault *fault);
 

@@ -104,12 +104,35 @@ static void test_make_dir(void **state)
     assert_int_equal(unlink(sub), 0);
 }
 
+static void test_replace(void **state)
+{
+    mvpn_fault fault;
+    struct stat st;
+    char kept[128];
+    bool is_root = geteuid() == 0;
+    (void)state;
+    (void)snprintf(kept, sizeof(path), "%s/kept", dir);
+    assert_int_equal(mvpn_file_replace(kept, "a", 1, 0600, &fault), 0);
+    assert_int_equal(stat(kept, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(chmod(kept, 0640), 0);
+    assert_int_equal(is_root ? chown(kept, 12345, 54321) : 0, 0);
+    assert_int_equal(mvpn_file_replace(kept, "bc", 2, 0600, &fault), 0);
+    assert_int_equal(stat(kept, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+    assert_int_equal(st.st_size, 2);
+    assert_int_equal(st.st_uid, is_root ? 12345 : geteuid());
+    assert_int_equal(st.st_gid, is_root ? 54321 : getegid());
+    assert_int_equal(unlink(path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_make_dir),
+        cmocka_unit_test(test_replace),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
