@@ -851,6 +851,16 @@ static int set_operator(void *target, const mvpn_setting_value *v, mvpn_fault *w
     return 0;
 }
 
+static int set_outside_network(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return mvpn_config_split_network(&((mvpn_config *)target)->client.split, v, why);
+}
+
+static int set_outside_user(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return mvpn_config_split_user(&((mvpn_config *)target)->client.split, v, why);
+}
+
 /* --- the table --- */
 
 #define TEXT MVPN_SETTING_TEXT
@@ -977,6 +987,10 @@ static const mvpn_setting settings[] = {
      "The kill switch lets packets to private addresses and local multicast pass; not to ports 53 and 853."},
     {"operators", LIST, CLIENT, set_operator, "{}",
      "Users who may change what the client does (`meshvpn down`, `reconnect`, `circuit new`, ..), besides root and whoever started it; at most 16. They need to be able to open `control_socket`: be in its group."},
+    {"outside_networks", LIST, CLIENT, set_outside_network, "{}",
+     "Networks and addresses that are reached outside the tunnel, seen by whoever watches the line; never their name servers (ports 53 and 853). At most 32. (docs/split-tunnelling.md)"},
+    {"outside_users", LIST, CLIENT, set_outside_user, "{}",
+     "Users of this computer, by name or number, all of whose connections go outside the tunnel; at most 16."},
     {"set_resolv_conf", BOOL, CLIENT, set_resolv_conf, "false",
      "Point /etc/resolv.conf to the tunnel's name server while connected."},
 };
@@ -1238,6 +1252,12 @@ int mvpn_config_from_files(const mvpn_config_files *files, enum mvpn_config_kind
     if (ret->client.lockdown && !(ret->client.kill_switch && ret->client.routes_all)) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
                               "%s: lockdown needs kill_switch = true and routes = all", path);
+    }
+    if (mvpn_config_split_is_used(&ret->client.split) && !ret->client.routes_all) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s: with routes = none everything is outside already. Remove "
+                              "outside_*, or write routes = all",
+                              path);
     }
     for (unsigned i = 0; i < ret->relay.stun_count; i++) {
         if (is_taken(ret, &ret->relay.stun_listen[i])) {

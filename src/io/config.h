@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "core/path.h"
 #include "exit/policy.h"
+#include "io/config_split.h"
 #include "io/fault.h"
 #include "io/netlink.h"
 #include "io/settings.h"
@@ -135,6 +136,7 @@ typedef struct mvpn_config_client {
     bool kill_switch; /* with routes_all: nothing leaves outside the tunnel */
     bool lockdown;    /* not even when no client runs */
     bool allow_lan;   /* but to private addresses */
+    mvpn_config_split split;
     unsigned operator_count;
     struct {
         uid_t uid;

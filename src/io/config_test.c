@@ -578,6 +578,79 @@ static void test_examples(void **state)
     }
 }
 
+/* ---- what goes outside ---- */
+
+static void test_outside(void **state)
+{
+    const mvpn_config_split *split = &config.client.split;
+    mvpn_split kernel;
+    (void)state;
+    expect(MVPN_CONFIG_CLIENT, "");
+    assert_false(mvpn_config_split_is_used(split));
+    expect(MVPN_CONFIG_CLIENT,
+           "outside_networks = {192.0.2.77/24, \"2001:db8::1/32\", 198.51.100.7}\n"
+           "outside_users = {daemon, 1234}\n");
+    assert_true(mvpn_config_split_is_used(split));
+    mvpn_config_split_fill(split, &kernel);
+    assert_int_equal(kernel.target_count, 3);
+    assert_int_equal(kernel.targets[0].bits, 24);
+    assert_int_equal(kernel.targets[0].addr.ip[3], 0);
+    assert_int_equal(kernel.targets[1].addr.family, 6);
+    assert_int_equal(kernel.targets[1].addr.ip[15], 0);
+    assert_int_equal(kernel.targets[2].bits, 32);
+    assert_int_equal(kernel.user_count, 2);
+    assert_int_equal(kernel.users[0], 1);
+    assert_int_equal(kernel.users[1], 1234);
+    assert_int_equal(kernel.cgroup_count, 0);
+}
+
+static void test_outside_mistakes(void **state)
+{
+    static const struct {
+        const char *text, *why;
+    } rows[] = {
+        {"outside_networks = {x}", "test.conf:1: outside_networks: 'x' is no network"},
+        {"outside_networks = {0.0.0.0/0}", "is everything"},
+        {"outside_networks = {192.0.2.0/33}", "is no network"},
+        {"outside_users = {nobody-at-all}", "there is no user 'nobody-at-all' here"},
+        {"outside_users = {4294967295}", "there is no user"},
+        {"outside_users = {root}", "root is not possible"},
+        {"outside_users = {0}", "root is not possible"},
+        {"outside_users = {1}\nroutes = none", "with routes = none everything is outside already"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(parse(MVPN_CONFIG_CLIENT, rows[i].text), MVPN_E_CONFIG);
+        if (strstr(fault.text, rows[i].why) == NULL) {
+            fail_msg("%s: %s", rows[i].text, fault.text);
+        }
+    }
+    assert_int_equal(parse(MVPN_CONFIG_RELAY, "outside_users = {1}"), MVPN_E_CONFIG);
+}
+
+static void test_outside_is_bounded(void **state)
+{
+    char text[2048] = "outside_users = {1";
+    (void)state;
+    for (unsigned i = 1; i < MVPN_SPLIT_USERS_MAX; i++) {
+        (void)strcat(text, ", 2");
+    }
+    size_t end = strlen(text);
+    (void)strcat(text, "}");
+    expect(MVPN_CONFIG_CLIENT, text);
+    (void)strcpy(text + end, ", 3}");
+    assert_int_equal(parse(MVPN_CONFIG_CLIENT, text), MVPN_E_CONFIG);
+    (void)strcpy(text, "outside_networks = {1.0.0.0/8");
+    for (unsigned i = 1; i < MVPN_SPLIT_NETWORKS_MAX; i++) {
+        (void)strcat(text, ", 2.0.0.0/8");
+    }
+    end = strlen(text);
+    (void)strcat(text, "}");
+    expect(MVPN_CONFIG_CLIENT, text);
+    (void)strcpy(text + end, ", 3.0.0.0/8}");
+    assert_int_equal(parse(MVPN_CONFIG_CLIENT, text), MVPN_E_CONFIG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,6 +665,9 @@ int main(void)
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_docs),
         cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_outside),
+        cmocka_unit_test(test_outside_mistakes),
+        cmocka_unit_test(test_outside_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,25 +64,64 @@ static int set_specific(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t 
     if (host->kill_switch == NULL) {
         return set_rule(nl, &specific, fault);
     }
-    if (!host->protect.allow_lan) {
-        return 0;
-    }
-    const mvpn_rule own = {
-        .family = family,
-        .priority = PRIORITY_OWN,
-        .table = host->table,
-        .to = family == 4 ? (mvpn_prefix){host->tun_v4, 24} : (mvpn_prefix){host->tun_v6, 64},
-    };
     size_t unicast = 0, count = 0;
     const mvpn_protect_range *lan = mvpn_protect_lan(&unicast, &count);
-    int r = set_rule(nl, &own, fault);
-    for (size_t i = 0; r == 0 && i < count; i++) {
+    int r = 0;
+    for (size_t i = 0; host->protect.allow_lan && r == 0 && i < count; i++) {
         specific.to = (mvpn_prefix){lan[i].addr, lan[i].bits};
         if (lan[i].addr.family == family) {
             r = set_rule(nl, &specific, fault);
         }
     }
     return r;
+}
+
+/*
+ * What goes outside takes the main table at its first lookup, and so has the right source address.
+ * Where that table knows no way it ends in the tunnel's, as everything else.
+ */
+static int set_outside(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                       mvpn_fault *fault)
+{
+    const mvpn_split *split = &host->protect.split;
+    const mvpn_rule base = {.family = family, .priority = PRIORITY_SPECIFIC, .table = TABLE_MAIN};
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < split->target_count; i++) {
+        mvpn_rule rule = base;
+        rule.to = (mvpn_prefix){split->targets[i].addr, split->targets[i].bits};
+        if (rule.to.addr.family == family) {
+            r = set_rule(nl, &rule, fault);
+        }
+    }
+    for (unsigned i = 0; r == 0 && i < split->user_count; i++) {
+        mvpn_rule rule = base;
+        rule.has_user = true;
+        rule.user = split->users[i];
+        r = set_rule(nl, &rule, fault);
+    }
+    if (r == 0 && host->kill_switch != NULL && mvpn_split_has_senders(split)) {
+        mvpn_rule rule = base;
+        rule.mark = mvpn_split_mark(host->mark);
+        r = set_rule(nl, &rule, fault);
+    }
+    return r;
+}
+
+/* The tunnel's own range is nobody else's, also not of who has a rule after this. */
+static int set_own(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                   mvpn_fault *fault)
+{
+    const mvpn_rule own = {
+        .family = family,
+        .priority = PRIORITY_OWN,
+        .table = host->table,
+        .to = family == 4 ? (mvpn_prefix){host->tun_v4, 24} : (mvpn_prefix){host->tun_v6, 64},
+    };
+    const mvpn_split *split = &host->protect.split;
+    bool has_lan = host->kill_switch != NULL && host->protect.allow_lan;
+    return has_lan || split->target_count > 0 || mvpn_split_has_senders(split)
+               ? set_rule(nl, &own, fault)
+               : 0;
 }
 
 static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault *fault)
@@ -97,7 +136,9 @@ static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault 
             .is_not_mark = true,
         };
         r = set_rule(nl, &tunnel, fault);
+        r = r != 0 ? r : set_own(nl, host, family, fault);
         r = r != 0 ? r : set_specific(nl, host, family, fault);
+        r = r != 0 ? r : set_outside(nl, host, family, fault);
     }
     return r;
 }
@@ -109,10 +150,7 @@ static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fau
     for (uint8_t family = 4; family <= 6; family += 2) {
         const mvpn_rule rules[] = {
             {.family = family, .priority = PRIORITY_OWN, .table = table},
-            {.family = family,
-             .priority = PRIORITY_SPECIFIC,
-             .table = TABLE_MAIN,
-             .only_specific = true},
+            {.family = family, .priority = PRIORITY_SPECIFIC, .table = TABLE_MAIN},
             {.family = family,
              .priority = PRIORITY_TUNNEL,
              .table = table,
@@ -237,13 +275,6 @@ static int forget_kill_switch(mvpn_fault *fault)
 /* Before anything else changes: from here on nothing leaves but what the state allows. */
 static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
 {
-    if (!config->kill_switch || !config->routes_all) {
-        return forget_kill_switch(fault);
-    }
-    int r = mvpn_kill_switch_open(&host->kill_switch, fault);
-    if (r != 0) {
-        return r;
-    }
     host->protect = (mvpn_protect_setup){
         .lockdown = config->lockdown,
         .allow_lan = config->allow_lan,
@@ -253,6 +284,14 @@ static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvp
     };
     (void)snprintf(host->protect.tun_name, sizeof(host->protect.tun_name), "%s",
                    mvpn_tun_name(host->tun));
+    mvpn_config_split_fill(&config->split, &host->protect.split);
+    if (!config->kill_switch || !config->routes_all) {
+        return forget_kill_switch(fault);
+    }
+    int r = mvpn_kill_switch_open(&host->kill_switch, fault);
+    if (r != 0) {
+        return r;
+    }
     host->was_in_force = mvpn_kill_switch_is_in_force(host->kill_switch);
     return mvpn_host_client_event(host, MVPN_PROTECT_UP, fault);
 }

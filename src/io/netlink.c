@@ -295,6 +295,10 @@ static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mv
     if (rule->only_specific) {
         mnl_attr_put_u32(msg, FRA_SUPPRESS_PREFIXLEN, 0);
     }
+    if (rule->has_user) {
+        const struct fib_rule_uid_range range = {rule->user, rule->user};
+        mnl_attr_put(msg, FRA_UID_RANGE, sizeof(range), &range);
+    }
     if (rule->to.addr.family != 0) {
         info->dst_len = rule->to.bits;
         put_ip(msg, FRA_DST, &rule->to.addr);

@@ -87,7 +87,9 @@ typedef struct mvpn_rule {
     uint32_t mark;      /* 0 = any packet */
     bool is_not_mark;   /* the rule is for packets that do not carry `mark` */
     bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
-    mvpn_prefix to;     /* where they go; family 0 = anywhere */
+    bool has_user;      /* those of `user`'s sockets alone */
+    uint32_t user;
+    mvpn_prefix to; /* where they go; family 0 = anywhere */
 } mvpn_rule;
 
 MVPN_WUR int mvpn_netlink_rule_add(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);

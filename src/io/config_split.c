@@ -1,0 +1,88 @@
+#include "io/config_split.h"
+
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static int refuse_more(unsigned max, mvpn_fault *why)
+{
+    return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %u are possible", max);
+}
+
+static void clear_host_bits(mvpn_prefix *p)
+{
+    for (unsigned i = p->bits; i < mvpn_addr_ip_len(&p->addr) * 8; i++) {
+        p->addr.ip[i / 8] &= (uint8_t) ~(0x80 >> i % 8);
+    }
+}
+
+int mvpn_config_split_network(mvpn_config_split *split, const mvpn_setting_value *v,
+                              mvpn_fault *why)
+{
+    mvpn_prefix p;
+    if (mvpn_prefix_parse(v->text, &p) != 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is no network. Write it as 192.0.2.0/24 or 2001:db8::/32",
+                              v->text);
+    }
+    if (p.bits == 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is everything. To send nothing into the tunnel by itself, "
+                              "write routes = none",
+                              v->text);
+    }
+    if (split->network_count == MVPN_SPLIT_NETWORKS_MAX) {
+        return refuse_more(MVPN_SPLIT_NETWORKS_MAX, why);
+    }
+    clear_host_bits(&p);
+    split->networks[split->network_count++] = p;
+    return 0;
+}
+
+/* The highest number means "nobody" to the kernel. */
+static bool read_uid(const char *text, uint32_t *ret)
+{
+    char *end = NULL;
+    unsigned long long value = strtoull(text, &end, 10);
+    bool is_number = text[0] >= '0' && text[0] <= '9' && *end == '\0' && value < UINT32_MAX;
+    const struct passwd *user = is_number ? NULL : getpwnam(text);
+    *ret = is_number ? (uint32_t)value : user != NULL ? user->pw_uid : 0;
+    return is_number || user != NULL;
+}
+
+int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    uint32_t uid;
+    if (!read_uid(v->text, &uid)) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "there is no user '%.60s' here. Name users of this computer, as "
+                              "getent passwd lists them, or their numbers",
+                              v->text);
+    }
+    if (uid == 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "root is not possible: the system's own services run as root. Use "
+                              "meshvpn run --outside");
+    }
+    if (split->user_count == MVPN_SPLIT_USERS_MAX) {
+        return refuse_more(MVPN_SPLIT_USERS_MAX, why);
+    }
+    split->users[split->user_count++] = uid;
+    return 0;
+}
+
+bool mvpn_config_split_is_used(const mvpn_config_split *split)
+{
+    return split->network_count > 0 || split->user_count > 0;
+}
+
+void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret)
+{
+    *ret = (mvpn_split){.target_count = split->network_count, .user_count = split->user_count};
+    for (unsigned i = 0; i < split->network_count; i++) {
+        ret->targets[i] = (mvpn_split_range){split->networks[i].addr, split->networks[i].bits};
+    }
+    memcpy(ret->users, split->users, sizeof(split->users));
+}

@@ -1,0 +1,29 @@
+/*
+ * The keys of a client's configuration that say what goes outside the tunnel: setters for the table
+ * in config.c, and what they fill. (docs/split-tunnelling.md)
+ */
+#ifndef MVPN_IO_CONFIG_SPLIT_H
+#define MVPN_IO_CONFIG_SPLIT_H
+
+#include "core/split.h"
+#include "io/netlink.h"
+#include "io/settings.h"
+
+typedef struct mvpn_config_split {
+    unsigned network_count, user_count;
+    mvpn_prefix networks[MVPN_SPLIT_NETWORKS_MAX]; /* without bits behind the prefix */
+    uint32_t users[MVPN_SPLIT_USERS_MAX];
+} mvpn_config_split;
+
+/** As mvpn_setting.set; the target is the mvpn_config_split. */
+int mvpn_config_split_network(mvpn_config_split *split, const mvpn_setting_value *v,
+                              mvpn_fault *why);
+/** A name, looked up at once, or a number. */
+int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why);
+
+/** True if anything at all goes outside. */
+bool mvpn_config_split_is_used(const mvpn_config_split *split);
+/** What the kernel is told from the start. */
+void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret);
+
+#endif

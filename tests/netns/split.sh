@@ -1,0 +1,152 @@
+#!/bin/bash
+# Split tunnelling: what a person sends outside leaves by the physical side, with the host's own address, and nothing
+# else does; through a flush of the packet filter and a crash; and the end leaves nothing behind. Prints "ok NAME" or
+# "FAIL NAME".
+#
+#     split.sh            MVPN_BUILD names the build directory
+set -u
+# shellcheck source=tests/netns/lab.sh
+. "$(dirname "$0")/lab.sh"
+# shellcheck source=tests/netns/mesh.sh
+. "$(dirname "$0")/mesh.sh"
+# shellcheck source=tests/netns/leak_lab.sh
+. "$(dirname "$0")/leak_lab.sh"
+
+RATE=200
+SPLIT_TOOL=$LAB_HERE/split_tool.py
+OUTSIDE=(setpriv --reuid=12346 --regid=12346 --clear-groups)
+OWN4=$(lab_addr4 client)
+OWN6=$(lab_addr6 client)
+leak_lab_begin
+before=$(leak_state)
+
+is_as_before() {
+    diff <(echo "$before") <(leak_state)
+}
+
+# page_by USER-COMMAND... -- ADDRESS: the page of the web server; prints whom the server saw
+page() {
+    local address=$1
+    shift
+    : >"$LAB_DIR/web.seen"
+    lab_in client "$@" curl --noproxy '*' -s -o /dev/null --max-time 3 "http://$address/" || return 1
+    awk 'NR == 1 { print $1 }' "$LAB_DIR/web.seen"
+}
+
+is_seen_as() {
+    local seen expected=$1
+    shift
+    seen=$(page "$@") || return 1
+    echo "seen as $seen, not $expected"
+    [ "$seen" = "$expected" ]
+}
+
+both_outside() {
+    is_seen_as "$OWN4" "$(lab_addr4 web)" "$@" && is_seen_as "$OWN6" "[$(lab_addr6 web)]" "$@"
+}
+
+both_inside() {
+    is_seen_as "$(lab_addr4 maple)" "$(lab_addr4 web)" "$@" && is_seen_as "$(lab_addr6 maple)" "[$(lab_addr6 web)]" "$@"
+}
+
+nothing_by() {
+    ! page "$(lab_addr4 web)" "$@" && ! page "[$(lab_addr6 web)]" "$@"
+}
+
+network_is_outside() {
+    is_seen_as "$OWN4" "$(lab_addr4 dns)" "${LEAK_USER[@]}" && is_seen_as "$OWN6" "[$(lab_addr6 dns)]" "${LEAK_USER[@]}"
+}
+
+# Also in a network that is open: others' lookups.
+names_of_the_network_are_not() {
+    ! lab_in client "${LEAK_USER[@]}" "$LAB_PYTHON" "$LAB_TOOL" dns "$(lab_addr4 dns)" "$LAB_WEB_NAME" A
+}
+
+closed_socket_sends_the_rest() {
+    local sent got
+    lab_spawn web sink "$LAB_PYTHON" "$SPLIT_TOOL" sink 7000
+    lab_wait_port web tcp 7000 || return 1
+    sent=$(lab_in client "$@" "$LAB_PYTHON" "$SPLIT_TOOL" send "$(lab_addr4 web)" 7000 3000000) || return 1
+    for _ in $(seq 50); do
+        got=$(cat "$LAB_DIR/log/sink.log")
+        [ -n "$got" ] && break
+        sleep 0.1
+    done
+    echo "sent $sent, came $got"
+    [ "$sent" -gt 100000 ] && [ "$sent" = "$got" ]
+}
+
+server_is_reached() {
+    local pid ok=1
+    lab_spawn client served "${OUTSIDE[@]}" "$LAB_PYTHON" "$SPLIT_TOOL" serve 8000
+    pid=$LAB_PID
+    lab_wait_port client tcp 8000 || return 1
+    [ "$(lab_in web curl --noproxy '*' --http0.9 -s --max-time 3 "http://$OWN4:8000/")" = served ] &&
+        [ "$(lab_in web curl --noproxy '*' --http0.9 -s --max-time 3 "http://[$OWN6]:8000/")" = served ] && ok=0
+    lab_stop "$pid"
+    return "$ok"
+}
+
+flush_is_repaired() {
+    local ms
+    ms=$(leak_flush)
+    echo "back after $ms ms"
+    [ "$ms" -lt 1000 ] && both_outside "${OUTSIDE[@]}" && both_inside "${LEAK_USER[@]}"
+}
+
+# ---- the wire ----
+
+watch_begin() {
+    lab_spawn inet split-watch "$LAB_PYTHON" "$SPLIT_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" \
+        "$(lab_addr6 $LEAK_GUARD)"
+    SPLIT_WATCH=$LAB_PID
+    leak_wait_ready split-watch
+    lab_spawn client probe "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" probe-routed "$RATE" \
+        "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
+        "$(lab_addr4 fig)" "$(lab_addr6 fig)" 192.168.7.7
+    SPLIT_PROBE=$LAB_PID
+}
+
+watch_end() {
+    lab_stop "$SPLIT_PROBE"
+    sleep 0.3
+    lab_stop "$SPLIT_WATCH"
+    sed 's/^ready//' "$LAB_DIR/log/split-watch.log" | grep '^{' | tail -n 1 >"$LAB_DIR/split.json"
+    : >"$LAB_DIR/log/split-watch.log"
+}
+
+# only_listed FLOW...: all of these were seen, and no other; "SOURCE > TARGET PROTOCOL PORT"
+only_listed() {
+    cat "$LAB_DIR/split.json"
+    "$LAB_PYTHON" - "$LAB_DIR/split.json" "$@" <<'PYTHON'
+import json, sys
+seen, listed = json.load(open(sys.argv[1])), set(sys.argv[2:])
+sys.exit(seen["probes"] != 0 or seen["lost"] != 0 or set(seen["flows"]) != listed)
+PYTHON
+}
+
+# ---- users and networks ----
+
+leak_client_start "outside_users = {12346}
+outside_networks = {\"$(lab_addr4 dns)\", \"$(lab_addr6 dns)/128\"}"
+mesh_client_wait
+watch_begin
+lab_check user_goes_outside both_outside "${OUTSIDE[@]}"
+lab_check others_do_not both_inside "${LEAK_USER[@]}"
+lab_check network_goes_outside network_is_outside
+lab_check its_name_server_does_not names_of_the_network_are_not
+lab_check closed_socket_sends_the_rest closed_socket_sends_the_rest "${OUTSIDE[@]}"
+lab_check flush_is_repaired flush_is_repaired
+watch_end
+lab_check only_they_were_on_the_wire only_listed "$OWN4 > $(lab_addr4 web) 6 80" "$OWN6 > $(lab_addr6 web) 6 80" \
+    "$OWN4 > $(lab_addr4 dns) 6 80" "$OWN6 > $(lab_addr6 dns) 6 80" "$OWN4 > $(lab_addr4 web) 6 7000"
+lab_check its_server_is_reached server_is_reached
+mesh_node_crash client
+lab_check crash_leaves_it_outside both_outside "${OUTSIDE[@]}"
+lab_check crash_blocks_others nothing_by "${LEAK_USER[@]}"
+leak_client_start "outside_networks = {\"$(lab_addr4 dns)\"}"
+mesh_client_wait
+lab_check next_start_knows_its_own_alone both_inside "${OUTSIDE[@]}"
+mesh_client_stop
+lab_check stop_restores_everything is_as_before
+exit "$((LAB_FAILED > 0))"
