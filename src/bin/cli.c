@@ -110,18 +110,7 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
 
 void cli_fill_network(const cli *c, mvpn_engine_config *ret)
 {
-    const mvpn_network_file *n = &c->network;
-    ret->network_pub = n->network_pub;
-    ret->closed = n->is_closed;
-    ret->network_secret = n->network_secret;
-    ret->allow_private = n->allow_private;
-    ret->relax = n->relax;
-    ret->anchor_count = n->anchor_count;
-    memcpy(ret->anchors, n->anchors, sizeof(ret->anchors));
-    ret->revocations = &n->revocations;
-    ret->entries = n->entries;
-    ret->entry_count = n->entry_count;
-    ret->finds = true;
+    mvpn_node_fill_network(&c->network, ret);
 }
 
 void cli_done(cli *c)

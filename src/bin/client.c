@@ -169,7 +169,7 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     p->client.rotate_pause = MVPN_S((mvpn_time)c->rotate_pause_s);
     p->client.renew_time = MVPN_S((mvpn_time)c->renew_minutes * 60);
     p->client.exit_lifetime = MVPN_S((mvpn_time)c->exit_lifetime_minutes * 60);
-    p->client.env.family = !mvpn_host_has_ipv6() ? 4 : mvpn_host_lacks_ipv4() ? 6 : 0;
+    p->client.env.family = !mvpn_host_has_ipv6(NULL) ? 4 : mvpn_host_lacks_ipv4(NULL) ? 6 : 0;
     p->client.exit_countries = c->exit_countries;
     p->client.exit_port_count = c->exit_port_count;
     memcpy(p->client.exit_ports, c->exit_ports, sizeof(p->client.exit_ports));

@@ -389,8 +389,9 @@ static void fill_engine(relay_program *p)
         e->has_ipv6 |= c->listen[i].family == 6;
     }
     /* At home a socket for IPv6 does not mean that anybody is reached by it. */
-    e->has_ipv6 = e->has_ipv6 && (!c->relay.behind_nat || mvpn_host_has_ipv6());
-    e->has_ipv4 = e->has_ipv4 && !(e->has_ipv6 && c->relay.behind_nat && mvpn_host_lacks_ipv4());
+    e->has_ipv6 = e->has_ipv6 && (!c->relay.behind_nat || mvpn_host_has_ipv6(NULL));
+    e->has_ipv4 =
+        e->has_ipv4 && !(e->has_ipv6 && c->relay.behind_nat && mvpn_host_lacks_ipv4(NULL));
     collect_own(p);
 }
 
@@ -410,7 +411,7 @@ static int fill_exit(relay_program *p, mvpn_fault *fault)
         .pool_v4_bits = c->pool_v4.bits,
         .pool_v6 = c->pool_v6.addr,
         .uplink_v6 =
-            c->ipv6 == MVPN_IPV6_YES || (c->ipv6 == MVPN_IPV6_AUTO && mvpn_host_has_ipv6()),
+            c->ipv6 == MVPN_IPV6_YES || (c->ipv6 == MVPN_IPV6_AUTO && mvpn_host_has_ipv6(NULL)),
         .policy = c->policy,
         .blocked = c->blocked,
         .blocked_count = c->blocked_count,

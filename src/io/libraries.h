@@ -1,7 +1,7 @@
 /*
- * Libraries that keep something for the whole process (libcurl, c-ares): begun once, by whoever
- * needs one first, in whatever thread; several clients may live in one process. They stay until its
- * end: which client is the last cannot be told by a library among others.
+ * Libraries that keep something for the whole process (libcurl, c-ares, BLAKE3): begun once, by
+ * whoever needs one first, in whatever thread; several clients may live in one process. They stay
+ * until its end: which client is the last cannot be told by a library among others.
  */
 #ifndef MVPN_IO_LIBRARIES_H
 #define MVPN_IO_LIBRARIES_H

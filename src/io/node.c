@@ -7,6 +7,7 @@
 #include "io/addrwatch.h"
 #include "io/clock.h"
 #include "io/dns_sockets.h"
+#include "io/families.h"
 #include "io/random.h"
 #include "io/silence.h"
 #include "io/sockets.h"
@@ -49,8 +50,8 @@ struct mvpn_node {
     unsigned port_count;
     mvpn_loop_watch *tun_watch;
     mvpn_loop_watch *address_watch;
-    int address_fd; /* -1: cannot be watched */
-    mvpn_netlink *routes;
+    int address_fd;       /* -1: cannot be watched */
+    mvpn_netlink *routes; /* NULL: this program may not ask for them (an app on a phone) */
     enum mvpn_addrwatch_word network_word; /* what was heard since the last look */
     mvpn_time network_heard, network_looked;
     mvpn_addrwatch_network network; /* as it was then */
@@ -96,20 +97,30 @@ static void tun_ready(void *ctx, unsigned events)
     }
 }
 
-static void addresses_ready(void *ctx, unsigned events)
+static void hear(mvpn_node *node, enum mvpn_addrwatch_word word)
 {
-    mvpn_node *node = ctx;
-    (void)events;
-    enum mvpn_addrwatch_word word = mvpn_addrwatch_read(node->address_fd);
     if (node->network_word == MVPN_ADDRWATCH_NOTHING) {
         node->network_heard = mvpn_clock_now();
     }
     node->network_word = MVPN_MAX(node->network_word, word);
 }
 
+static void addresses_ready(void *ctx, unsigned events)
+{
+    mvpn_node *node = ctx;
+    (void)events;
+    enum mvpn_addrwatch_word word = mvpn_addrwatch_read(node->address_fd);
+    hear(node, word);
+}
+
 static int look_at_network(mvpn_node *node, mvpn_addrwatch_network *ret)
 {
     const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
+    if (node->routes == NULL) {
+        *ret = (mvpn_addrwatch_network){0};
+        ret->count = mvpn_host_sources(node->marker, ret->addrs);
+        return 0;
+    }
     return mvpn_addrwatch_look(node->routes, own, mvpn_marker_mark(node->marker), ret);
 }
 
@@ -369,10 +380,10 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     mvpn_packet_queue_init(&node->from_tun);
     mvpn_packet_queue_init(&node->further);
     mvpn_udp_options udp_options = {.marker = options->marker, .others = &node->further};
-    int r = mvpn_netlink_open(&node->routes, fault);
-    r = r != 0 ? r
-               : mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options,
-                               fault);
+    if (mvpn_netlink_open(&node->routes, NULL) != 0) {
+        node->routes = NULL;
+    }
+    int r = mvpn_udp_open(&node->udp, options->listen, options->listen_count, &udp_options, fault);
     if (r == 0) {
         r = create_engine(node, options, fault);
     }
@@ -444,6 +455,32 @@ void mvpn_node_free(mvpn_node *node)
 void mvpn_node_set_stack(mvpn_node *node, const mvpn_node_stack *stack)
 {
     node->stack = *stack;
+}
+
+void mvpn_node_network_changed(mvpn_node *node)
+{
+    hear(node, MVPN_ADDRWATCH_GONE);
+    mvpn_loop_set_deadline(node->loop, mvpn_clock_now());
+}
+
+bool mvpn_node_is_broken(const mvpn_node *node)
+{
+    return node->broken;
+}
+
+void mvpn_node_fill_network(const mvpn_network_file *network, mvpn_engine_config *ret)
+{
+    ret->network_pub = network->network_pub;
+    ret->closed = network->is_closed;
+    ret->network_secret = network->network_secret;
+    ret->allow_private = network->allow_private;
+    ret->relax = network->relax;
+    ret->anchor_count = network->anchor_count;
+    memcpy(ret->anchors, network->anchors, sizeof(ret->anchors));
+    ret->revocations = &network->revocations;
+    ret->entries = network->entries;
+    ret->entry_count = network->entry_count;
+    ret->finds = true;
 }
 
 bool mvpn_node_is_unheard(const mvpn_node *node)

@@ -57,6 +57,13 @@ void mvpn_node_set_stack(mvpn_node *node, const mvpn_node_stack *stack);
 /** Say goodbye to the peers and close. NULL is allowed. */
 void mvpn_node_free(mvpn_node *node);
 
+/** The host is in another network, says somebody who knows: as if the kernel had told. */
+void mvpn_node_network_changed(mvpn_node *node);
+/** The loop was left because a socket or the TUN is gone. */
+bool mvpn_node_is_broken(const mvpn_node *node);
+/** What the network file says, for the engine; its entries are borrowed. */
+void mvpn_node_fill_network(const mvpn_network_file *network, mvpn_engine_config *ret);
+
 /** Things go out, and nothing comes back for a while (io/silence.h). */
 bool mvpn_node_is_unheard(const mvpn_node *node);
 

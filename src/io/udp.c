@@ -161,7 +161,9 @@ static int open_fd(sock *s, const mvpn_addr *addr, const mvpn_udp_options *optio
     }
     if (mvpn_mark_socket(fd, options->marker) != 0) {
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno,
-                                "cannot mark packets (run as root or with CAP_NET_ADMIN)");
+                                options->marker->mark != 0
+                                    ? "cannot mark packets (run as root or with CAP_NET_ADMIN)"
+                                    : "a socket could not be kept out of the tunnel");
     }
     set_buffers(fd, options->is_small ? SMALL_BUFFER : SOCKET_BUFFER);
     s->has_gso = !options->no_gso && set_int(fd, IPPROTO_UDP, UDP_SEGMENT, 0) == 0;
