@@ -31,6 +31,44 @@ static int new_identity(void *program, const json_t *request, json_t *reply)
     return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
 }
 
+/* The end, as after SIGTERM. */
+static int down(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    (void)request;
+    mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "ending: asked to by the control socket");
+    mvpn_loop_stop(p->loop);
+    (void)json_object_set_new(reply, "lockdown", json_boolean(p->cli.config.client.lockdown));
+    return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
+}
+
+static int reconnect(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    (void)request;
+    mvpn_engine_reconnect(mvpn_node_engine(p->node), mvpn_clock_now());
+    return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
+}
+
+static int set_hops(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    const json_t *hops = json_object_get(request, "hops");
+    json_int_t n = json_is_integer(hops) ? json_integer_value(hops) : 0;
+    int r = n < 1 || n > MVPN_HOPS_MAX
+                ? MVPN_E_INVAL
+                : mvpn_engine_set_hops(mvpn_node_engine(p->node), (unsigned)n, mvpn_clock_now());
+    if (r == 0) {
+        p->client.hops = (unsigned)n;
+        return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
+    }
+    (void)json_object_set_new(reply, "error",
+                              json_string(r == MVPN_E_STATE
+                                              ? "the configuration fixes the path, and so its hops"
+                                              : "hops is a number from 1 to 5"));
+    return r;
+}
+
 static int circuits(void *program, const json_t *request, json_t *reply)
 {
     client_program *p = program;
@@ -63,8 +101,14 @@ static int status(void *program, const json_t *request, json_t *reply)
 }
 
 const command_row client_commands[] = {
-    {"status", status, false}, {"circuits", circuits, false},        {"exits", exits, false},
-    {"ping", ping, false},     {"new-identity", new_identity, true},
+    {"status", status, false},
+    {"circuits", circuits, false},
+    {"exits", exits, false},
+    {"ping", ping, false},
+    {"new-identity", new_identity, true},
+    {"down", down, true},
+    {"reconnect", reconnect, true},
+    {"hops", set_hops, true},
 };
 const size_t client_command_count = MVPN_ARRAY_LEN(client_commands);
 

@@ -263,8 +263,7 @@ void mvpn_client_flush(mvpn_client *client, mvpn_time now)
 
 /* ---- the network below, and the wishes of the user ---- */
 
-/* Everything is asked at once; after a long pause the links too, since guards forget us. */
-static void wake(mvpn_client *client, bool was_long, mvpn_time now)
+void client_wake(mvpn_client *client, bool was_long, mvpn_time now)
 {
     client->failures = 0;
     client->online = now;
@@ -292,7 +291,7 @@ void mvpn_client_network_changed(mvpn_client *client, bool is_online, mvpn_time 
     bool was_long = client->is_offline && now - client->online >= FORGOTTEN;
     client->is_offline = !is_online;
     if (is_online) {
-        wake(client, was_long, now);
+        client_wake(client, was_long, now);
     } else {
         client->online = now; /* until now */
     }
@@ -342,7 +341,7 @@ void mvpn_client_tick(mvpn_client *client, mvpn_time now)
         return;
     }
     if (client->ticked != 0 && now - client->ticked >= SLEEP_GAP) {
-        wake(client, now - client->ticked >= FORGOTTEN, now);
+        client_wake(client, now - client->ticked >= FORGOTTEN, now);
     }
     client->ticked = now;
     client->next_check = now + TICK_STEP;

@@ -123,6 +123,12 @@ enum mvpn_path_block mvpn_client_judge_exit(const mvpn_client *client,
 /** MVPN_PATH_OK if some exit is known that would do under `choice`; else what the best fails at. */
 enum mvpn_path_block mvpn_client_judge_choice(const mvpn_client *client,
                                               const mvpn_exit_choice *choice, mvpn_time now);
+/** All anew: guards are asked at once, each session gets a circuit over other relays to its exit.
+ */
+void mvpn_client_reconnect(mvpn_client *client, mvpn_time now);
+/** Paths of so many relays from now on: a new session, flows that are open keep the old.
+ * MVPN_E_INVAL; MVPN_E_STATE with a fixed path. */
+MVPN_WUR int mvpn_client_set_hops(mvpn_client *client, unsigned hops, mvpn_time now);
 void mvpn_client_set_unix_offset(mvpn_client *client, int64_t unix_offset_us);
 void mvpn_client_link_closed(mvpn_client *client, mvpn_link *link, mvpn_time now);
 /** One IP packet from the TUN (taken). */

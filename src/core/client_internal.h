@@ -151,6 +151,8 @@ uint64_t client_unix(const mvpn_client *client, mvpn_time now);
 void client_circuit_changed(mvpn_client *client, slot *s, mvpn_time now);
 /* Close it, without blaming anybody. */
 void client_give_up(mvpn_client *client, slot *s, mvpn_time now);
+/* Everything is asked at once; after a long pause the links too, since guards forget us. */
+void client_wake(mvpn_client *client, bool was_long, mvpn_time now);
 /* A session is carried again: what waited goes out. */
 void client_send_waiting(mvpn_client *client, mvpn_time now);
 

@@ -956,6 +956,18 @@ enum mvpn_path_block mvpn_engine_set_exit_choice(mvpn_engine *e, const mvpn_exit
                              : mvpn_client_set_exit_choice(e->client, choice, now);
 }
 
+void mvpn_engine_reconnect(mvpn_engine *e, mvpn_time now)
+{
+    if (e->client != NULL) {
+        mvpn_client_reconnect(e->client, now);
+    }
+}
+
+int mvpn_engine_set_hops(mvpn_engine *e, unsigned hops, mvpn_time now)
+{
+    return e->client == NULL ? MVPN_E_STATE : mvpn_client_set_hops(e->client, hops, now);
+}
+
 void mvpn_engine_set_mapped(mvpn_engine *e, const mvpn_addr *mapped, size_t count)
 {
     size_t own = e->configured_addresses;

@@ -1100,6 +1100,52 @@ static void new_identity(uint64_t seed)
     }
 }
 
+/* Everything anew, and nobody notices. */
+static void reconnect(uint64_t seed)
+{
+    size_t count = scenario_count(3, 1);
+    for (size_t i = 0; i < count; i++) {
+        check_context("world %zu", i);
+        world *t = world_new(seed * 1000 + i, 8, 2, 3);
+        mvpn_client_status before = status_of(t);
+        stream_mark(t);
+        sim_current = t->client;
+        mvpn_engine_reconnect(t->client->engine, t->w->now);
+        sim_current = NULL;
+        sim_touch(t->client);
+        sim_run(t->w, t->w->now + MVPN_S(3));
+        mvpn_client_status after = status_of(t);
+        CHECK(stream_gap(t, &t->stream[0]) <= PACE);
+        CHECK(after.state == MVPN_CLIENT_CONNECTED && after.sessions_lost == 0);
+        CHECK(after.rotations == before.rotations + 1 && after.has_spare);
+        CHECK(after.session_since == before.session_since);
+        CHECK(memcmp(&after.path.hop[2], &before.path.hop[2], sizeof(after.path.hop[2])) == 0);
+        CHECK(memcmp(&after.path.hop[1], &before.path.hop[1], sizeof(after.path.hop[1])) != 0);
+        world_free(t);
+    }
+}
+
+/* Other lengths of path, from now on. */
+static void hops_change(uint64_t seed)
+{
+    static const unsigned lengths[] = {5, 2, 1};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(lengths); i++) {
+        check_context("%u hops", lengths[i]);
+        world *t = world_new(seed * 1000 + i, 8, 2, 3);
+        stream_mark(t);
+        sim_current = t->client;
+        CHECK(mvpn_engine_set_hops(t->client->engine, lengths[i], t->w->now) == 0);
+        CHECK(mvpn_engine_set_hops(t->client->engine, 6, t->w->now) == MVPN_E_INVAL);
+        sim_current = NULL;
+        sim_touch(t->client);
+        sim_run(t->w, t->w->now + MVPN_S(3));
+        mvpn_client_status s = status_of(t);
+        CHECK(s.state == MVPN_CLIENT_CONNECTED && s.path.count == lengths[i]);
+        CHECK(s.sessions_lost == 0 && stream_gap(t, &t->stream[0]) <= PACE);
+        world_free(t);
+    }
+}
+
 static void exit_lifetime(uint64_t seed)
 {
     size_t count = scenario_count(2, 1);
@@ -1486,6 +1532,8 @@ int main(int argc, char **argv)
         {"roaming", roaming},
         {"sleeps", sleeps},
         {"new_identity", new_identity},
+        {"reconnect", reconnect},
+        {"hops_change", hops_change},
         {"exit_lifetime", exit_lifetime},
         {"exit_chosen", exit_chosen},
         {"exit_chosen_in_vain", exit_chosen_in_vain},
