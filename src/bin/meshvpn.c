@@ -16,12 +16,14 @@
 #include "bin/config_command.h"
 #include "bin/config_set.h"
 #include "bin/doctor.h"
+#include "bin/exit_choice.h"
 #include "bin/exit_list.h"
 #include "bin/format.h"
 #include "bin/join.h"
 #include "bin/log_command.h"
 #include "bin/ping.h"
 #include "bin/proxy.h"
+#include "bin/report.h"
 #include "bin/show_links.h"
 #include "bin/show_protection.h"
 #include "bin/netcheck.h"
@@ -204,10 +206,12 @@ static void print_client(const json_t *status, const json_t *later, double secon
     const char *exit_address = text_of(status, "exit_address");
     size_t i;
     show_protection(status);
+    show_names(status);
     print_path(status);
     if (exit_address != NULL) {
         (void)printf("exit      %s\n", exit_address);
     }
+    exit_choice_print(status);
     if (json_is_boolean(json_object_get(status, "ipv6"))) {
         (void)printf("ipv6      %s\n", json_is_true(json_object_get(status, "ipv6"))
                                            ? "carried"
@@ -339,7 +343,12 @@ int main(int argc, char **argv)
         [VERB_CIRCUIT_NEW] = circuit_new_command,
         [VERB_PROXY] = proxy_command,
         [VERB_EXIT_LIST] = exit_list_command,
+        [VERB_EXIT_SUGGEST] = exit_suggest_command,
+        [VERB_EXIT_USE] = exit_use_command,
+        [VERB_EXIT_BLOCK] = exit_block_command,
+        [VERB_EXIT_UNBLOCK] = exit_unblock_command,
         [VERB_DOCTOR] = doctor_command,
+        [VERB_REPORT] = report_command,
         [VERB_NETCHECK] = netcheck_command,
         [VERB_PING] = ping_command,
         [VERB_CONFIG_CHECK] = config_check_command,

@@ -87,11 +87,58 @@ static const option_exit circuit_exits[] = {
     {4, "no daemon"},
     {0},
 };
+#define EXIT_OPTIONS                                                                               \
+    {.name = "--country", .value = "CC", .kind = OPTION_TEXT, .help = "only those there: two upper-case letters"}, \
+    {.name = "--port", .value = "PORT", .kind = OPTION_NUMBER, .max = 65535, .help = "only those that let this port out"}, \
+    {.name = "--min-mbit", .value = "N", .kind = OPTION_NUMBER, .max = 1000000, .unit = "Mbit/s", \
+     .help = "only those that are as fast, by what they say and what was measured"}
 static const option_row exit_list_options[] = {
-    {.name = "--country", .value = "CC", .kind = OPTION_TEXT, .help = "only those there: two upper-case letters"},
-    {.name = "--port", .value = "PORT", .kind = OPTION_NUMBER, .max = 65535, .help = "only those that let this port out"},
+    EXIT_OPTIONS,
     {.name = "--json", .help = "print JSON (schema meshvpn.exits/1)"},
     CONTROL_OPTION,
+    {0},
+};
+static const option_row exit_suggest_options[] = {
+    EXIT_OPTIONS,
+    {.name = "--json", .help = "print JSON (schema meshvpn.suggestions/1)"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_row exit_use_operands[] = {
+    {.name = "EXIT", .kind = OPTION_TEXT,
+     .help = "countries (CH or CH,SE), a relay's name, 8 or more digits of its identity, or auto",
+     .if_missing = "use which? Name a country (CH), a relay, or auto: meshvpn exit use CH"},
+    {0},
+};
+static const option_row exit_block_operands[] = {
+    {.name = "EXIT", .kind = OPTION_TEXT,
+     .help = "countries (CH or CH,SE), a relay's name, or 8 or more digits of its identity",
+     .if_missing = "block which? Name a country (US) or a relay: meshvpn exit block US"},
+    {0},
+};
+static const option_row exit_unblock_operands[] = {
+    {.name = "EXIT", .kind = OPTION_TEXT, .help = "as it was blocked; or all",
+     .if_missing = "unblock which? Name what was blocked, or all: meshvpn exit unblock all"},
+    {0},
+};
+static const option_exit exit_use_exits[] = {
+    {0, "taken"},
+    {1, "failed: no such exit, none that fits, or you may not; nothing is changed"},
+    {2, "wrong usage"},
+    {4, "no daemon"},
+    {0},
+};
+static const option_example exit_use_examples[] = {
+    {"meshvpn exit use CH,SE", "an exit in Switzerland or Sweden"},
+    {"meshvpn exit use auto", "whichever is drawn, as the configuration says"},
+    {0},
+};
+static const option_example exit_block_examples[] = {
+    {"meshvpn exit block US", "no exit there any more, nor one that does not say where it is"},
+    {0},
+};
+static const option_example exit_suggest_examples[] = {
+    {"meshvpn exit suggest --country CH --min-mbit 50", "the best few there"},
     {0},
 };
 static const option_exit exit_list_exits[] = {
@@ -276,6 +323,22 @@ static const option_example doctor_examples[] = {
     {0},
 };
 
+static const option_row report_options[] = {
+    {.name = "--output", .value = "FILE", .kind = OPTION_FILE, .help = "write it there (meshvpn-report-DATE.txt)"},
+    {.name = "--yes", .help = "write it without asking"},
+    {0},
+};
+static const option_exit report_exits[] = {
+    {0, "printed, and written if that was wanted"},
+    {1, "failed"},
+    {2, "wrong usage"},
+    {0},
+};
+static const option_example report_examples[] = {
+    {"sudo meshvpn report", "read it, and answer whether it may be written to a file"},
+    {0},
+};
+
 static const option_row version_options[] = {
     {.name = "--json", .help = "print JSON (schema meshvpn.version/1)"},
     {0},
@@ -307,13 +370,34 @@ static const option_verb verbs[] = {
      .options = proxy_options, .exits = proxy_exits, .examples = proxy_examples},
     {.name = "exit list", .id = VERB_EXIT_LIST, .summary = "the exits that the client knows",
      .text = "The fastest first, at most 1000: name, country, bandwidth, whether it carries IPv6, and ports, as each exit "
-             "says of itself.",
+             "says of itself; then whether it is in use or chosen, and why it would not be used.",
      .options = exit_list_options, .exits = exit_list_exits, .examples = exit_list_examples},
+    {.name = "exit suggest", .id = VERB_EXIT_SUGGEST, .summary = "the exits that would suit best, and why",
+     .text = "At most five that could be used now and are not blocked, by bandwidth as far as it was measured and round "
+             "trip as far as they were used.",
+     .options = exit_suggest_options, .exits = exit_list_exits, .examples = exit_suggest_examples},
+    {.name = "exit use", .id = VERB_EXIT_USE, .summary = "choose where new connections leave",
+     .text = "New connections leave there from now on; open ones keep their exit until they end. The choice is kept over "
+             "restarts and goes before exit_country of the configuration, until exit use auto. If no such exit can be "
+             "used later, connections wait: they never leave by another.\n\n"
+             "For root, who started the client, and its operators.",
+     .options = control_options, .operands = exit_use_operands, .exits = exit_use_exits, .examples = exit_use_examples},
+    {.name = "exit block", .id = VERB_EXIT_BLOCK, .summary = "never leave by an exit, or in a country",
+     .text = "New connections do not leave there any more, whatever else is chosen; open ones keep their exit until they "
+             "end. Kept over restarts. A blocked relay may still be a guard or middle of a path.",
+     .options = control_options, .operands = exit_block_operands, .exits = exit_use_exits, .examples = exit_block_examples},
+    {.name = "exit unblock", .id = VERB_EXIT_UNBLOCK, .summary = "take back exit block",
+     .options = control_options, .operands = exit_unblock_operands, .exits = exit_use_exits},
     {.name = "doctor", .id = VERB_DOCTOR, .summary = "what is wrong with this computer, and what mends it",
      .text = "Looks at what a client or a relay needs: configuration, TUN device, rights, other VPNs, firewall, name "
              "servers, clock, ports, disk, kernel, and leftovers of a run that was killed. Each has a tick, a cross or a "
              "question mark, and behind the latter two a command. Nothing is changed, and no daemon is needed.",
      .options = doctor_options, .operands = doctor_operands, .exits = doctor_exits, .examples = doctor_examples},
+    {.name = "report", .id = VERB_REPORT, .summary = "what somebody who helps you must know, without who you are",
+     .text = "Versions, doctor, netcheck, configuration, status and the end of the log, as plain text. Addresses, keys, "
+             "countries and the names of hosts, users, relays and domains are taken out. All of it is shown first, and "
+             "only written if you say so; nothing is sent anywhere, but netcheck asks the network.",
+     .options = report_options, .exits = report_exits, .examples = report_examples},
     {.name = "log", .id = VERB_LOG, .summary = "what the program said",
      .text = "From the journal where systemd runs the program; else what a client wrote that meshvpn up started.",
      .options = log_options, .operands = doctor_operands, .exits = log_exits, .examples = log_examples},
