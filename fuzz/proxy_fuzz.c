@@ -2,6 +2,7 @@
  * the same. */
 #include "base/error.h"
 #include "fuzz/fuzz.h"
+#include "network/proxy/groups.h"
 #include "network/proxy/request.h"
 
 /* Returns what was taken of the input. */
@@ -28,6 +29,20 @@ static void check_target(const mvpn_proxy_target *t)
     (void)mvpn_proxy_is_name(t->name);
 }
 
+/* Whoever it is, he has a group, and the same one again. */
+static void check_user(const mvpn_proxy_user *user)
+{
+    static const uint8_t key[32] = {1};
+    static mvpn_proxy_groups groups;
+    unsigned first, again;
+    bool begins, ends;
+    mvpn_proxy_groups_init(&groups, key);
+    FUZZ_CHECK(mvpn_proxy_groups_enter(&groups, user, 1, &first, &begins, &ends) == 0);
+    FUZZ_CHECK(begins == user->is_set && (first != 0) == user->is_set && !ends);
+    FUZZ_CHECK(mvpn_proxy_groups_enter(&groups, user, 1, &again, &begins, &ends) == 0);
+    FUZZ_CHECK(again == first && !begins && !ends);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static mvpn_proxy_request whole, pieces;
@@ -47,7 +62,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(memcmp(whole.reply, pieces.reply, whole.reply_len) == 0);
     if (whole.state == MVPN_PROXY_ASKED) {
         check_target(&whole.target);
-        FUZZ_CHECK(whole.command == pieces.command && whole.user_len == pieces.user_len);
+        FUZZ_CHECK(whole.command == pieces.command);
+        FUZZ_CHECK(memcmp(&whole.user, &pieces.user, sizeof(whole.user)) == 0);
+        check_user(&whole.user);
         FUZZ_CHECK(mvpn_addr_eq(&whole.target.addr, &pieces.target.addr));
         FUZZ_CHECK(strcmp(whole.target.name, pieces.target.name) == 0);
         mvpn_proxy_request_answer(&whole, (enum mvpn_proxy_result)(step % 9), &whole.target.addr);

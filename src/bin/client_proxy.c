@@ -11,6 +11,8 @@
 #include "io/clock.h"
 #include "io/netstack.h"
 #include "io/proxy.h"
+#include "io/status_links.h"
+#include "io/status_value.h"
 
 struct client_proxy {
     mvpn_netstack *stack;
@@ -88,6 +90,23 @@ static mvpn_time deadline(void *ctx, mvpn_time now)
     return mvpn_netstack_deadline(p->stack, now);
 }
 
+static int open_group(void *ctx, unsigned group)
+{
+    client_proxy *p = ctx;
+    int r = mvpn_engine_open_group(mvpn_node_engine(p->node), group, mvpn_clock_now());
+    if (r == 0) {
+        mvpn_netstack_open_lane(p->stack, group);
+    }
+    return r;
+}
+
+static void close_group(void *ctx, unsigned group)
+{
+    client_proxy *p = ctx;
+    mvpn_netstack_close_lane(p->stack, group);
+    mvpn_engine_close_group(mvpn_node_engine(p->node), group, mvpn_clock_now());
+}
+
 static bool is_loopback(const mvpn_addr *a)
 {
     static const uint8_t six[16] = {[15] = 1};
@@ -131,6 +150,9 @@ int client_proxy_open(const cli *c, mvpn_loop *loop, mvpn_node *node, client_pro
         .stack = p->stack,
         .socks = p->socks,
         .http = p->http,
+        .open_group = open_group,
+        .close_group = close_group,
+        .ctx = p,
     };
     r = r != 0 ? r : mvpn_proxy_new(&options, &p->proxy, fault);
     if (r != 0) {
@@ -163,6 +185,38 @@ static void add_address(json_t *object, const char *key, const mvpn_addr *at)
     }
 }
 
+/* By number, never by name. */
+static json_t *describe_groups(const client_proxy *p, mvpn_time now)
+{
+    const mvpn_proxy_group *groups = mvpn_proxy_get_groups(p->proxy);
+    mvpn_engine *engine = mvpn_node_engine(p->node);
+    json_t *list = json_array();
+    for (unsigned i = 1; i <= MVPN_PROXY_GROUPS_MAX; i++) {
+        const mvpn_client *client = mvpn_engine_group(engine, i);
+        mvpn_client_status s;
+        if (!groups[i].is_used || client == NULL) {
+            continue;
+        }
+        mvpn_client_get_status(client, &s);
+        json_t *o = json_object();
+        set_number(o, "number", i);
+        set_text(o, "state", s.state == MVPN_CLIENT_CONNECTED ? "connected" : "connecting");
+        set_number(o, "connections", groups[i].connections);
+        set_number(o, "age_s", (now - groups[i].began) / MVPN_US_PER_S);
+        set_number(o, "bytes_up", s.bytes_up);
+        set_number(o, "bytes_down", s.bytes_down);
+        if (s.path.count > 0) {
+            json_t *exit = json_object();
+            mvpn_status_set_relay(exit, mvpn_engine_view(engine), &s.path.hop[s.path.count - 1]);
+            (void)json_object_set_new(o, "exit", exit);
+        } else {
+            (void)json_object_set_new(o, "exit", json_null());
+        }
+        (void)json_array_append_new(list, o);
+    }
+    return list;
+}
+
 void client_proxy_status(const client_proxy *p, json_t *reply)
 {
     if (p == NULL) {
@@ -174,6 +228,8 @@ void client_proxy_status(const client_proxy *p, json_t *reply)
                   "associations", (json_int_t)s->associations, "accepted", (json_int_t)s->accepted,
                   "connected", (json_int_t)s->connected, "failed", (json_int_t)s->failed,
                   "memory_bytes", (json_int_t)mvpn_netstack_memory(p->stack));
+    set_number(object, "refused_groups", s->refused_groups);
+    (void)json_object_set_new(object, "groups", describe_groups(p, mvpn_clock_now()));
     add_address(object, "socks", &p->socks);
     add_address(object, "http", &p->http);
     (void)json_object_set_new(reply, "proxy", object);

@@ -309,17 +309,17 @@ void mvpn_client_new_identity(mvpn_client *client, mvpn_time now)
 
 const mvpn_guards *mvpn_client_guards(const mvpn_client *client)
 {
-    return &client->guards;
+    return client->guards;
 }
 
 size_t mvpn_client_guards_save(const mvpn_client *client, uint8_t *out, size_t size)
 {
-    return mvpn_guards_save(&client->guards, out, size);
+    return mvpn_guards_save(client->guards, out, size);
 }
 
 int mvpn_client_guards_load(mvpn_client *client, mvpn_bytes saved)
 {
-    return mvpn_guards_load(&client->guards, saved);
+    return mvpn_guards_load(client->guards, saved);
 }
 
 static void offer_circuits(mvpn_client *client, mvpn_time now)
@@ -359,7 +359,8 @@ void mvpn_client_tick(mvpn_client *client, mvpn_time now)
         offer_circuits(client, now);
     }
     /* Before something complete is known, too little would decide about guards. */
-    if (client->cfg.learner == NULL || mvpn_learner_is_ready(client->cfg.learner)) {
+    const mvpn_learner *learner = client->first->cfg.learner;
+    if (learner == NULL || mvpn_learner_is_ready(learner)) {
         client_build_missing(client, now);
     }
     client_stages_tick(client, now);
@@ -424,6 +425,19 @@ static void set_default(uint64_t *value, uint64_t otherwise)
     *value = *value == 0 ? otherwise : *value;
 }
 
+bool mvpn_client_has_circuit(const mvpn_client *client, const mvpn_link *link,
+                             const mvpn_header *header)
+{
+    for (size_t i = 0; i < SLOTS; i++) {
+        const slot *s = &client->slots[i];
+        if (s->used && s->circuit.link == link &&
+            memcmp(s->circuit.in.b, header->circuit.b, sizeof(s->circuit.in.b)) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client **ret)
 {
     if (config->hops < 1 || config->hops > MVPN_HOPS_MAX) {
@@ -433,7 +447,8 @@ int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client
     if (client == NULL) {
         return MVPN_E_NOMEM;
     }
-    int r = mvpn_flows_new(MVPN_FLOWS_MAX, config->env.rng, &client->flows);
+    int r = mvpn_flows_new(config->flows_max != 0 ? config->flows_max : MVPN_FLOWS_MAX,
+                           config->env.rng, &client->flows);
     if (r != 0) {
         free(client);
         return r;
@@ -448,11 +463,13 @@ int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client
     client->since = now;
     client->next_check = now;
     client->next_guards = now;
+    client->first = client;
+    client->guards = &client->own_guards;
     mvpn_stages_init(&client->stages, config->started != 0 ? config->started : now);
     mvpn_stages_reach(&client->stages, MVPN_STAGE_HOST, now);
-    mvpn_guards_init(&client->guards, config->env.rng);
-    if (config->guards.n > 0 && mvpn_guards_load(&client->guards, config->guards) != 0) {
-        mvpn_guards_init(&client->guards, config->env.rng); /* unreadable: begin anew */
+    mvpn_guards_init(client->guards, config->env.rng);
+    if (config->guards.n > 0 && mvpn_guards_load(client->guards, config->guards) != 0) {
+        mvpn_guards_init(client->guards, config->env.rng); /* unreadable: begin anew */
     }
     mvpn_packet_queue_init(&client->tun_out);
     mvpn_packet_queue_init(&client->waiting);
@@ -467,6 +484,7 @@ void mvpn_client_free(mvpn_client *client, mvpn_time now)
     if (client == NULL) {
         return;
     }
+    client_leave_beside(client);
     for (size_t i = 0; i < SLOTS; i++) {
         if (client->slots[i].used) {
             mvpn_circuit_end_session(&client->slots[i].circuit, now);

@@ -36,6 +36,7 @@ typedef struct mvpn_client_config {
     mvpn_time renew_time;    /* and one with new middles */
     mvpn_time exit_lifetime; /* a new session after that */
     int64_t unix_offset_us;
+    size_t flows_max;  /* 0: MVPN_FLOWS_MAX */
     mvpn_time started; /* when the program began to set up its host; 0: now */
     bool asks_names;   /* whether the exit resolves is asked after connecting (client_stage.h) */
     /* The TUN's own addresses, where they differ from the constant inner ones; family 0: the
@@ -92,6 +93,21 @@ typedef struct mvpn_client_status {
 } mvpn_client_status;
 
 MVPN_WUR int mvpn_client_new(const mvpn_client_config *config, mvpn_time now, mvpn_client **ret);
+
+/* Clients beside one. */
+#define MVPN_CLIENT_BESIDE_MAX 8
+/**
+ * Another client of the same person beside `first`: with circuits, sessions and flows of its own,
+ * by other exits than the others as far as there are some, but behind the same guards, since more
+ * of them would see more of the person. It learns nothing, asks nobody, and lives as long as
+ * `first` at the most. `tun_v4` and `tun_v6` are its addresses on this host. MVPN_E_LIMIT,
+ * MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_client_new_beside(mvpn_client *first, const mvpn_addr *tun_v4,
+                                    const mvpn_addr *tun_v6, mvpn_time now, mvpn_client **ret);
+/** Is this message of one of its circuits? */
+bool mvpn_client_has_circuit(const mvpn_client *client, const mvpn_link *link,
+                             const mvpn_header *header);
 /** Close all circuits (the guards are told) and free. */
 void mvpn_client_free(mvpn_client *client, mvpn_time now);
 

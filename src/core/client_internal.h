@@ -95,7 +95,10 @@ struct mvpn_client {
     mvpn_time misfit;        /* since when its exit is not what was chosen; 0: it is */
     enum mvpn_client_state state;
     mvpn_time since;
-    mvpn_guards guards;
+    mvpn_guards *guards; /* of the first */
+    mvpn_guards own_guards;
+    mvpn_client *first;                          /* itself, or the one that it is beside */
+    mvpn_client *beside[MVPN_CLIENT_BESIDE_MAX]; /* of the first; NULL: none */
     mvpn_time next_guards;
     uint64_t packets_seen; /* at the last look, and when that changed */
     mvpn_time busy;
@@ -184,6 +187,12 @@ bool client_wants_new(const mvpn_client *client, mvpn_time now);
 
 /* New flows wait until there is another one. */
 void client_session_leave(mvpn_client *client, mvpn_time now);
+
+/* client_beside.c */
+/* New sessions lead to other exits than those of the clients beside: is that a wish at all? */
+bool client_shun_beside(const mvpn_client *client, mvpn_path_constraints *wish);
+/* It ends: the first one knows it no more. */
+void client_leave_beside(mvpn_client *client);
 
 /* client_choice.c */
 /* Is this exit what the user chose, and not blocked? What else is wrong with it does not count. */

@@ -56,7 +56,7 @@ void client_blame(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
         return; /* it was our own network */
     }
     if (c->failed_hop == 1) {
-        mvpn_guards_failed(&client->guards, relay, client->cfg.env.rng, client_unix(client, now));
+        mvpn_guards_failed(client->guards, relay, client->cfg.env.rng, client_unix(client, now));
     }
     bool is_guard = c->failed_hop == 1 && client_uses_guards(client);
     exclude_for(client, relay, is_guard ? EXCLUDE_GUARD_TIME : EXCLUDE_TIME, now);
@@ -96,7 +96,7 @@ mvpn_time client_build_timeout(const mvpn_client *client)
 
 void client_note_built(mvpn_client *client, const mvpn_circuit *c, mvpn_time now)
 {
-    mvpn_guards_succeeded(&client->guards, &c->path.hop[0], client->cfg.env.rng,
+    mvpn_guards_succeeded(client->guards, &c->path.hop[0], client->cfg.env.rng,
                           client_unix(client, now));
     client->samples[client->sample_count++ % BUILD_SAMPLES] = (uint32_t)(c->built - c->began);
     client->failures = 0;
@@ -160,7 +160,7 @@ static enum mvpn_path_block select_by_guard(mvpn_client *client, mvpn_path_const
                                             bool any, mvpn_path *ret)
 {
     mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
-    size_t count = mvpn_guards_order(&client->guards, wish->unix_now, any, order);
+    size_t count = mvpn_guards_order(client->guards, wish->unix_now, any, order);
     for (size_t i = 0; i < count; i++) {
         wish->guard = &order[i];
         if (mvpn_path_select(client->cfg.env.view, wish, client->cfg.env.rng, ret) ==
@@ -183,7 +183,7 @@ static enum mvpn_path_block select_by_new_guard(mvpn_client *client, mvpn_path_c
     if (block != MVPN_PATH_OK) {
         return block;
     }
-    int r = mvpn_guards_draw(&client->guards, view, wish, rng, &drawn);
+    int r = mvpn_guards_draw(client->guards, view, wish, rng, &drawn);
     if (r != 0) {
         return r == MVPN_E_LIMIT ? MVPN_PATH_GUARD_LIMIT : MVPN_PATH_NO_GUARD;
     }
@@ -198,6 +198,28 @@ enum leniency {
     LENIENT_TO_ALL,
 };
 
+/* To an exit that no client beside this one uses; no new guard is worth that. */
+static bool select_apart(mvpn_client *client, bool is_lenient, bool any_guard, mvpn_path *ret,
+                         mvpn_time now)
+{
+    mvpn_path_constraints wish;
+    for (unsigned only_guards = 0; only_guards < 2; only_guards++) {
+        client_init_wish(client, NULL, is_lenient, &wish, now);
+        if (!client_shun_beside(client, &wish)) {
+            return false;
+        }
+        if (client->cfg.hops == 1) {
+            return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret) ==
+                   MVPN_PATH_OK;
+        }
+        exclude_in_use(client, &wish, only_guards == 0);
+        if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A spare must not fall with the circuit in use: it shares no relay but the exit, or at least not
  * the guard. */
 static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_pub *exit,
@@ -209,7 +231,10 @@ static enum mvpn_path_block select_path(mvpn_client *client, const mvpn_ed25519_
     if (client->cfg.hops == 1) {
         return mvpn_path_select(client->cfg.env.view, &wish, client->cfg.env.rng, ret);
     }
-    mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
+    mvpn_guards_update(client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
+    if (exit == NULL && select_apart(client, is_lenient, any_guard, ret, now)) {
+        return MVPN_PATH_OK;
+    }
     exclude_in_use(client, &wish, true);
     if (select_by_guard(client, &wish, any_guard, ret) == MVPN_PATH_OK) {
         return MVPN_PATH_OK;
@@ -248,6 +273,9 @@ static enum mvpn_path_block select_elsewhere(mvpn_client *client, mvpn_path *ret
     for (unsigned relaxed = client->shun_path ? 0 : 1; relaxed < (must_differ ? 3u : 4u);
          relaxed++) {
         client_init_wish(client, NULL, relaxed >= 2, &wish, now);
+        if (relaxed < 2) {
+            (void)client_shun_beside(client, &wish);
+        }
         if (relaxed < 3 && wish.excluded_count < MVPN_PATH_EXCLUDED_MAX) {
             wish.excluded[wish.excluded_count++] = current->exit;
         }
@@ -512,7 +540,7 @@ void client_build_missing(mvpn_client *client, mvpn_time now)
 
 static bool is_primary(const mvpn_client *client, const slot *s)
 {
-    const mvpn_guard *g = mvpn_guards_find(&client->guards, &s->circuit.path.hop[0]);
+    const mvpn_guard *g = mvpn_guards_find(client->guards, &s->circuit.path.hop[0]);
     return g != NULL && g->is_primary;
 }
 
@@ -524,9 +552,9 @@ static bool can_use_primary(const mvpn_client *client, const slot *used, const s
     mvpn_path path;
     mvpn_ed25519_pub order[MVPN_GUARDS_MAX];
     client_init_wish(client, slot_exit(spare), false, &wish, now);
-    size_t count = mvpn_guards_order(&client->guards, wish.unix_now, false, order);
+    size_t count = mvpn_guards_order(client->guards, wish.unix_now, false, order);
     for (size_t i = 0; i < count; i++) {
-        const mvpn_guard *g = mvpn_guards_find(&client->guards, &order[i]);
+        const mvpn_guard *g = mvpn_guards_find(client->guards, &order[i]);
         if (!g->is_primary || client_same(&order[i], &used->circuit.path.hop[0]) ||
             client_same(&order[i], &spare->circuit.path.hop[0])) {
             continue;
@@ -547,7 +575,7 @@ static bool is_sound(const mvpn_client *client, const slot *s)
     const mvpn_view *view = client->cfg.env.view;
     const mvpn_path *path = &s->circuit.path;
     mvpn_view_info info;
-    if (mvpn_guards_find(&client->guards, &path->hop[0]) == NULL) {
+    if (mvpn_guards_find(client->guards, &path->hop[0]) == NULL) {
         return false;
     }
     bool is_confirmed = mvpn_view_is_confirmed(view);
@@ -578,7 +606,7 @@ void client_watch_guards(mvpn_client *client, mvpn_time now)
         client->busy = now;
     }
     client_init_wish(client, NULL, false, &wish, now);
-    mvpn_guards_update(&client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
+    mvpn_guards_update(client->guards, client->cfg.env.view, &wish, client->cfg.env.rng);
     client_session *session = client->current;
     slot *s = session == NULL ? NULL : session->carrier;
     if (s == NULL) {

@@ -58,8 +58,8 @@ void mvpn_client_stages(const mvpn_client *client, mvpn_time now,
 static bool are_guards_dead(const mvpn_client *client)
 {
     bool is_left = false;
-    for (size_t i = 0; i < client->guards.count; i++) {
-        const mvpn_guard *g = &client->guards.guard[i];
+    for (size_t i = 0; i < client->guards->count; i++) {
+        const mvpn_guard *g = &client->guards->guard[i];
         is_left = is_left || (g->is_usable && g->reach != MVPN_GUARD_NO);
     }
     return client->failures >= (client_uses_guards(client) ? 1 : FAILURES_ENOUGH) && !is_left;

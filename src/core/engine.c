@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crypto/hash.h"
+#include "network/ip/inner.h"
 
 /* How often an exit learns which addresses are relays'. */
 #define EXIT_RELAYS_TIME MVPN_S(30)
@@ -24,9 +25,11 @@ struct mvpn_engine {
     mvpn_exit *exit;           /* NULL unless an exit */
     mvpn_nat_relay *nat_relay; /* NULL unless one */
     mvpn_connector *connector;
-    mvpn_guest *guest;           /* NULL unless behind a NAT and to be reached all the same */
-    mvpn_nat_probe *nat_probe;   /* NULL for a client: it shows its address to its guards alone */
-    mvpn_client *client;         /* NULL for a relay */
+    mvpn_guest *guest;         /* NULL unless behind a NAT and to be reached all the same */
+    mvpn_nat_probe *nat_probe; /* NULL for a client: it shows its address to its guards alone */
+    mvpn_client *client;       /* NULL for a relay */
+    /* Beside it, by number from 1; NULL: not open. */
+    mvpn_client *groups[1 + MVPN_ENGINE_GROUPS_MAX];
     mvpn_follower *follower;     /* with the finder: keeps up with discovery nodes */
     mvpn_finder *finder;         /* a relay that finds the others */
     mvpn_survey *survey;         /* a discovery node */
@@ -346,6 +349,11 @@ static void set_unix_offset(mvpn_engine *e, int64_t unix_offset_us)
     if (e->client != NULL) {
         mvpn_client_set_unix_offset(e->client, unix_offset_us);
     }
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        if (e->groups[i] != NULL) {
+            mvpn_client_set_unix_offset(e->groups[i], unix_offset_us);
+        }
+    }
     if (e->finder != NULL) {
         mvpn_finder_set_unix_offset(e->finder, unix_offset_us);
         if (e->follower != NULL) {
@@ -430,8 +438,46 @@ void mvpn_engine_set_onion_keys(mvpn_engine *e, const mvpn_relay_onion_key *keys
     }
 }
 
+int mvpn_engine_open_group(mvpn_engine *e, unsigned group, mvpn_time now)
+{
+    mvpn_addr v4 = mvpn_inner_lane_addr(4, group), v6 = mvpn_inner_lane_addr(6, group);
+    MVPN_ASSERT(group >= 1 && group <= MVPN_ENGINE_GROUPS_MAX && e->groups[group] == NULL);
+    return mvpn_client_new_beside(e->client, &v4, &v6, now, &e->groups[group]);
+}
+
+void mvpn_engine_close_group(mvpn_engine *e, unsigned group, mvpn_time now)
+{
+    MVPN_ASSERT(group >= 1 && group <= MVPN_ENGINE_GROUPS_MAX);
+    mvpn_client_free(e->groups[group], now);
+    e->groups[group] = NULL;
+}
+
+const mvpn_client *mvpn_engine_group(const mvpn_engine *e, unsigned group)
+{
+    return group <= MVPN_ENGINE_GROUPS_MAX ? e->groups[group] : NULL;
+}
+
+static void close_groups(mvpn_engine *e, mvpn_time now)
+{
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        mvpn_engine_close_group(e, i, now);
+    }
+}
+
+/* Of whose circuits is this message? */
+static mvpn_client *client_of(mvpn_engine *e, const mvpn_link *link, const mvpn_header *header)
+{
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        if (e->groups[i] != NULL && mvpn_client_has_circuit(e->groups[i], link, header)) {
+            return e->groups[i];
+        }
+    }
+    return e->client;
+}
+
 void mvpn_engine_shutdown(mvpn_engine *e, mvpn_time now)
 {
+    close_groups(e, now);
     mvpn_client_free(e->client, now);
     e->client = NULL;
     mvpn_survey_free(e->survey, now);
@@ -456,6 +502,7 @@ void mvpn_engine_free(mvpn_engine *e)
     if (e == NULL) {
         return;
     }
+    close_groups(e, 0);
     mvpn_client_free(e->client, 0);
     mvpn_guest_free(e->guest);
     mvpn_survey_free(e->survey, 0);
@@ -551,7 +598,7 @@ void mvpn_engine_datagrams_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time n
         } else if (e->learner != NULL && is_reply) {
             mvpn_learner_message(e->learner, link, &header, p, now);
         } else {
-            mvpn_client_message(e->client, link, &header, p, now);
+            mvpn_client_message(client_of(e, link, &header), link, &header, p, now);
         }
     }
 }
@@ -560,8 +607,13 @@ void mvpn_engine_tun_in(mvpn_engine *e, mvpn_packet_queue *in, mvpn_time now)
 {
     mvpn_packet *p;
     while ((p = mvpn_packet_queue_pop(in)) != NULL) {
-        if (e->client != NULL) {
-            mvpn_client_from_tun(e->client, p, now);
+        unsigned group = p->local;
+        p->local = MVPN_LOCAL_MAIN; /* in case that it leaves as part of a datagram */
+        mvpn_client *client = group == 0                        ? e->client
+                              : group <= MVPN_ENGINE_GROUPS_MAX ? e->groups[group]
+                                                                : NULL;
+        if (client != NULL) {
+            mvpn_client_from_tun(client, p, now);
         } else if (e->exit != NULL) {
             (void)mvpn_exit_from_tun(e->exit, p, now); /* counted there */
         } else {
@@ -721,6 +773,11 @@ static void handle_link_events(mvpn_engine *e, mvpn_time now)
         } else if (e->client != NULL) {
             mvpn_client_link_closed(e->client, event.link, now);
         }
+        for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+            if (e->groups[i] != NULL) {
+                mvpn_client_link_closed(e->groups[i], event.link, now);
+            }
+        }
     }
 }
 
@@ -763,6 +820,28 @@ static void forget_turn(mvpn_engine *e, mvpn_time now)
     }
 }
 
+/* What comes for the host leaves by one queue, with its group's number. */
+static void groups_turn(mvpn_engine *e, mvpn_time now)
+{
+    mvpn_client_event event;
+    mvpn_packet *p;
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        mvpn_client *group = e->groups[i];
+        if (group == NULL) {
+            continue;
+        }
+        mvpn_client_tick(group, now);
+        mvpn_client_flush(group, now);
+        while ((p = mvpn_packet_queue_pop(mvpn_client_tun_out(group))) != NULL) {
+            p->local = (uint16_t)i;
+            mvpn_packet_queue_push(mvpn_client_tun_out(e->client), p);
+        }
+        while (mvpn_client_pull_event(group, &event)) {
+            continue; /* the person is told of the first client's state */
+        }
+    }
+}
+
 void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
 {
     handle_link_events(e, now);
@@ -785,6 +864,7 @@ void mvpn_engine_turn(mvpn_engine *e, mvpn_time now)
         mvpn_client_tick(e->client, now);
         mvpn_client_flush(e->client, now);
     }
+    groups_turn(e, now);
     mvpn_links_tick(e->links, now);
     handle_link_events(e, now);
     forget_turn(e, now);
@@ -811,6 +891,9 @@ mvpn_time mvpn_engine_deadline(const mvpn_engine *e)
     }
     if (e->client != NULL) {
         t = mvpn_time_min(t, mvpn_client_deadline(e->client));
+    }
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        t = e->groups[i] == NULL ? t : mvpn_time_min(t, mvpn_client_deadline(e->groups[i]));
     }
     if (e->finder != NULL) {
         t = mvpn_time_min(t, mvpn_finder_deadline(e->finder));
@@ -940,6 +1023,11 @@ void mvpn_engine_network_changed(mvpn_engine *e, const mvpn_addr *addresses, siz
     if (e->client != NULL) {
         mvpn_client_network_changed(e->client, count > 0, now);
     }
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        if (e->groups[i] != NULL) {
+            mvpn_client_network_changed(e->groups[i], count > 0, now);
+        }
+    }
 }
 
 void mvpn_engine_new_identity(mvpn_engine *e, mvpn_time now)
@@ -947,11 +1035,21 @@ void mvpn_engine_new_identity(mvpn_engine *e, mvpn_time now)
     if (e->client != NULL) {
         mvpn_client_new_identity(e->client, now);
     }
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        if (e->groups[i] != NULL) {
+            mvpn_client_new_identity(e->groups[i], now);
+        }
+    }
 }
 
 enum mvpn_path_block mvpn_engine_set_exit_choice(mvpn_engine *e, const mvpn_exit_choice *choice,
                                                  mvpn_time now)
 {
+    for (unsigned i = 1; i <= MVPN_ENGINE_GROUPS_MAX; i++) {
+        if (e->groups[i] != NULL) {
+            (void)mvpn_client_set_exit_choice(e->groups[i], choice, now); /* as the client's */
+        }
+    }
     return e->client == NULL ? MVPN_PATH_NO_EXIT
                              : mvpn_client_set_exit_choice(e->client, choice, now);
 }

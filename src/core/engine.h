@@ -30,6 +30,9 @@ typedef struct mvpn_engine mvpn_engine;
  * included. */
 #define MVPN_ENGINE_PACKETS 8192
 
+/* Isolation groups of a client (network/proxy/groups.h). */
+#define MVPN_ENGINE_GROUPS_MAX MVPN_CLIENT_BESIDE_MAX
+
 typedef struct mvpn_engine_config {
     uint8_t seed[32]; /* of the node's random generator */
     enum mvpn_aead_backend backend;
@@ -153,6 +156,16 @@ MVPN_WUR int mvpn_engine_set_hops(mvpn_engine *engine, unsigned hops, mvpn_time 
 /** A client: other exits were chosen. (client.h) */
 enum mvpn_path_block mvpn_engine_set_exit_choice(mvpn_engine *engine,
                                                  const mvpn_exit_choice *choice, mvpn_time now);
+/**
+ * A client: circuits and sessions of a group's own (mvpn_client_new_beside), built from now on.
+ * `group`: 1 to MVPN_ENGINE_GROUPS_MAX, not open. Its packets go in and come out as the TUN's do,
+ * with its number in `local`, to and from its own addresses (mvpn_inner_lane_addr). MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_engine_open_group(mvpn_engine *engine, unsigned group, mvpn_time now);
+/** Close its circuits; packets that still come for it are dropped. */
+void mvpn_engine_close_group(mvpn_engine *engine, unsigned group, mvpn_time now);
+/** NULL: it is not open. */
+const mvpn_client *mvpn_engine_group(const mvpn_engine *engine, unsigned group);
 /** Addresses that routers map to our main socket at our request; replaces the former. */
 void mvpn_engine_set_mapped(mvpn_engine *engine, const mvpn_addr *mapped, size_t count);
 /** How long this network's NATs keep a mapping, as measured before; 0: not known. */

@@ -254,6 +254,16 @@ static bool is_excluded(const mvpn_descriptor *d, const mvpn_path_constraints *w
     return false;
 }
 
+static bool is_shunned(const mvpn_descriptor *d, const mvpn_path_constraints *wish)
+{
+    for (size_t i = 0; i < wish->shunned_exit_count; i++) {
+        if (same_identity(&d->identity, &wish->shunned_exits[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_usable(const mvpn_descriptor *d, const mvpn_view_info *info,
                       const mvpn_path_constraints *wish)
 {
@@ -459,7 +469,8 @@ static uint8_t places_of(const mvpn_descriptor *d, const mvpn_view_info *info,
                          const mvpn_path_constraints *wish, enum mvpn_path_block *exit_block)
 {
     uint8_t places = 0;
-    enum mvpn_path_block block = judge_exit(d, info, wish);
+    enum mvpn_path_block block =
+        is_shunned(d, wish) ? MVPN_PATH_NO_EXIT : judge_exit(d, info, wish);
     if (block == MVPN_PATH_OK) {
         places |= PLACE_EXIT;
     } else if (block > *exit_block) {

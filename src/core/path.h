@@ -23,6 +23,8 @@
 
 /* Relays to keep out of a path: those that just failed, or other guards. */
 #define MVPN_PATH_EXCLUDED_MAX 16
+/* Exits that other sessions of this client use. */
+#define MVPN_PATH_SHUNNED_MAX 16
 /* Countries that a user can list by hand. */
 #define MVPN_PATH_COUNTRIES_MAX 32
 /* Ports that an exit must accept: an application or two, not a scan. */
@@ -75,7 +77,10 @@ typedef struct mvpn_path_constraints {
     const void *country_ctx;
     const mvpn_exit_choice *choice; /* or NULL: nothing was chosen */
     const mvpn_ed25519_pub *exit;   /* wanted exit, or NULL */
-    const mvpn_ed25519_pub *guard;  /* wanted guard, or NULL */
+    mvpn_ed25519_pub
+        shunned_exits[MVPN_PATH_SHUNNED_MAX]; /* no exits; guards and middles as ever */
+    size_t shunned_exit_count;
+    const mvpn_ed25519_pub *guard; /* wanted guard, or NULL */
     mvpn_ed25519_pub excluded[MVPN_PATH_EXCLUDED_MAX];
     size_t excluded_count;
     uint64_t unix_now; /* descriptors outside their time are left out; 0 = not checked */

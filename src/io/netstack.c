@@ -50,10 +50,18 @@
 /* Half seconds after which lwIP looks at a connection by itself. */
 #define POLL_INTERVAL 2
 
+/* A way out: lwIP's interface. */
+typedef struct lane {
+    unsigned number;
+    bool is_open;
+    struct netif netif;
+} lane;
+
 struct mvpn_stream {
     mvpn_list all;
     mvpn_list ready; /* linked: has `events` to be told */
     mvpn_netstack *stack;
+    lane *lane;
     struct tcp_pcb *pcb; /* NULL: over, for lwIP */
     mvpn_stream_fn *fn;
     void *ctx;
@@ -74,6 +82,7 @@ struct mvpn_stream {
 struct mvpn_datagrams {
     mvpn_list all;
     mvpn_netstack *stack;
+    lane *lane;
     struct udp_pcb *pcb;
     uint8_t family;
     mvpn_datagrams_fn *fn;
@@ -82,7 +91,7 @@ struct mvpn_datagrams {
 
 struct mvpn_netstack {
     mvpn_packet_pool *pool;
-    struct netif netif;
+    lane lanes[MVPN_NETSTACK_LANES];
     mvpn_packet_queue out;
     bool was_full; /* somebody could not send */
     mvpn_list streams, ready, sockets;
@@ -177,9 +186,9 @@ static mvpn_addr from_lwip(const ip_addr_t *ip, uint16_t port)
     return a;
 }
 
-static ip_addr_t own_address(uint8_t family)
+static ip_addr_t own_address(uint8_t family, const lane *l)
 {
-    mvpn_addr a = mvpn_inner_client_addr(family);
+    mvpn_addr a = mvpn_inner_lane_addr(family, l->number);
     return to_lwip(&a);
 }
 
@@ -194,17 +203,19 @@ static bool is_carried(const mvpn_addr *a)
         return !is_ours && ip[0] != 0 && ip[0] != 127 && ip[0] < 224 &&
                !(ip[0] == 169 && ip[1] == 254);
     }
-    mvpn_addr own = mvpn_inner_client_addr(6);
+    mvpn_addr gateway = mvpn_inner_gateway_addr(6);
+    bool is_ours = memcmp(ip, gateway.ip, 15) == 0 && !mvpn_addr_ip_eq(a, &gateway);
     bool is_low = memcmp(ip, zeros, sizeof(zeros)) == 0; /* ::, ::1 and IPv4 inside */
-    return a->family == 6 && !is_low && !mvpn_addr_is_mapped(a) && !mvpn_addr_ip_eq(a, &own) &&
-           ip[0] != 0xff && !(ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80);
+    return a->family == 6 && !is_low && !mvpn_addr_is_mapped(a) && !is_ours && ip[0] != 0xff &&
+           !(ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80);
 }
 
 /* ---- packets ---- */
 
-static err_t send_packet(struct pbuf *p)
+static err_t send_packet(const struct netif *netif, struct pbuf *p)
 {
     mvpn_netstack *stack = global.stack;
+    const lane *l = netif->state;
     if (p->tot_len > MVPN_PACKET_ROOM) {
         return ERR_VAL;
     }
@@ -214,22 +225,21 @@ static err_t send_packet(struct pbuf *p)
         return ERR_MEM;
     }
     (void)pbuf_copy_partial(p, mvpn_packet_append(packet, p->tot_len), p->tot_len, 0);
+    packet->local = (uint16_t)l->number;
     mvpn_packet_queue_push(&stack->out, packet);
     return ERR_OK;
 }
 
 static err_t send_v4(struct netif *netif, struct pbuf *p, const ip4_addr_t *to)
 {
-    (void)netif;
     (void)to;
-    return send_packet(p);
+    return send_packet(netif, p);
 }
 
 static err_t send_v6(struct netif *netif, struct pbuf *p, const ip6_addr_t *to)
 {
-    (void)netif;
     (void)to;
-    return send_packet(p);
+    return send_packet(netif, p);
 }
 
 static void free_received(struct pbuf *p)
@@ -261,8 +271,8 @@ static void take_icmp_error(mvpn_netstack *stack, const mvpn_packet *packet)
     MVPN_LIST_FOREACH(it, &stack->streams)
     {
         mvpn_stream *s = MVPN_CONTAINER_OF(it, mvpn_stream, all);
-        if (s->pcb != NULL && !s->is_connected && s->pcb->local_port == quoted.src_port &&
-            mvpn_addr_eq(&s->to, &to)) {
+        if (s->pcb != NULL && !s->is_connected && s->lane->number == packet->local &&
+            s->pcb->local_port == quoted.src_port && mvpn_addr_eq(&s->to, &to)) {
             tcp_abort(s->pcb); /* tells on_error */
             s->error = outer.icmp_code == (outer.version == 4 ? MVPN_ICMP_PORT : MVPN_ICMPV6_PORT)
                            ? MVPN_E_REFUSED
@@ -276,7 +286,8 @@ static void receive(mvpn_netstack *stack, const mvpn_packet *packet)
 {
     size_t size = sizeof(received) + packet->len;
     bool is_v4 = packet->len >= MVPN_IPV4_HEADER && packet->data[0] >> 4 == 4;
-    if (!is_v4 && packet->len < MVPN_IPV6_HEADER) {
+    if ((!is_v4 && packet->len < MVPN_IPV6_HEADER) || packet->local >= MVPN_NETSTACK_LANES ||
+        !stack->lanes[packet->local].is_open) {
         return;
     }
     if (packet->data[is_v4 ? 9 : 6] == (is_v4 ? MVPN_IP_ICMP : MVPN_IP_ICMPV6)) {
@@ -291,7 +302,7 @@ static void receive(mvpn_netstack *stack, const mvpn_packet *packet)
     r->custom.custom_free_function = free_received;
     struct pbuf *p = pbuf_alloced_custom(PBUF_RAW, (u16_t)packet->len, PBUF_REF, &r->custom,
                                          r->data, (u16_t)packet->len);
-    if (p == NULL || ip_input(p, &stack->netif) != ERR_OK) {
+    if (p == NULL || ip_input(p, &stack->lanes[packet->local].netif) != ERR_OK) {
         free_received(&r->custom.pbuf);
     }
 }
@@ -452,7 +463,6 @@ static void set_now(mvpn_time now)
 
 int mvpn_netstack_new(mvpn_packet_pool *pool, size_t memory_max, mvpn_time now, mvpn_netstack **ret)
 {
-    static const ip4_addr_t none = {0};
     if (global.stack != NULL) {
         return MVPN_E_STATE;
     }
@@ -475,16 +485,79 @@ int mvpn_netstack_new(mvpn_packet_pool *pool, size_t memory_max, mvpn_time now, 
     } else {
         sys_restart_timeouts();
     }
-    ip_addr_t v4 = own_address(4), v6 = own_address(6);
-    MVPN_ASSERT(
-        netif_add(&stack->netif, ip_2_ip4(&v4), &none, &none, stack, init_netif, ip_input) != NULL);
-    netif_ip6_addr_set(&stack->netif, 0, ip_2_ip6(&v6));
-    netif_ip6_addr_set_state(&stack->netif, 0, IP6_ADDR_PREFERRED);
-    netif_set_default(&stack->netif);
-    netif_set_link_up(&stack->netif);
-    netif_set_up(&stack->netif);
+    for (unsigned i = 0; i < MVPN_NETSTACK_LANES; i++) {
+        stack->lanes[i].number = i;
+    }
+    mvpn_netstack_open_lane(stack, 0);
+    netif_set_default(&stack->lanes[0].netif);
     *ret = stack;
     return 0;
+}
+
+void mvpn_netstack_open_lane(mvpn_netstack *stack, unsigned number)
+{
+    static const ip4_addr_t none = {0};
+    MVPN_ASSERT(number < MVPN_NETSTACK_LANES);
+    lane *l = &stack->lanes[number];
+    if (l->is_open) {
+        return;
+    }
+    ip_addr_t v4 = own_address(4, l), v6 = own_address(6, l);
+    MVPN_ASSERT(netif_add(&l->netif, ip_2_ip4(&v4), &none, &none, l, init_netif, ip_input) != NULL);
+    netif_ip6_addr_set(&l->netif, 0, ip_2_ip6(&v6));
+    netif_ip6_addr_set_state(&l->netif, 0, IP6_ADDR_PREFERRED);
+    netif_set_link_up(&l->netif);
+    netif_set_up(&l->netif);
+    l->is_open = true;
+}
+
+/* What is left of connections whose streams are gone. A reset would leave by the circuits of
+ * whoever has the lane next. */
+static void abandon(struct tcp_pcb **list, const lane *l)
+{
+    struct tcp_pcb *pcb = *list;
+    while (pcb != NULL) {
+        bool is_of_lane = pcb->netif_idx == netif_get_index(&l->netif);
+        if (is_of_lane) {
+            tcp_abandon(pcb, 0);
+        }
+        pcb = is_of_lane ? *list : pcb->next; /* which others went with it, is not known */
+    }
+}
+
+static void drop_unsent(mvpn_netstack *stack, const lane *l)
+{
+    mvpn_packet *packet;
+    for (size_t n = stack->out.count; n > 0; n--) {
+        packet = mvpn_packet_queue_pop(&stack->out);
+        if (packet->local == l->number) {
+            mvpn_packet_free(stack->pool, packet);
+        } else {
+            mvpn_packet_queue_push(&stack->out, packet);
+        }
+    }
+}
+
+void mvpn_netstack_close_lane(mvpn_netstack *stack, unsigned number)
+{
+    MVPN_ASSERT(number < MVPN_NETSTACK_LANES);
+    lane *l = &stack->lanes[number];
+    if (!l->is_open) {
+        return;
+    }
+    MVPN_LIST_FOREACH(it, &stack->streams)
+    {
+        MVPN_ASSERT(MVPN_CONTAINER_OF(it, mvpn_stream, all)->lane != l);
+    }
+    MVPN_LIST_FOREACH(it, &stack->sockets)
+    {
+        MVPN_ASSERT(MVPN_CONTAINER_OF(it, mvpn_datagrams, all)->lane != l);
+    }
+    abandon(&tcp_active_pcbs, l);
+    abandon(&tcp_tw_pcbs, l);
+    netif_remove(&l->netif);
+    drop_unsent(stack, l);
+    l->is_open = false;
 }
 
 void mvpn_netstack_free(mvpn_netstack *stack)
@@ -493,13 +566,16 @@ void mvpn_netstack_free(mvpn_netstack *stack)
         return;
     }
     MVPN_ASSERT(mvpn_list_is_empty(&stack->streams) && mvpn_list_is_empty(&stack->sockets));
+    for (unsigned i = 1; i < MVPN_NETSTACK_LANES; i++) {
+        mvpn_netstack_close_lane(stack, i);
+    }
     while (tcp_active_pcbs != NULL) { /* what still had to be sent when its stream was freed */
         tcp_abort(tcp_active_pcbs);
     }
     while (tcp_tw_pcbs != NULL) {
         tcp_abort(tcp_tw_pcbs);
     }
-    netif_remove(&stack->netif);
+    netif_remove(&stack->lanes[0].netif);
     mvpn_packet_queue_clear(&stack->out, stack->pool);
     global.stack = NULL;
     mvpn_rng_done(&global.rng);
@@ -556,20 +632,22 @@ size_t mvpn_netstack_memory(const mvpn_netstack *stack)
 
 static err_t begin(mvpn_stream *s)
 {
-    ip_addr_t own = own_address(s->to.family), to = to_lwip(&s->to);
+    ip_addr_t own = own_address(s->to.family, s->lane), to = to_lwip(&s->to);
     tcp_arg(s->pcb, s);
     tcp_recv(s->pcb, on_received);
     tcp_sent(s->pcb, on_sent);
     tcp_poll(s->pcb, on_poll, POLL_INTERVAL);
     tcp_err(s->pcb, on_error);
     tcp_nagle_disable(s->pcb); /* the program has decided already what belongs together */
+    tcp_bind_netif(s->pcb, &s->lane->netif);
     err_t err = tcp_bind(s->pcb, &own, 0);
     return err != ERR_OK ? err : tcp_connect(s->pcb, &to, s->to.port, on_connected);
 }
 
-int mvpn_stream_connect(mvpn_netstack *stack, const mvpn_addr *to, mvpn_stream_fn *fn, void *ctx,
-                        mvpn_stream **ret)
+int mvpn_stream_connect(mvpn_netstack *stack, unsigned number, const mvpn_addr *to,
+                        mvpn_stream_fn *fn, void *ctx, mvpn_stream **ret)
 {
+    MVPN_ASSERT(number < MVPN_NETSTACK_LANES && stack->lanes[number].is_open);
     if (!is_carried(to) || to->port == 0) {
         return MVPN_E_POLICY;
     }
@@ -578,6 +656,7 @@ int mvpn_stream_connect(mvpn_netstack *stack, const mvpn_addr *to, mvpn_stream_f
         return MVPN_E_NOMEM;
     }
     s->stack = stack;
+    s->lane = &stack->lanes[number];
     s->fn = fn;
     s->ctx = ctx;
     s->to = *to;
@@ -634,7 +713,7 @@ int mvpn_stream_error(const mvpn_stream *stream)
 
 mvpn_addr mvpn_stream_local(const mvpn_stream *stream)
 {
-    mvpn_addr a = mvpn_inner_client_addr(stream->to.family);
+    mvpn_addr a = mvpn_inner_client_addr(stream->to.family); /* as the exit knows it */
     a.port = stream->pcb != NULL ? stream->pcb->local_port : 0;
     return a;
 }
@@ -731,11 +810,13 @@ static void on_datagram(void *arg, struct udp_pcb *pcb, struct pbuf *p, const ip
     }
 }
 
-int mvpn_datagrams_open(mvpn_netstack *stack, uint8_t family, mvpn_datagrams_fn *fn, void *ctx,
-                        mvpn_datagrams **ret)
+int mvpn_datagrams_open(mvpn_netstack *stack, unsigned number, uint8_t family,
+                        mvpn_datagrams_fn *fn, void *ctx, mvpn_datagrams **ret)
 {
     enum { TRIES = 16, FIRST_PORT = 16384 };
-    ip_addr_t own = own_address(family);
+    MVPN_ASSERT(number < MVPN_NETSTACK_LANES && stack->lanes[number].is_open);
+    lane *l = &stack->lanes[number];
+    ip_addr_t own = own_address(family, l);
     mvpn_datagrams *socket = calloc(1, sizeof(*socket));
     struct udp_pcb *pcb = udp_new_ip_type(family == 4 ? IPADDR_TYPE_V4 : IPADDR_TYPE_V6);
     err_t err = ERR_MEM;
@@ -751,7 +832,9 @@ int mvpn_datagrams_open(mvpn_netstack *stack, uint8_t family, mvpn_datagrams_fn 
         free(socket);
         return MVPN_E_NOMEM;
     }
-    *socket = (mvpn_datagrams){.stack = stack, .pcb = pcb, .family = family, .fn = fn, .ctx = ctx};
+    udp_bind_netif(pcb, &l->netif);
+    *socket = (mvpn_datagrams){
+        .stack = stack, .lane = l, .pcb = pcb, .family = family, .fn = fn, .ctx = ctx};
     udp_recv(pcb, on_datagram, socket);
     mvpn_list_append(&stack->sockets, &socket->all);
     *ret = socket;

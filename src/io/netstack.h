@@ -8,6 +8,10 @@
  * it, unread data included, is bounded by `memory_max`; beyond that packets are lost and sent
  * again.
  *
+ * Lanes: what must not share circuits has an address, ports and routes of its own in here; a packet
+ * carries the number of its lane in `local` (core/engine.h "group"). Nothing of one lane is
+ * delivered to another.
+ *
  * Nothing is called back from within lwIP but datagrams: events of connections are collected and
  * told at the end of mvpn_netstack_exchange, so that a connection may be ended from anywhere.
  */
@@ -20,6 +24,7 @@
 #include "base/addr.h"
 #include "base/bytes.h"
 #include "base/packet.h"
+#include "core/engine.h"
 
 typedef struct mvpn_netstack mvpn_netstack;
 typedef struct mvpn_stream mvpn_stream;
@@ -27,6 +32,8 @@ typedef struct mvpn_datagrams mvpn_datagrams;
 
 /* The largest datagram that is sent or received, fragments joined. */
 #define MVPN_NETSTACK_DATAGRAM_MAX 8192
+/* The client's own, and one for each group. */
+#define MVPN_NETSTACK_LANES (1 + MVPN_ENGINE_GROUPS_MAX)
 
 /**
  * `pool`       where packets that are sent come from (the engine's); borrowed.
@@ -38,6 +45,12 @@ MVPN_WUR int mvpn_netstack_new(mvpn_packet_pool *pool, size_t memory_max, mvpn_t
 /** Connections that are left are reset; what that sends is lost. All streams and sockets must be
  * freed before. NULL is allowed. */
 void mvpn_netstack_free(mvpn_netstack *stack);
+
+/** From 1; lane 0 is always open. Opening an open one does nothing. */
+void mvpn_netstack_open_lane(mvpn_netstack *stack, unsigned lane);
+/** What is still to be sent there is lost, without a word to anybody. All its streams and sockets
+ * must be freed before. */
+void mvpn_netstack_close_lane(mvpn_netstack *stack, unsigned lane);
 
 /** Take the packets of `in`, do what is due, tell events, append what is to be sent to `out` (NULL:
  * nothing can be sent now, it waits). After every turn of the loop in which anything was written.
@@ -58,9 +71,10 @@ size_t mvpn_netstack_memory(const mvpn_netstack *stack);
 
 typedef void mvpn_stream_fn(void *ctx, unsigned events);
 
-/** Begin to connect. MVPN_E_NOMEM; MVPN_E_POLICY: not an address that the tunnel carries. */
-MVPN_WUR int mvpn_stream_connect(mvpn_netstack *stack, const mvpn_addr *to, mvpn_stream_fn *fn,
-                                 void *ctx, mvpn_stream **ret);
+/** Begin to connect by an open lane. MVPN_E_NOMEM; MVPN_E_POLICY: not an address that the tunnel
+ * carries. */
+MVPN_WUR int mvpn_stream_connect(mvpn_netstack *stack, unsigned lane, const mvpn_addr *to,
+                                 mvpn_stream_fn *fn, void *ctx, mvpn_stream **ret);
 /** Who is told from now on. */
 void mvpn_stream_set_handler(mvpn_stream *stream, mvpn_stream_fn *fn, void *ctx);
 /** End: what was written still arrives, unless `is_abort`, there is unread data or it never was
@@ -92,9 +106,9 @@ bool mvpn_stream_has_ended(const mvpn_stream *stream);
  * from here but the stack. */
 typedef void mvpn_datagrams_fn(void *ctx, const mvpn_addr *from, mvpn_bytes data);
 
-/** A socket with a random port for one family (4, 6). MVPN_E_NOMEM. */
-MVPN_WUR int mvpn_datagrams_open(mvpn_netstack *stack, uint8_t family, mvpn_datagrams_fn *fn,
-                                 void *ctx, mvpn_datagrams **ret);
+/** A socket with a random port for one family (4, 6) of an open lane. MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_datagrams_open(mvpn_netstack *stack, unsigned lane, uint8_t family,
+                                 mvpn_datagrams_fn *fn, void *ctx, mvpn_datagrams **ret);
 void mvpn_datagrams_free(mvpn_datagrams *socket);
 /** Send one; false if it is lost at once. */
 bool mvpn_datagrams_send(mvpn_datagrams *socket, const mvpn_addr *to, mvpn_bytes data);

@@ -15,10 +15,13 @@
 #include "io/clock.h"
 #include "io/proxy_lookup.h"
 #include "io/proxy_udp.h"
+#include "io/random.h"
 #include "io/sockaddr.h"
 #include "network/proxy/request.h"
 
 #define TICK_MS 100
+/* How often it is looked whether a group was left for long. */
+#define GROUPS_MS 5000
 /* A program sends its request at once. */
 #define READING_TIME MVPN_S(30)
 /* Name and connection; the tunnel itself may just be connecting. */
@@ -58,7 +61,9 @@ struct connection {
     enum state state;
     int fd;
     mvpn_loop_watch *watch;
-    mvpn_time deadline;          /* MVPN_TIME_NEVER when OPEN (both ways) or ASSOCIATED */
+    mvpn_time deadline; /* MVPN_TIME_NEVER when OPEN (both ways) or ASSOCIATED */
+    bool has_group;
+    unsigned group;              /* whose circuits it uses: the lane in the stack */
     mvpn_proxy_request *request; /* NULL when OPEN */
     mvpn_proxy_lookup *lookup;
     mvpn_addr addrs[MVPN_PROXY_ADDRS_MAX]; /* to be tried, in order */
@@ -93,6 +98,11 @@ struct mvpn_proxy {
     mvpn_proxy_stats stats;
     mvpn_loop_timer *timer;
     bool is_ticking;
+    mvpn_proxy_groups groups;
+    int (*open_group)(void *ctx, unsigned group);
+    void (*close_group)(void *ctx, unsigned group);
+    void *ctx;
+    mvpn_loop_timer *group_timer;
     uint8_t buf[CHUNK];
 };
 
@@ -136,6 +146,9 @@ static void close_connection(connection *c, bool is_abort)
     if (c->udp != NULL) {
         mvpn_proxy_udp_free(c->udp);
         p->stats.associations--;
+    }
+    if (c->has_group) {
+        mvpn_proxy_groups_leave(&p->groups, c->group, mvpn_clock_now());
     }
     free(c->request);
     free(c->held);
@@ -228,6 +241,43 @@ static enum mvpn_proxy_result result_of(int error)
     default:
         return MVPN_PROXY_FAILED;
     }
+}
+
+/* ---- groups ---- */
+
+/* Who asks is known: the connection belongs to his group from now on. False: there is none left for
+ * him, and he is not let into another's. */
+static bool join_group(connection *c)
+{
+    mvpn_proxy *p = c->proxy;
+    unsigned number;
+    bool begins, ends;
+    if (mvpn_proxy_groups_enter(&p->groups, &c->request->user, mvpn_clock_now(), &number, &begins,
+                                &ends) != 0) {
+        p->stats.refused_groups++;
+        return false;
+    }
+    if (ends) {
+        p->close_group(p->ctx, number);
+    }
+    if (begins && p->open_group(p->ctx, number) != 0) {
+        mvpn_proxy_groups_forget(&p->groups, number);
+        return false;
+    }
+    mvpn_wipe(&c->request->user, sizeof(c->request->user));
+    c->has_group = true;
+    c->group = number;
+    return true;
+}
+
+static void end_idle_groups(void *ctx)
+{
+    mvpn_proxy *p = ctx;
+    unsigned number;
+    while ((number = mvpn_proxy_groups_expire(&p->groups, mvpn_clock_now())) != 0) {
+        p->close_group(p->ctx, number);
+    }
+    mvpn_loop_timer_set(p->group_timer, GROUPS_MS);
 }
 
 /* ---- data ---- */
@@ -373,8 +423,8 @@ static void try_next(connection *c)
     while (c->tried < c->addr_count) {
         attempt *a = &c->attempts[c->tried];
         a->c = c;
-        int r =
-            mvpn_stream_connect(c->proxy->stack, &c->addrs[c->tried++], on_attempt, a, &a->stream);
+        int r = mvpn_stream_connect(c->proxy->stack, c->group, &c->addrs[c->tried++], on_attempt, a,
+                                    &a->stream);
         c->last_try = mvpn_clock_now();
         if (r == 0) {
             return;
@@ -414,8 +464,8 @@ static void begin_connect(connection *c)
         try_next(c);
     } else if (!mvpn_proxy_is_name(t->name)) {
         refuse(c, MVPN_PROXY_NOT_ALLOWED);
-    } else if (mvpn_proxy_lookup_start(c->proxy->stack, t->name, mvpn_clock_now(), on_found, c,
-                                       &c->lookup) != 0) {
+    } else if (mvpn_proxy_lookup_start(c->proxy->stack, c->group, t->name, mvpn_clock_now(),
+                                       on_found, c, &c->lookup) != 0) {
         refuse(c, MVPN_PROXY_FAILED);
     } else {
         enter(c, LOOKING, CONNECT_TIME);
@@ -435,7 +485,7 @@ static void begin_association(connection *c)
               getpeername(c->fd, (struct sockaddr *)&peer, &peer_len) == 0;
     if (ok) {
         mvpn_addr from = mvpn_sockaddr_to_addr(&local), to = mvpn_sockaddr_to_addr(&peer);
-        ok = mvpn_proxy_udp_new(p->loop, p->stack, &from, &to, &c->udp, &bound) == 0;
+        ok = mvpn_proxy_udp_new(p->loop, p->stack, c->group, &from, &to, &c->udp, &bound) == 0;
     }
     if (!ok) {
         refuse(c, MVPN_PROXY_FAILED);
@@ -471,6 +521,8 @@ static void read_request(connection *c)
         say_last_words(c);
     } else if (!send_reply(c)) {
         close_connection(c, false);
+    } else if (r->state == MVPN_PROXY_ASKED && !join_group(c)) {
+        refuse(c, MVPN_PROXY_NO_GROUP);
     } else if (r->state == MVPN_PROXY_ASKED && r->command == MVPN_PROXY_CONNECT) {
         begin_connect(c);
     } else if (r->state == MVPN_PROXY_ASKED) {
@@ -654,9 +706,17 @@ int mvpn_proxy_new(const mvpn_proxy_options *options, mvpn_proxy **ret, mvpn_fau
     }
     p->loop = options->loop;
     p->stack = options->stack;
+    p->open_group = options->open_group;
+    p->close_group = options->close_group;
+    p->ctx = options->ctx;
     p->connections_max = count_fds();
     mvpn_list_init(&p->connections);
-    int r = mvpn_loop_timer_new(p->loop, on_tick, p, &p->timer);
+    uint8_t key[sizeof(p->groups.key)];
+    int r = mvpn_random_bytes(key, sizeof(key));
+    mvpn_proxy_groups_init(&p->groups, key);
+    mvpn_wipe(key, sizeof(key));
+    r = r != 0 ? r : mvpn_loop_timer_new(p->loop, on_tick, p, &p->timer);
+    r = r != 0 ? r : mvpn_loop_timer_new(p->loop, end_idle_groups, p, &p->group_timer);
     if (r != 0) {
         (void)mvpn_fault_set(fault, r, "out of memory");
     }
@@ -670,6 +730,7 @@ int mvpn_proxy_new(const mvpn_proxy_options *options, mvpn_proxy **ret, mvpn_fau
         mvpn_proxy_free(p);
         return r;
     }
+    mvpn_loop_timer_set(p->group_timer, GROUPS_MS);
     *ret = p;
     return 0;
 }
@@ -689,10 +750,16 @@ void mvpn_proxy_free(mvpn_proxy *p)
         }
     }
     mvpn_loop_timer_free(p->timer);
+    mvpn_loop_timer_free(p->group_timer);
     free(p);
 }
 
 const mvpn_proxy_stats *mvpn_proxy_get_stats(const mvpn_proxy *p)
 {
     return &p->stats;
+}
+
+const mvpn_proxy_group *mvpn_proxy_get_groups(const mvpn_proxy *p)
+{
+    return p->groups.of;
 }

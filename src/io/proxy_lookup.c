@@ -138,7 +138,7 @@ static void send_all(mvpn_proxy_lookup *l, mvpn_time now)
     l->sent = now;
 }
 
-int mvpn_proxy_lookup_start(mvpn_netstack *stack, const char *name, mvpn_time now,
+int mvpn_proxy_lookup_start(mvpn_netstack *stack, unsigned lane, const char *name, mvpn_time now,
                             mvpn_proxy_lookup_fn *fn, void *ctx, mvpn_proxy_lookup **ret)
 {
     mvpn_proxy_lookup *l = calloc(1, sizeof(*l));
@@ -152,7 +152,7 @@ int mvpn_proxy_lookup_start(mvpn_netstack *stack, const char *name, mvpn_time no
                                         ANSWER_MAX) != ARES_SUCCESS) {
             r = MVPN_E_FORMAT;
         }
-        r = r != 0 ? r : mvpn_datagrams_open(stack, 4, on_answer, q, &q->socket);
+        r = r != 0 ? r : mvpn_datagrams_open(stack, lane, 4, on_answer, q, &q->socket);
     }
     if (r != 0) {
         mvpn_proxy_lookup_free(l);

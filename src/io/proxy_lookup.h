@@ -1,7 +1,7 @@
 /*
  * Names for the proxy: asked of the exit's name service through the circuit (10.8.0.1), IPv4 and
- * IPv6 at once, and of nobody else. Nothing is kept: what one program asked for shows in no other's
- * connection.
+ * IPv6 at once, and of nobody else; by the lane of who asks. Nothing is kept: what one program
+ * asked for shows in no other's connection.
  */
 #ifndef MVPN_IO_PROXY_LOOKUP_H
 #define MVPN_IO_PROXY_LOOKUP_H
@@ -20,9 +20,11 @@ typedef struct mvpn_proxy_lookup mvpn_proxy_lookup;
  */
 typedef void mvpn_proxy_lookup_fn(void *ctx, int error, const mvpn_addr *addrs, size_t count);
 
-/** Ask. `fn` is never called before this returns. MVPN_E_NOMEM; MVPN_E_FORMAT: not a name. */
-MVPN_WUR int mvpn_proxy_lookup_start(mvpn_netstack *stack, const char *name, mvpn_time now,
-                                     mvpn_proxy_lookup_fn *fn, void *ctx, mvpn_proxy_lookup **ret);
+/** Ask by a lane (io/netstack.h). `fn` is never called before this returns. MVPN_E_NOMEM;
+ * MVPN_E_FORMAT: not a name. */
+MVPN_WUR int mvpn_proxy_lookup_start(mvpn_netstack *stack, unsigned lane, const char *name,
+                                     mvpn_time now, mvpn_proxy_lookup_fn *fn, void *ctx,
+                                     mvpn_proxy_lookup **ret);
 /** Ask again, or give up: to be called every 100 ms or so; may call `fn`. */
 void mvpn_proxy_lookup_tick(mvpn_proxy_lookup *lookup, mvpn_time now);
 /** NULL is allowed. */

@@ -28,6 +28,7 @@ typedef struct named {
 
 struct mvpn_proxy_udp {
     mvpn_netstack *stack;
+    unsigned lane;
     int fd;
     mvpn_loop_watch *watch;
     mvpn_addr peer;             /* port 0: not known yet */
@@ -61,7 +62,8 @@ static void on_datagram(void *ctx, const mvpn_addr *from, mvpn_bytes data)
 static void send_to(mvpn_proxy_udp *u, const mvpn_addr *to, mvpn_bytes data)
 {
     mvpn_datagrams **socket = &u->sockets[to->family == 4 ? 0 : 1];
-    if (*socket == NULL && mvpn_datagrams_open(u->stack, to->family, on_datagram, u, socket) != 0) {
+    if (*socket == NULL &&
+        mvpn_datagrams_open(u->stack, u->lane, to->family, on_datagram, u, socket) != 0) {
         return;
     }
     (void)mvpn_datagrams_send(*socket, to, data); /* datagrams may be lost */
@@ -122,8 +124,9 @@ static void send_to_name(mvpn_proxy_udp *u, const mvpn_proxy_target *target, mvp
     n = &u->names[u->next_name++ % NAMES_MAX];
     forget(n);
     n->waiting = malloc(data.n + 1);
-    if (n->waiting == NULL || mvpn_proxy_lookup_start(u->stack, target->name, mvpn_clock_now(),
-                                                      on_found, n, &n->lookup) != 0) {
+    if (n->waiting == NULL ||
+        mvpn_proxy_lookup_start(u->stack, u->lane, target->name, mvpn_clock_now(), on_found, n,
+                                &n->lookup) != 0) {
         forget(n);
         return;
     }
@@ -189,7 +192,7 @@ static int open_socket(mvpn_proxy_udp *u, const mvpn_addr *local, mvpn_addr *ret
     return 0;
 }
 
-int mvpn_proxy_udp_new(mvpn_loop *loop, mvpn_netstack *stack, const mvpn_addr *local,
+int mvpn_proxy_udp_new(mvpn_loop *loop, mvpn_netstack *stack, unsigned lane, const mvpn_addr *local,
                        const mvpn_addr *peer, mvpn_proxy_udp **ret, mvpn_addr *ret_bound)
 {
     mvpn_addr bound = {0};
@@ -198,6 +201,7 @@ int mvpn_proxy_udp_new(mvpn_loop *loop, mvpn_netstack *stack, const mvpn_addr *l
         return MVPN_E_NOMEM;
     }
     u->stack = stack;
+    u->lane = lane;
     u->peer = *peer;
     u->peer.port = 0;
     u->fd = -1;

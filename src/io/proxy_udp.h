@@ -15,8 +15,9 @@ typedef struct mvpn_proxy_udp mvpn_proxy_udp;
  * datagrams are taken, and of the program's only those from the port that sent first.
  * `*ret_bound` is where it is to send them. MVPN_E_NOMEM, MVPN_E_SYSTEM.
  */
-MVPN_WUR int mvpn_proxy_udp_new(mvpn_loop *loop, mvpn_netstack *stack, const mvpn_addr *local,
-                                const mvpn_addr *peer, mvpn_proxy_udp **ret, mvpn_addr *ret_bound);
+MVPN_WUR int mvpn_proxy_udp_new(mvpn_loop *loop, mvpn_netstack *stack, unsigned lane,
+                                const mvpn_addr *local, const mvpn_addr *peer, mvpn_proxy_udp **ret,
+                                mvpn_addr *ret_bound);
 /** Every 100 ms or so: names are asked for again. */
 void mvpn_proxy_udp_tick(mvpn_proxy_udp *udp, mvpn_time now);
 /** NULL is allowed. */

@@ -15,6 +15,7 @@ PROXY_SOCKS=127.0.0.1:1080
 PROXY_HTTP=127.0.0.1:8080
 PROXY_SIZE=50 PROXY_PAIRS=0 PROXY_JSON=
 PROXY_MEMORY_MIB=300 # 128 MiB of the stack, and a client
+PROXY_GROUP_KIB=2048 # of a user's circuits
 
 # as_person COMMAND...: in the client's network, as nobody, with no capability and nothing that could give one
 as_person() {
@@ -41,6 +42,7 @@ is() {
     [ "$1" = "$2" ]
 }
 
+# proxy_start [any]: by one path, or by any
 proxy_start() {
     local home=$LAB_DIR/home/.config/meshvpn
     # The lab's own folder is root's, and perhaps that of the programs.
@@ -49,8 +51,10 @@ proxy_start() {
     cp "$MESH_PROGRAMS/meshvpn" "$MESH_PROGRAMS/meshvpn-client" "$LAB_DIR/bin"
     cp "$LAB_HERE/proxy_tool.py" "$LAB_DIR/bin" && PROXY_TOOL=$LAB_DIR/bin/proxy_tool.py
     cp "$LAB_DIR/net/network.conf" "$home"
-    printf 'network_file = "network.conf"\nhops = 3\npath = {"alder", "birch", "oak"}\nlog_level = "%s"\n' \
-        "$MESH_LOG_LEVEL" >"$home/client.conf"
+    {
+        printf 'network_file = "network.conf"\nhops = 3\nlog_level = "%s"\n' "$MESH_LOG_LEVEL"
+        [ "${1:-}" = any ] || echo 'path = {"alder", "birch", "oak"}'
+    } >"$home/client.conf"
     chown -R "$PROXY_UID:$PROXY_UID" "$LAB_DIR/home"
     lab_spawn client client env HOME="$LAB_DIR/home" setpriv --reuid "$PROXY_UID" --regid "$PROXY_UID" --clear-groups \
         --inh-caps=-all --bounding-set=-all --no-new-privs \
@@ -62,7 +66,7 @@ proxy_start() {
 
 connected() {
     local tries=200
-    until [ "$(status 2>/dev/null | mesh_get state)" = connected ]; do
+    until [ "$(status 2>/dev/null | mesh_get state 2>/dev/null)" = connected ]; do
         tries=$((tries - 1))
         [ "$tries" -gt 0 ] || return 1
         sleep 0.05
@@ -146,6 +150,93 @@ ends() {
         ! grep -i -e sanitizer -e assertion "$LAB_DIR/log/client.log"
 }
 
+# ---- users ----
+
+# exit_of [USER:PASSWORD]: the address that the web server sees of this user
+exit_of() {
+    fetch -4 ${1:+--proxy-user "$1"} -x "socks5h://$PROXY_SOCKS" "http://$(lab_addr4 web)/ip"
+}
+
+# Three exits: nobody's is another's, by SOCKS or HTTP, twice, and at once.
+users_apart() {
+    local none one two
+    none=$(exit_of) && one=$(exit_of one:a) && two=$(exit_of two:a) || return 1
+    echo "exits: $none, one $one, two $two"
+    [ "$none" != "$one" ] && [ "$none" != "$two" ] && [ "$one" != "$two" ] || return 1
+    (for i in 1 2 3; do is "$(exit_of two:a)" "$two" || exit 1; done) &
+    local beside=$!
+    for _ in 1 2 3; do
+        is "$(exit_of one:a)" "$one" && is "$(exit_of)" "$none" || return 1
+    done
+    wait "$beside" || return 1
+    is "$(fetch -4 -p --proxy-user one:a -x "http://$PROXY_HTTP" "http://$(lab_addr4 web)/ip")" "$one"
+}
+
+# other_family ADDRESS: the same exit's
+other_family() {
+    local node
+    for node in $LAB_EXITS; do
+        [ "$(lab_addr4 "$node")" != "$1" ] || lab_addr6 "$node"
+    done
+}
+
+# Names, too, are asked for by the user's own circuit: the name service of his exit says who asks.
+names_apart() {
+    local one
+    one=$(exit_of one:a)
+    is "$(fetch --proxy-user one:a -x "socks5h://$PROXY_SOCKS" "http://$LAB_WEB_NAME/ip")" "$(other_family "$one")" &&
+        is "$(tool udp "$PROXY_SOCKS" "$MESH_GATEWAY4" 53 "$LAB_WEB_NAME" two a)" "$(lab_addr4 web)" || return 1
+    is "$(tool many "$PROXY_SOCKS" "$(lab_addr4 web)" 20 one a)" "20 $one"
+}
+
+# All circuits begin at the same guards, and no user is named.
+groups_shown() {
+    status >"$LAB_DIR/status.json"
+    as_person timeout 5 "$LAB_DIR/bin/meshvpn" circuit list --json >"$LAB_DIR/circuits.json" || return 1
+    "$LAB_PYTHON" - "$LAB_DIR" <<'EOT'
+import json, sys
+status = json.load(open(sys.argv[1] + "/status.json"))
+circuits = json.load(open(sys.argv[1] + "/circuits.json"))["circuits"]
+groups = status["proxy"]["groups"]
+print(groups)
+guards = {c["path"][0]["name"] for c in circuits if c["state"] in ("in use", "spare")}
+exits = {c.get("group", 0): c["path"][-1]["name"] for c in circuits if c["state"] == "in use"}
+known = {g["name"] for g in status["guards"]}
+print("guards", guards, "of", known, "exits", exits)
+sys.exit(not ([g["number"] for g in groups] == [1, 2] and {0, 1, 2} <= set(exits) and len(set(exits.values())) == 3
+              and guards <= known and len(known) <= 3 and all(g["exit"]["name"] == exits[g["number"]] for g in groups)))
+EOT
+}
+
+# Eight users at a time; the next one is told so, and gets nobody else's circuits. Who is at work is not disturbed.
+too_many_users() {
+    local i result=0 rss
+    coproc HELD { tool hold "$PROXY_SOCKS" "$(lab_addr4 web)" 8; }
+    read -r -t 40 <&"${HELD[0]}" || result=1
+    rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$MESH_CLIENT_PID/status")
+    echo "$((rss - RSS_BEFORE)) KiB for $(status | mesh_get proxy.groups | grep -o "'number'" | grep -c .) groups"
+    [ "$((rss - RSS_BEFORE))" -lt $((8 * PROXY_GROUP_KIB)) ] || result=1
+    is "$(tool reply "$PROXY_SOCKS" "$(lab_addr4 web)" 80 ninth a | cut -d' ' -f1)" 1 || result=1
+    is "$(fetch -4 -p --proxy-user ninth:a -x "http://$PROXY_HTTP" -o /dev/null -w '%{http_connect}' "http://$(lab_addr4 web)/ip" 2>/dev/null)" 503 ||
+        result=1
+    exit_of >/dev/null || result=1
+    kill "$HELD_PID"
+    wait "$HELD_PID" 2>/dev/null
+    return "$result"
+}
+
+users() {
+    proxy_start any
+    connected || mesh_fail "the proxy does not connect" client
+    exit_of >/dev/null
+    RSS_BEFORE=$(awk '/^VmRSS/ { print $2 }' "/proc/$MESH_CLIENT_PID/status")
+    lab_check "proxy: two users at once leave by different exits" users_apart
+    lab_check "proxy: and their names and datagrams as well" names_apart
+    lab_check "proxy: the users are shown by number, behind the same guards" groups_shown
+    lab_check "proxy: more users than there are circuits for" too_many_users
+    mesh_client_stop
+}
+
 # ---- how fast, beside a client with a TUN device ----
 
 # speed COMMAND...: MB/s of one download
@@ -207,6 +298,7 @@ checks() {
     lab_check "proxy: programs that never read" unread
     lab_check "proxy: nothing but its guard is spoken to" nothing_outside
     lab_check "proxy: ends, and leaves nothing" ends
+    users
     return $((LAB_FAILED > 0))
 }
 
@@ -223,6 +315,8 @@ if grep -qa 'built without the proxy' "$MESH_PROGRAMS/meshvpn-client"; then
     lab_say "this build has no proxy (no sources of lwIP): nothing to test"
     exit 0
 fi
+# A third exit, and a relay in the place of what was one: each user can have his own.
+LAB_RELAYS="alder birch elm cedar maple oak" LAB_EXITS="cedar maple oak"
 lab_begin
 # shellcheck disable=SC2034 # read by lab_internet; for the pairs it would be what is measured
 [ "$PROXY_PAIRS" -gt 0 ] || LAB_LINK_alder=clear

@@ -6,7 +6,9 @@
     proxy_tool.py reply PROXY HOST PORT        connect; prints the number of the reply and tenths of seconds
     proxy_tool.py unread PROXY HOST PATH COUNT SECONDS
                                                COUNT programs that ask for PATH and never read; prints "ready", stays
+    proxy_tool.py hold PROXY HOST COUNT        COUNT users, a connection of each; prints "ready", stays
     proxy_tool.py half PROXY HOST              sends a request and its own end before it reads; prints the answer's last line
+                                               udp, many, reply: [USER PASSWORD] at the end
     proxy_tool.py bad PROXY HTTP               requests that are none; prints how many were closed or refused
 """
 
@@ -35,12 +37,16 @@ def read_exactly(s, n):
     return data
 
 
-def ask(proxy, command, host, port):
+def ask(proxy, command, host, port, user=()):
     """A connection on which was asked, and the number of the reply, and its address."""
     s = socket.create_connection(address(proxy), WAIT_S)
-    s.sendall(b"\5\1\0")
-    if read_exactly(s, 2) != b"\5\0":
+    s.sendall(b"\5\1\2" if user else b"\5\1\0")
+    if read_exactly(s, 2) != (b"\5\2" if user else b"\5\0"):
         raise ConnectionError("no method")
+    if user:
+        s.sendall(b"\1" + b"".join(bytes([len(part)]) + part.encode() for part in user))
+        if read_exactly(s, 2) != b"\1\0":
+            raise ConnectionError("not let in")
     name = host.encode()
     s.sendall(bytes([5, command, 0, 3, len(name)]) + name + struct.pack(">H", port))
     head = read_exactly(s, 4)
@@ -66,8 +72,8 @@ def dns_query(name):
     return struct.pack(">HHHHHH", random.randrange(65536), 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1"
 
 
-def udp(proxy, server, port, name):
-    control, reply, relay = ask(proxy, 3, "0.0.0.0", 0)
+def udp(proxy, server, port, name, *user):
+    control, reply, relay = ask(proxy, 3, "0.0.0.0", 0, user)
     if reply != 0:
         sys.exit(f"reply {reply}")
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -105,12 +111,12 @@ def udp(proxy, server, port, name):
         pass
 
 
-def many(proxy, host, count):
+def many(proxy, host, count, *user):
     answers, lock = {}, threading.Lock()
 
     def one():
         try:
-            s, reply, _ = ask(proxy, 1, host, 80)
+            s, reply, _ = ask(proxy, 1, host, 80, user)
             s.sendall(get(host, "/ip"))
             answer = read_all(s).split(b"\r\n\r\n", 1)[1].strip().decode() if reply == 0 else f"reply {reply}"
         except (OSError, IndexError) as error:
@@ -127,9 +133,9 @@ def many(proxy, host, count):
         print(number, answer)
 
 
-def reply(proxy, host, port):
+def reply(proxy, host, port, *user):
     began = time.monotonic()
-    s, number, _ = ask(proxy, 1, host, int(port))
+    s, number, _ = ask(proxy, 1, host, int(port), user)
     rest = s.recv(1) if number != 0 else b""
     print(number, int((time.monotonic() - began) * 10), "data" if rest else "closed")
 
@@ -143,6 +149,17 @@ def unread(proxy, host, path, count, seconds):
         s.sendall(get(host, path))
         held.append(s)
     time.sleep(float(seconds))
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def hold(proxy, host, count):
+    held = []
+    for i in range(int(count)):
+        s, number, _ = ask(proxy, 1, host, 80, (f"user {i}", "same"))
+        if number != 0:
+            sys.exit(f"reply {number}")
+        held.append(s)
     print("ready", flush=True)
     sys.stdin.readline()
 
@@ -161,6 +178,9 @@ def bad(proxy, http):
                 (proxy, b"\5\1\0\5\1\0\3\3a\0b\0\x50"), (proxy, b"\5\1\0\6\1\0\1\1\2\3\4\0\x50"),
                 (http, b"GET http://x/ HTTP/1.1\r\n\r\n"), (http, b"CONNECT x HTTP/1.1\r\n\r\n"),
                 (http, b"CONNECT localhost:80 HTTP/1.1\r\n\r\n"), (http, b"CONNECT [::1]:80 HTTP/1.1\r\n\r\n"),
+                (proxy, b"\5\2\1\3"), (proxy, b"\5\1\2\1\0\0"), (proxy, b"\5\1\2\2\1a\1b"), (proxy, b"\5\1\2\1\5ab"),
+                (http, b"CONNECT x:80 HTTP/1.1\r\nProxy-Authorization: Basic !\r\n\r\n"),
+                (http, b"CONNECT x:80 HTTP/1.1\r\nProxy-Authorization: Digest x\r\n\r\n"),
                 (http, b"A" * 5000), (http, b"\r\n" * 3)]
     for _ in range(100):
         requests.append((source.choice((proxy, http)),
@@ -184,7 +204,7 @@ def bad(proxy, http):
 
 
 def main():
-    commands = {"udp": udp, "many": many, "reply": reply, "unread": unread, "half": half, "bad": bad}
+    commands = {"udp": udp, "many": many, "reply": reply, "unread": unread, "half": half, "bad": bad, "hold": hold}
     commands[sys.argv[1]](*sys.argv[2:])
 
 

@@ -45,4 +45,17 @@ static inline mvpn_addr mvpn_inner_gateway_addr(uint8_t version)
     return a;
 }
 
+/**
+ * A client without a TUN can have several lanes, each with circuits of its own (core/engine.h
+ * "group"): the address of one on this host. Lane 0 has the inner address itself; inside a circuit
+ * there is no other.
+ */
+static inline mvpn_addr mvpn_inner_lane_addr(uint8_t version, unsigned lane)
+{
+    mvpn_addr a = mvpn_inner_client_addr(version);
+    uint8_t *last = &a.ip[version == 4 ? 3 : 15];
+    *last = (uint8_t)(*last + lane);
+    return a;
+}
+
 #endif

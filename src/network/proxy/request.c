@@ -179,11 +179,12 @@ static bool read_greeting(mvpn_proxy_request *r)
     return true;
 }
 
-/* Version, length, user, length, password. Everybody is let in. (RFC 1929 §2) */
+/* Version, length, user, length, password: every password will do, but a name there must be. (RFC
+ * 1929 §2) */
 static bool read_user(mvpn_proxy_request *r)
 {
     static const uint8_t welcome[] = {USER_VERSION, 0}, failure[] = {USER_VERSION, 1};
-    if (r->len >= 1 && r->buf[0] != USER_VERSION) {
+    if ((r->len >= 1 && r->buf[0] != USER_VERSION) || (r->len >= 2 && r->buf[1] == 0)) {
         append(r, failure, sizeof(failure));
         r->state = MVPN_PROXY_REFUSED;
         return true;
@@ -191,12 +192,14 @@ static bool read_user(mvpn_proxy_request *r)
     if (r->len < 2 || r->len < 3u + r->buf[1] || r->len < 3u + r->buf[1] + r->buf[2 + r->buf[1]]) {
         return false;
     }
-    r->user_len = r->buf[1];
-    r->password_len = r->buf[2 + r->user_len];
-    memcpy(r->user, r->buf + 2, r->user_len);
-    memcpy(r->password, r->buf + 3 + r->user_len, r->password_len);
+    mvpn_proxy_user *user = &r->user;
+    user->is_set = true;
+    user->name_len = r->buf[1];
+    user->password_len = r->buf[2 + user->name_len];
+    memcpy(user->name, r->buf + 2, user->name_len);
+    memcpy(user->password, r->buf + 3 + user->name_len, user->password_len);
     append(r, welcome, sizeof(welcome));
-    consume(r, 3u + r->user_len + r->password_len);
+    consume(r, 3u + user->name_len + user->password_len);
     r->phase = PHASE_COMMAND;
     return true;
 }
@@ -294,8 +297,8 @@ static bool starts_with(const uint8_t *p, size_t n, const char *prefix)
     return true;
 }
 
-/* "Proxy-Authorization: ...": who sends another one is another user; what is in it does not matter.
- * (RFC 9110 §11.7.2) */
+/* Two users must not be taken for one: what cannot be read, or comes twice, is refused. (RFC 9110
+ * §11.7.2) */
 static bool read_credentials(mvpn_proxy_request *r, const uint8_t *line, size_t n)
 {
     static const char name[] = "proxy-authorization:";
@@ -303,14 +306,26 @@ static bool read_credentials(mvpn_proxy_request *r, const uint8_t *line, size_t 
     if (!starts_with(line, n, name)) {
         return true;
     }
-    if (n - from > sizeof(r->user)) { /* cut, two users might be taken for one */
+    int result = r->user.is_set
+                     ? MVPN_E_FORMAT
+                     : mvpn_proxy_basic_decode(mvpn_bytes_of(line + from, n - from), &r->user);
+    switch (result) {
+    case 0:
+        return true;
+    case MVPN_E_UNKNOWN:
+        refuse_http(r,
+                    "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic "
+                    "realm=\"isolation\"",
+                    "Users are told apart by Basic; any name and password will do.");
+        return false;
+    case MVPN_E_LIMIT:
         refuse_http(r, "431 Request Header Fields Too Large",
                     "User name and password are too long.");
         return false;
+    default:
+        refuse_http(r, "400 Bad Request", "Proxy-Authorization is not one user name and password.");
+        return false;
     }
-    r->user_len = (uint8_t)(n - from);
-    memcpy(r->user, line + from, n - from);
-    return true;
 }
 
 /* Where the line at `p` ends (its CR), or NULL. */
@@ -389,6 +404,10 @@ static void answer_http(mvpn_proxy_request *r, enum mvpn_proxy_result result)
     case MVPN_PROXY_NET_UNREACHABLE:
     case MVPN_PROXY_HOST_UNREACHABLE:
         refuse_http(r, "502 Bad Gateway", "The name is unknown, or its address is not reached.");
+        return;
+    case MVPN_PROXY_NO_GROUP:
+        refuse_http(r, "503 Service Unavailable",
+                    "Too many users at once: each has circuits of its own, and no more are kept.");
         return;
     case MVPN_PROXY_FAILED:
     case MVPN_PROXY_NO_COMMAND:

@@ -19,13 +19,12 @@
 
 #include "base/addr.h"
 #include "base/macros.h"
+#include "network/proxy/basic.h"
 
 /* Head of an HTTP request; browsers send less than 1 KiB with CONNECT. */
 #define MVPN_PROXY_HEAD_MAX 4096
 /* Of a DNS name (RFC 1035 §2.3.4, as text). */
 #define MVPN_PROXY_NAME_MAX 253
-/* User name and password (RFC 1929: one byte of length each). */
-#define MVPN_PROXY_CREDENTIAL_MAX 255
 /* All that is ever answered at once. */
 #define MVPN_PROXY_REPLY_MAX 512
 /* Header of a datagram with the longest address that we write (RFC 1928 §7). */
@@ -59,6 +58,8 @@ enum mvpn_proxy_result {
     MVPN_PROXY_TIMED_OUT = 6,
     MVPN_PROXY_NO_COMMAND = 7,
     MVPN_PROXY_NO_ADDRESS_TYPE = 8,
+    /* No number of RFC 1928's: said as FAILED, which its lower byte is. */
+    MVPN_PROXY_NO_GROUP = 0x100 + MVPN_PROXY_FAILED,
 };
 
 typedef struct mvpn_proxy_target {
@@ -71,10 +72,7 @@ typedef struct mvpn_proxy_request {
     enum mvpn_proxy_state state;
     enum mvpn_proxy_command command;
     mvpn_proxy_target target;
-    /* Who asks, in bytes as they came (HTTP: all of Proxy-Authorization in `user`); nothing is
-     * printed of them. */
-    uint8_t user_len, password_len;
-    uint8_t user[MVPN_PROXY_CREDENTIAL_MAX], password[MVPN_PROXY_CREDENTIAL_MAX];
+    mvpn_proxy_user user; /* who asks: network/proxy/groups.h */
     /* To be sent; the caller sets the length to 0 when it has taken them. */
     size_t reply_len;
     uint8_t reply[MVPN_PROXY_REPLY_MAX];

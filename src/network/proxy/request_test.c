@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,11 @@ typedef struct row {
     size_t left;
 } row;
 
+/* 255 bytes of each, whatever they are. */
+static const uint8_t long_user[3 + 2 + 255 + 1 + 255 + 8] = {
+    [0] = 5, 1, 2, [3] = 1, 255, [5 + 255] = 255, [5 + 255 + 1 + 255] = 5, 1, 0, 3, 1, 'a', 0, 80,
+};
+
 static const row rows[] = {
     {"name", MVPN_PROXY_SOCKS, B("\5\1\0\5\1\0\3\7a.b-c.d\1\273"), MVPN_PROXY_ASKED, "a.b-c.d",
      NULL, B("\5\0"), 0},
@@ -43,6 +49,16 @@ static const row rows[] = {
     {"SOCKS4", MVPN_PROXY_SOCKS, B("\4\1\0\120\1\2\3\4"), MVPN_PROXY_REFUSED, NULL, NULL, B(""), 8},
     {"version of user", MVPN_PROXY_SOCKS, B("\5\1\2\5"), MVPN_PROXY_REFUSED, NULL, NULL,
      B("\5\2\1\1"), 1},
+    {"no user name", MVPN_PROXY_SOCKS, B("\5\1\2\1\0\1x"), MVPN_PROXY_REFUSED, NULL, NULL,
+     B("\5\2\1\1"), 4},
+    {"no password", MVPN_PROXY_SOCKS, B("\5\1\2\1\1a\0\5\1\0\3\1a\0\120"), MVPN_PROXY_ASKED, "a",
+     NULL, B("\5\2\1\0"), 0},
+    {"the longest user", MVPN_PROXY_SOCKS, long_user, sizeof(long_user), MVPN_PROXY_ASKED, "a",
+     NULL, B("\5\2\1\0"), 0},
+    {"methods that we do not have", MVPN_PROXY_SOCKS, B("\5\3\1\3\200"), MVPN_PROXY_REFUSED, NULL,
+     NULL, B("\5\377"), 0},
+    {"no methods at all", MVPN_PROXY_SOCKS, B("\5\0"), MVPN_PROXY_REFUSED, NULL, NULL, B("\5\377"),
+     0},
     {"bind", MVPN_PROXY_SOCKS, B("\5\1\0\5\2\0\1\1\2\3\4\0\120"), MVPN_PROXY_REFUSED, NULL, NULL,
      B("\5\0\5\7\0\1\0\0\0\0\0\0"), 10},
     {"type", MVPN_PROXY_SOCKS, B("\5\1\0\5\1\0\2\1\2\3\4\0\120"), MVPN_PROXY_REFUSED, NULL, NULL,
@@ -114,10 +130,11 @@ static void test_user(void **state)
     memcpy(mvpn_proxy_request_room(&q, &room), "\5\1\2\1\2ab\3cde", 11);
     mvpn_proxy_request_filled(&q, 11);
     assert_int_equal(q.state, MVPN_PROXY_READING);
-    assert_int_equal(q.user_len, 2);
-    assert_int_equal(q.password_len, 3);
-    assert_memory_equal(q.user, "ab", 2);
-    assert_memory_equal(q.password, "cde", 3);
+    assert_true(q.user.is_set);
+    assert_int_equal(q.user.name_len, 2);
+    assert_int_equal(q.user.password_len, 3);
+    assert_memory_equal(q.user.name, "ab", 2);
+    assert_memory_equal(q.user.password, "cde", 3);
 }
 
 static void ask_http(mvpn_proxy_request *q, const char *text)
@@ -164,8 +181,8 @@ static void test_http_refusals(void **state)
     memcpy(long_head, "CONNECT a.b:1 HTTP/1.1\r\n", 24);
     long_head[MVPN_PROXY_HEAD_MAX] = '\0';
     refused(long_head, "431");
-    memcpy(long_head + 24, "Proxy-Authorization: ", 21);
-    memcpy(long_head + 24 + 21 + 255, "\r\n\r\n", 5);
+    memcpy(long_head + 24, "Proxy-Authorization: Basic ", 27);
+    memcpy(long_head + 24 + 27 + 700, "\r\n\r\n", 5);
     refused(long_head, "431");
     free(long_head);
 }
@@ -174,10 +191,54 @@ static void test_http_user(void **state)
 {
     (void)state;
     mvpn_proxy_request q;
-    ask_http(&q, "CONNECT a.b:1 HTTP/1.1\r\nproxy-Authorization: Basic YTpi\r\nX: y\r\n\r\n");
+    ask_http(&q, "CONNECT a.b:1 HTTP/1.1\r\nproxy-Authorization: bASIC  YTpi \r\nX: y\r\n\r\n");
     assert_int_equal(q.state, MVPN_PROXY_ASKED);
-    assert_int_equal(q.user_len, 11);
-    assert_memory_equal(q.user, " Basic YTpi", 11);
+    assert_true(q.user.is_set);
+    assert_int_equal(q.user.name_len, 1);
+    assert_int_equal(q.user.password_len, 1);
+    assert_int_equal(q.user.name[0], 'a');
+    assert_int_equal(q.user.password[0], 'b');
+    ask_http(&q, "CONNECT a.b:1 HTTP/1.1\r\n\r\n");
+    assert_false(q.user.is_set);
+}
+
+/* By SOCKS5 and by HTTP it is the same user; and what is no user name and password is refused,
+ * never taken for somebody else's. */
+static void test_http_user_refusals(void **state)
+{
+    (void)state;
+    static const char *const malformed[] = {
+        "Basic",      "Basic ",         "Basic YTpi=",    "Basic YTp",    "Basic YT=i",
+        "Basic YWI=", "Basic YTo=\t=",  "Basic Y T p i",  "Basic YTpi\v", "Basic YTp_",
+        "Basic ====", "Basic YTpiYzp=", "Basic YWI6Yx==", /* bits beyond the last byte */
+    };
+    char text[256];
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(malformed); i++) {
+        (void)snprintf(text, sizeof(text),
+                       "CONNECT a.b:1 HTTP/1.1\r\nProxy-Authorization: %s\r\n\r\n", malformed[i]);
+        refused(text, i == 0 || i == 1 ? "407" : "400");
+    }
+    refused("CONNECT a.b:1 HTTP/1.1\r\nProxy-Authorization: Bearer YTpi\r\n\r\n", "407");
+    refused("CONNECT a.b:1 HTTP/1.1\r\nProxy-Authorization:\r\n\r\n", "407");
+    refused("CONNECT a.b:1 HTTP/1.1\r\nProxy-Authorization: Basic YTpi\r\n"
+            "Proxy-Authorization: Basic YzpkMDA=\r\n\r\n",
+            "400");
+}
+
+/* RFC 1929: cut at each length it waits, and what has no name is turned away. */
+static void test_user_cut(void **state)
+{
+    (void)state;
+    static const uint8_t whole[] = "\5\1\2\1\3abc\2de\5\1\0\3\1a\0\120";
+    for (size_t n = 1; n < sizeof(whole) - 1; n++) {
+        mvpn_proxy_request q;
+        size_t room;
+        mvpn_proxy_request_init(&q, MVPN_PROXY_SOCKS);
+        memcpy(mvpn_proxy_request_room(&q, &room), whole, n);
+        mvpn_proxy_request_filled(&q, n);
+        assert_int_equal(q.state, MVPN_PROXY_READING);
+        assert_int_equal(q.user.is_set, n >= 11);
+    }
 }
 
 static void test_answers(void **state)
@@ -199,6 +260,12 @@ static void test_answers(void **state)
         assert_memory_equal(q.reply + 9, status[result], 3);
         assert_int_equal(q.state, result == MVPN_PROXY_OK ? MVPN_PROXY_ASKED : MVPN_PROXY_REFUSED);
     }
+    ask_http(&q, "CONNECT a.b:1 HTTP/1.1\r\n\r\n");
+    mvpn_proxy_request_answer(&q, MVPN_PROXY_NO_GROUP, &bound);
+    assert_memory_equal(q.reply + 9, "503", 3);
+    mvpn_proxy_request_init(&q, MVPN_PROXY_SOCKS);
+    mvpn_proxy_request_answer(&q, MVPN_PROXY_NO_GROUP, &bound);
+    assert_int_equal(q.reply[1], MVPN_PROXY_FAILED);
 }
 
 static void test_udp(void **state)
@@ -268,7 +335,8 @@ int main(void)
         cmocka_unit_test(test_rows),          cmocka_unit_test(test_user),
         cmocka_unit_test(test_http_refusals), cmocka_unit_test(test_http_user),
         cmocka_unit_test(test_answers),       cmocka_unit_test(test_udp),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_http_user_refusals),
+        cmocka_unit_test(test_user_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
