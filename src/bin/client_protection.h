@@ -7,7 +7,8 @@
 
 #include "bin/client_program.h"
 
-/** Add "protection" to `reply`: null without helper (a proxy protects no host) or if it is mute. */
+/** Add "protection" to `reply`, null without helper (a proxy protects no host) or if it is mute,
+ * and "dns", the host's name servers. */
 void client_protection_status(const client_program *p, json_t *reply);
 
 #endif

@@ -9,4 +9,7 @@
 /** "protected kill switch on, lockdown off, local network closed"; nothing if nothing is known. */
 void show_protection(const json_t *status);
 
+/** "names     through the tunnel (systemd-resolved)"; nothing if they stay as they are. */
+void show_names(const json_t *status);
+
 #endif

@@ -802,11 +802,20 @@ static int set_table(void *target, const mvpn_setting_value *v, mvpn_fault *why)
     return set_number(&((mvpn_config *)target)->client.table, v, 1, UINT32_MAX, why);
 }
 
-static int set_resolv_conf(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+static int set_dns(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
-    (void)why;
-    ((mvpn_config *)target)->client.set_resolv_conf = v->flag;
-    return 0;
+    static const struct word words[] = {{"auto", MVPN_DNS_AUTO},
+                                        {"resolved", MVPN_DNS_RESOLVED},
+                                        {"resolvconf", MVPN_DNS_RESOLVCONF},
+                                        {"file", MVPN_DNS_FILE},
+                                        {"none", MVPN_DNS_NONE},
+                                        {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->client.dns = (enum mvpn_dns_manager)value;
+    }
+    return rc;
 }
 
 static int set_kill_switch(void *target, const mvpn_setting_value *v, mvpn_fault *why)
@@ -991,8 +1000,8 @@ static const mvpn_setting settings[] = {
      "Networks and addresses that are reached outside the tunnel, seen by whoever watches the line; never their name servers (ports 53 and 853). At most 32. (docs/split-tunnelling.md)"},
     {"outside_users", LIST, CLIENT, set_outside_user, "{}",
      "Users of this computer, by name or number, all of whose connections go outside the tunnel; at most 16."},
-    {"set_resolv_conf", BOOL, CLIENT, set_resolv_conf, "false",
-     "Point /etc/resolv.conf to the tunnel's name server while connected."},
+    {"dns", TEXT, CLIENT, set_dns, "auto",
+     "With `routes = all`: who is told that names are asked through the tunnel, and asked to forget it at the end. resolved (systemd-resolved, by D-Bus), resolvconf (the program), file (/etc/resolv.conf is exchanged for one of ours, kept so, and put back), auto (the one of them that looks after this host's names), none (names stay as they are)."},
 };
 /* clang-format on */
 
@@ -1036,6 +1045,7 @@ void mvpn_config_init(mvpn_config *ret, enum mvpn_config_kind kind)
     ret->client.exit_lifetime_minutes = DEFAULT_EXIT_LIFETIME_MINUTES;
     ret->client.routes_all = true;
     ret->client.kill_switch = true;
+    ret->client.dns = MVPN_DNS_AUTO;
     ret->client.mark = DEFAULT_MARK;
     ret->client.table = DEFAULT_MARK;
 }

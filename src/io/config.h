@@ -19,6 +19,7 @@
 #include "io/config_split.h"
 #include "io/fault.h"
 #include "io/netlink.h"
+#include "io/resolv_conf.h"
 #include "io/settings.h"
 #include "wire/cell.h"
 #include "wire/descriptor.h"
@@ -129,13 +130,13 @@ typedef struct mvpn_config_client {
     uint32_t rotate_pause_s;
     uint32_t renew_minutes;
     uint32_t exit_lifetime_minutes;
-    bool routes_all; /* all traffic goes into the tunnel; false: no routes are set */
-    uint32_t mark;   /* firewall mark of what goes to the guard */
-    uint32_t table;  /* routing table of the tunnel's default route */
-    bool set_resolv_conf;
-    bool kill_switch; /* with routes_all: nothing leaves outside the tunnel */
-    bool lockdown;    /* not even when no client runs */
-    bool allow_lan;   /* but to private addresses */
+    bool routes_all;           /* all traffic goes into the tunnel; false: no routes are set */
+    uint32_t mark;             /* firewall mark of what goes to the guard */
+    uint32_t table;            /* routing table of the tunnel's default route */
+    enum mvpn_dns_manager dns; /* who is told of the tunnel's name servers */
+    bool kill_switch;          /* with routes_all: nothing leaves outside the tunnel */
+    bool lockdown;             /* not even when no client runs */
+    bool allow_lan;            /* but to private addresses */
     mvpn_config_split split;
     unsigned operator_count;
     struct {

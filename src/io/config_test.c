@@ -78,7 +78,7 @@ static void test_defaults(void **state)
     assert_true(config.client.routes_all);
     assert_int_equal(config.client.mark, 0x4d56);
     assert_int_equal(config.client.table, 19798);
-    assert_false(config.client.set_resolv_conf);
+    assert_int_equal(config.client.dns, MVPN_DNS_AUTO);
 }
 
 /* Identities of 32 equal bytes: 0x00, 0x10. */
@@ -143,7 +143,7 @@ static void test_all_keys(void **state)
 
     expect(MVPN_CONFIG_CLIENT,
            "tun_name = t0\npath = {guard-1, \"exit-1\"}\nexit_country = JP\n"
-           "size_policy = full\nroutes = none\nmark = 0x10\ntable = 77\nset_resolv_conf = true\n"
+           "size_policy = full\nroutes = none\nmark = 0x10\ntable = 77\ndns = resolved\n"
            "rotate_mb = 8\nrotate_pause_s = 7\nrenew_minutes = 3\nexit_lifetime_minutes = 4\n"
            "listen = {\"0.0.0.0:0\"}\noperators = {root}\n");
     assert_int_equal(config.client.operator_count, 1);
@@ -165,7 +165,7 @@ static void test_all_keys(void **state)
     assert_false(config.client.routes_all);
     assert_int_equal(config.client.mark, 16);
     assert_int_equal(config.client.table, 77);
-    assert_true(config.client.set_resolv_conf);
+    assert_int_equal(config.client.dns, MVPN_DNS_RESOLVED);
     assert_int_equal(config.listen_count, 1);
     expect(MVPN_CONFIG_DISCOVERY, "");
     assert_true(config.discovery.measure);
@@ -216,8 +216,8 @@ static void test_faults(void **state)
          "F:2: unknown key 'hosp'. Did you mean 'hops'?"},
         {MVPN_CONFIG_CLIENT, "\nnetwrk_file = x\n",
          "F:2: unknown key 'netwrk_file'. Did you mean 'network_file'?"},
-        {MVPN_CONFIG_EXIT, "dns = \"9.9.9.9\"\n",
-         "F:1: unknown key 'dns'. Did you mean 'dns_upstream'?"},
+        {MVPN_CONFIG_EXIT, "dns_upstrem = \"9.9.9.9\"\n",
+         "F:1: unknown key 'dns_upstrem'. Did you mean 'dns_upstream'?"},
         {MVPN_CONFIG_CLIENT, "colour = red\n",
          "F:1: unknown key 'colour'. Remove it or mend its spelling"},
         {MVPN_CONFIG_RELAY, "hops = 3\n",
@@ -280,8 +280,10 @@ static void test_faults(void **state)
         {MVPN_CONFIG_RELAY, "rotate_mb = 8\n",
          "F:1: 'rotate_mb' is a key of the client's configuration. Remove the line"},
         {MVPN_CONFIG_CLIENT, "hops = three\n", "F:1: invalid integer value for option 'hops'"},
-        {MVPN_CONFIG_CLIENT, "set_resolv_conf = maybe\n",
-         "F:1: invalid boolean value for option 'set_resolv_conf'"},
+        {MVPN_CONFIG_CLIENT, "lockdown = maybe\n",
+         "F:1: invalid boolean value for option 'lockdown'"},
+        {MVPN_CONFIG_CLIENT, "dns = always\n",
+         "F:1: dns: 'always' is not possible. Write auto, resolved, resolvconf, file or none"},
         {MVPN_CONFIG_CLIENT, "path = {a\nb}\n",
          "F:2: unexpected token 'b'. Texts with blanks or signs need \"quotes\", elements a comma "
          "between "

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,6 +21,7 @@
 #include "base/error.h"
 #include "io/clock.h"
 #include "io/host_client.h"
+#include "io/host_dns.h"
 #include "io/host_exit.h"
 #include "io/privileged.h"
 #include "io/sandbox.h"
@@ -52,6 +54,7 @@ struct mvpn_helper {
     mvpn_loop_fn *lost;
     void *lost_ctx;
     bool is_lost;
+    mvpn_host_dns_report *report; /* read only */
     /* Addresses of sessions that ended, oldest first; some of them were sent and are worked on. */
     mvpn_loop_timer *timer;
     bool is_timer_set, is_releasing;
@@ -139,6 +142,8 @@ typedef struct server {
     enum mvpn_privileged_state state;
     mvpn_host_exit exit;
     mvpn_host_client client;
+    mvpn_host_dns *dns; /* client; NULL: names stay as they are */
+    mvpn_host_dns_report *report;
     bool has_host;
     mvpn_time tell_again; /* about repairs */
     /* The control socket, as it was when the worker said so. */
@@ -185,7 +190,8 @@ static int set_up_exit(server *s, mvpn_fault *fault)
 static int set_up_client(server *s, mvpn_privileged_reply *reply, mvpn_fault *fault)
 {
     lock_device(s->config->client.tun_name);
-    int r = mvpn_host_client_setup(&s->client, &s->config->client, fault);
+    int r = mvpn_host_dns_start(&s->config->client, s->config->sandbox, s->report, &s->dns, fault);
+    r = r != 0 ? r : mvpn_host_client_setup(&s->client, &s->config->client, fault);
     s->has_host = r == 0;
     reply->tun_v4 = s->client.tun_v4;
     reply->tun_v6 = s->client.tun_v6;
@@ -196,6 +202,8 @@ static int set_up_client(server *s, mvpn_privileged_reply *reply, mvpn_fault *fa
 static void take_back(server *s)
 {
     struct stat st;
+    mvpn_host_dns_end(s->dns);
+    s->dns = NULL;
     if (s->has_host && s->limits.is_exit) {
         mvpn_host_exit_remove(&s->exit);
     } else if (s->has_host) {
@@ -311,6 +319,18 @@ static int answer(server *s, mvpn_privileged_reply *reply, int code, const mvpn_
     return r;
 }
 
+/* Names lead into the tunnel from the first circuit on, also while another is built: before it they
+ * stay, for the client's own search for the network. */
+static int protect(server *s, enum mvpn_protect_event event, mvpn_fault *fault)
+{
+    int r = s->has_host ? mvpn_host_client_event(&s->client, event, fault) : MVPN_E_STATE;
+    if (r == 0 && event == MVPN_PROTECT_ESTABLISHED) {
+        mvpn_host_dns_set(s->dns, s->config->client.tun_name, s->client.index,
+                          &s->client.gateway_v4);
+    }
+    return r;
+}
+
 static mvpn_privileged_protection look(const server *s)
 {
     const mvpn_host_client *host = &s->client;
@@ -348,9 +368,7 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
         code = set_mark(s, in->descriptors[0], &fault);
         break;
     case MVPN_PRIVILEGED_PROTECT:
-        code = s->has_host
-                   ? mvpn_host_client_event(&s->client, (enum mvpn_protect_event)m->event, &fault)
-                   : MVPN_E_STATE;
+        code = protect(s, (enum mvpn_protect_event)m->event, &fault);
         break;
     case MVPN_PRIVILEGED_LOOK:
         reply.protection = look(s);
@@ -384,10 +402,13 @@ static void tell_repair(server *s, const char *what, bool is_back)
     say(line);
 }
 
-/* Until the worker says something, or is gone. */
-static void tend_host(server *s)
+/* Until the worker says something, or is gone. False: this cannot go on. */
+static bool tend_host(server *s)
 {
-    struct pollfd p[3] = {{.fd = s->fd, .events = POLLIN}, {.events = POLLIN}, {.events = POLLIN}};
+    struct pollfd p[4] = {{.fd = s->fd, .events = POLLIN},
+                          {.events = POLLIN},
+                          {.events = POLLIN},
+                          {.fd = mvpn_host_dns_fd(s->dns), .events = POLLIN}};
     int wait_ms = -1;
     while (p[0].revents == 0 && s->has_host && s->limits.is_client) {
         const char *what;
@@ -395,8 +416,13 @@ static void tend_host(server *s)
         mvpn_host_client_fds(&s->client, fds);
         p[1].fd = fds[0];
         p[2].fd = fds[1];
-        if (poll(p, 3, wait_ms) < 0 && errno != EINTR) {
-            return;
+        if (poll(p, 4, wait_ms) < 0 && errno != EINTR) {
+            return true;
+        }
+        if (p[3].revents != 0 && !mvpn_host_dns_is_alive(s->dns)) {
+            say("error: helper: the process that keeps the name servers ended; ending, as nobody "
+                "else could put them back: the next start does, or --cleanup\n");
+            return false;
         }
         int r = mvpn_host_client_tend(&s->client, &what);
         if (what != NULL && (r == 0 || wait_ms < 0)) {
@@ -404,14 +430,14 @@ static void tend_host(server *s)
         }
         wait_ms = r == 0 ? -1 : REPAIR_PAUSE_MS;
     }
+    return true;
 }
 
 static void serve_all(server *s)
 {
     bool goes_on = true;
-    while (goes_on) {
+    while (goes_on && tend_host(s)) {
         mvpn_privileged_request m;
-        tend_host(s);
         incoming in = receive_message(s->fd, s->request, sizeof(s->request));
         if (in.n <= 0) {
             close_descriptors(&in);
@@ -427,7 +453,7 @@ static void serve_all(server *s)
     }
 }
 
-_Noreturn static void run_server(const mvpn_config *config, int fd)
+_Noreturn static void run_server(const mvpn_config *config, mvpn_host_dns_report *report, int fd)
 {
     /* Signals of the terminal and of systemd are for the worker; its end is ours. */
     static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2};
@@ -443,6 +469,7 @@ _Noreturn static void run_server(const mvpn_config *config, int fd)
     *s = (server){
         .config = config,
         .fd = fd,
+        .report = report,
         .limits = {.is_exit = is_exit, .is_client = is_client},
         .control_dir = -1,
     };
@@ -457,6 +484,14 @@ _Noreturn static void run_server(const mvpn_config *config, int fd)
 
 /* ---- the worker's side ---- */
 
+static void free_helper(mvpn_helper *helper)
+{
+    if (helper->report != NULL) {
+        (void)munmap(helper->report, sizeof(*helper->report));
+    }
+    free(helper);
+}
+
 int mvpn_helper_start(const mvpn_config *config, void (*forget)(void *ctx), void *ctx,
                       mvpn_helper **ret, mvpn_fault *fault)
 {
@@ -465,9 +500,13 @@ int mvpn_helper_start(const mvpn_config *config, void (*forget)(void *ctx), void
     if (helper == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for the helper process");
     }
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
+    /* Nothing that either side relies on. */
+    void *shared = mmap(NULL, sizeof(*helper->report), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    helper->report = shared != MAP_FAILED ? shared : NULL;
+    if (helper->report == NULL || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
         int err = errno;
-        free(helper);
+        free_helper(helper);
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, err, "cannot start the helper process");
     }
     (void)fflush(NULL);
@@ -477,15 +516,16 @@ int mvpn_helper_start(const mvpn_config *config, void (*forget)(void *ctx), void
         if (forget != NULL) {
             forget(ctx);
         }
-        run_server(config, fds[1]);
+        run_server(config, helper->report, fds[1]);
     }
     int err = errno;
     (void)close(fds[1]);
     if (pid < 0) {
         (void)close(fds[0]);
-        free(helper);
+        free_helper(helper);
         return mvpn_fault_errno(fault, MVPN_E_SYSTEM, err, "cannot start the helper process");
     }
+    (void)mprotect(helper->report, sizeof(*helper->report), PROT_READ);
     helper->fd = fds[0];
     helper->pid = pid;
     *ret = helper;
@@ -731,6 +771,16 @@ int mvpn_helper_look(mvpn_helper *helper, mvpn_privileged_protection *ret)
     return r;
 }
 
+void mvpn_helper_names(const mvpn_helper *helper, mvpn_helper_dns *ret)
+{
+    uint32_t manager = atomic_load(&helper->report->manager);
+    *ret = (mvpn_helper_dns){
+        .manager = manager <= MVPN_DNS_FILE ? (enum mvpn_dns_manager)manager : MVPN_DNS_NONE,
+        .is_set = atomic_load(&helper->report->is_set) != 0,
+        .repaired = atomic_load(&helper->report->repaired),
+    };
+}
+
 void mvpn_helper_finish(mvpn_helper *helper)
 {
     mvpn_privileged_reply reply;
@@ -748,5 +798,5 @@ void mvpn_helper_finish(mvpn_helper *helper)
     }
     (void)close(helper->fd);
     (void)waitpid(helper->pid, NULL, WNOHANG);
-    free(helper);
+    free_helper(helper);
 }

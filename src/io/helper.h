@@ -7,7 +7,8 @@
  * However the worker ends, also by kill -9, the helper sees the end of their socket, takes back
  * what was set up (not the kill switch of a client that was not asked to end), removes the control
  * socket and ends. If the helper ends first, the worker is told. Meanwhile it keeps the kill switch
- * in force whatever others do to the packet filter, and the routes into the tunnel.
+ * in force whatever others do to the packet filter, and the routes into the tunnel; a process of
+ * its own does that for the name servers (io/host_dns.h).
  *
  *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark, protect, look
  *            ... ->
@@ -73,6 +74,16 @@ MVPN_WUR int mvpn_helper_protect(mvpn_helper *helper, enum mvpn_protect_event ev
 /** Client: what protects this host now, as the helper does it and as the kernel has it. Waits for
  * the answer. MVPN_E_CLOSED. */
 MVPN_WUR int mvpn_helper_look(mvpn_helper *helper, mvpn_privileged_protection *ret);
+
+/* The host's name servers. */
+typedef struct mvpn_helper_dns {
+    enum mvpn_dns_manager manager; /* NONE: they stay as they are */
+    bool is_set;                   /* they are the tunnel's at this moment */
+    uint32_t repaired;             /* times that others had changed them */
+} mvpn_helper_dns;
+
+/** Client: what became of the name servers. Waits for nobody. */
+void mvpn_helper_names(const mvpn_helper *helper, mvpn_helper_dns *ret);
 
 /**
  * Have everything taken back, wait for that (10 s at most) and free. The TUN must be closed. NULL

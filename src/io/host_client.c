@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "io/host_dns.h"
 #include "io/route_watch.h"
 #include "network/ip/inner.h"
 
@@ -376,5 +377,6 @@ int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault
     }
     r = r != 0 ? r : clear_rules(nl, config->mark, config->table, fault);
     mvpn_netlink_close(nl);
+    r = r != 0 ? r : mvpn_host_dns_cleanup(config, fault);
     return r != 0 ? r : forget_kill_switch(fault);
 }

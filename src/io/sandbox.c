@@ -264,6 +264,8 @@ struct ruleset {
 #define ACCESS_WRITE                                                                               \
     (ACCESS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE |                \
      LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_TRUNCATE)
+#define ACCESS_EDIT (ACCESS_WRITE | LANDLOCK_ACCESS_FS_MAKE_SYM)
+#define ACCESS_EXECUTE (ACCESS_READ | LANDLOCK_ACCESS_FS_EXECUTE)
 
 static uint64_t accesses_of(int abi)
 {
@@ -311,7 +313,13 @@ static bool allow_all(int ruleset, const mvpn_sandbox_options *o, uint64_t handl
             ok = ok && allow_below(ruleset, read_dirs[i], ACCESS_READ);
         }
     }
+    if (o->role == MVPN_SANDBOX_PROGRAM) {
+        ok = ok && allow_below(ruleset, "/", ACCESS_EXECUTE);
+    }
+    uint64_t edit = o->role == MVPN_SANDBOX_PROGRAM ? handled : ACCESS_EDIT & handled;
+    ok = ok && (o->read_dir == NULL || allow_below(ruleset, o->read_dir, ACCESS_READ));
     for (size_t i = 0; i < MVPN_SANDBOX_DIRS; i++) {
+        ok = ok && (o->edit_dirs[i] == NULL || allow_below(ruleset, o->edit_dirs[i], edit));
         ok = ok && (o->write_dirs[i] == NULL ||
                     allow_below(ruleset, o->write_dirs[i], ACCESS_WRITE & handled));
         ok = ok && (o->remove_dirs[i] == NULL ||
@@ -376,6 +384,26 @@ static const char *const worker_calls[] = {
 };
 
 static const char *const helper_calls[] = {"ftruncate", "getsockname", "recvmmsg"};
+
+static const char *const files_calls[] = {
+    "fchmod",     "fsync",    "inotify_add_watch", "linkat", "lstat",     "openat",
+    "readlinkat", "renameat", "renameat2",         "stat",   "symlinkat",
+};
+
+static const char *const bus_calls[] = {
+    "connect", "dup", "eventfd2", "fcntl", "getpeername", "getsockname", "setsockopt", "shutdown",
+};
+
+/* A program of the system may do what it needs, but not this. */
+static const char *const program_refused[] = {
+    "add_key",         "bpf",          "chroot",           "clock_settime",
+    "delete_module",   "finit_module", "init_module",      "kexec_load",
+    "keyctl",          "mount",        "move_mount",       "open_tree",
+    "perf_event_open", "pivot_root",   "process_vm_readv", "process_vm_writev",
+    "ptrace",          "quotactl",     "reboot",           "request_key",
+    "setns",           "settimeofday", "swapoff",          "swapon",
+    "umount2",         "unshare",      "userfaultfd",
+};
 
 static const char *const sanitizer_calls[] = {
     "arch_prctl",  "clone",
@@ -501,15 +529,54 @@ static void allow_helper(struct filter *f)
     allow_if(f, SCMP_SYS(setsockopt), 2, mark);
 }
 
+static void allow_bus(struct filter *f)
+{
+    static const uint64_t unix_domain[] = {AF_UNIX};
+    allow_list(f, bus_calls, MVPN_ARRAY_LEN(bus_calls));
+    allow_values(f, SCMP_SYS(socket), 0, unix_domain, 1);
+    allow_values(f, SCMP_SYS(socketpair), 0, unix_domain, 1);
+}
+
+static int load(const struct filter *f)
+{
+    /* Logarithmic instead of linear search; only newer kernels need neither. */
+    (void)seccomp_attr_set(f->ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    return f->ok ? seccomp_load(f->ctx) : -EINVAL;
+}
+
+/* The one list of what is refused: who runs shell scripts of others cannot know what they need. */
+static int refuse_calls(void)
+{
+    struct filter f = {seccomp_init(SCMP_ACT_ALLOW), true};
+    for (size_t i = 0; f.ctx != NULL && i < MVPN_ARRAY_LEN(program_refused); i++) {
+        int nr = seccomp_syscall_resolve_name(program_refused[i]);
+        f.ok = f.ok && (nr < 0 || seccomp_rule_add(f.ctx, SCMP_ACT_ERRNO(EPERM), nr, 0) == 0);
+    }
+    int r = f.ctx != NULL ? load(&f) : -ENOMEM;
+    seccomp_release(f.ctx);
+    return r;
+}
+
+static int told_calls(int r, mvpn_fault *fault)
+{
+    return r == 0 ? 0
+                  : mvpn_fault_errno(fault, MVPN_E_SYSTEM, -r,
+                                     "cannot restrict system calls (seccomp)%s",
+                                     r == -EINVAL ? ": the kernel was built without it, or this is "
+                                                    "an emulated one; set sandbox = off"
+                                                  : "");
+}
+
 static int restrict_calls(enum mvpn_sandbox_role role, mvpn_fault *fault)
 {
+    if (role == MVPN_SANDBOX_PROGRAM) {
+        return told_calls(refuse_calls(), fault);
+    }
     /* EPERM rather than death: a library that tries something odd goes on without it. */
     struct filter f = {seccomp_init(SCMP_ACT_ERRNO(EPERM)), true};
     if (f.ctx == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for a system call filter");
     }
-    /* Logarithmic instead of linear search; only newer kernels need neither. */
-    (void)seccomp_attr_set(f.ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     allow_list(&f, common_calls, MVPN_ARRAY_LEN(common_calls));
     if (IS_SANITIZED) {
         allow_list(&f, sanitizer_calls, MVPN_ARRAY_LEN(sanitizer_calls));
@@ -520,17 +587,16 @@ static int restrict_calls(enum mvpn_sandbox_role role, mvpn_fault *fault)
     }
     if (role == MVPN_SANDBOX_WORKER) {
         allow_worker(&f);
+    } else if (role == MVPN_SANDBOX_FILES) {
+        allow_list(&f, files_calls, MVPN_ARRAY_LEN(files_calls));
+    } else if (role == MVPN_SANDBOX_BUS) {
+        allow_bus(&f);
     } else {
         allow_helper(&f);
     }
-    int r = f.ok ? seccomp_load(f.ctx) : -EINVAL;
+    int r = load(&f);
     seccomp_release(f.ctx);
-    return r == 0 ? 0
-                  : mvpn_fault_errno(fault, MVPN_E_SYSTEM, -r,
-                                     "cannot restrict system calls (seccomp)%s",
-                                     r == -EINVAL ? ": the kernel was built without it, or this is "
-                                                    "an emulated one; set sandbox = off"
-                                                  : "");
+    return told_calls(r, fault);
 }
 
 /* ---- all of it ---- */

@@ -62,6 +62,11 @@ bool mvpn_sandbox_lock(const void *secret, size_t size);
 enum mvpn_sandbox_role {
     MVPN_SANDBOX_WORKER, /* packets, cryptography, name resolution, HTTP */
     MVPN_SANDBOX_HELPER, /* netlink and the socket to the worker, nothing else; opens no file */
+    /* The process for names (io/host_dns.h), one of: */
+    MVPN_SANDBOX_FILES,   /* replaces files in its directories; no socket, no program */
+    MVPN_SANDBOX_BUS,     /* Unix sockets; opens no file, runs no program */
+    MVPN_SANDBOX_PROGRAM, /* runs a program of the system, which reads all and writes in those
+                             directories; no new mounts, namespaces, kernel modules, tracing */
 };
 
 typedef struct mvpn_sandbox_options {
@@ -69,7 +74,9 @@ typedef struct mvpn_sandbox_options {
     const mvpn_sandbox_user *user; /* NULL: stay who we are */
     bool keep_net_admin;           /* CAP_NET_ADMIN, and nothing else; false: no capability */
     const char *write_dirs[MVPN_SANDBOX_DIRS];  /* may be written; NULL: none */
+    const char *read_dir;                       /* data that is read later; NULL: none */
     const char *remove_dirs[MVPN_SANDBOX_DIRS]; /* files in them may be removed, nothing else */
+    const char *edit_dirs[MVPN_SANDBOX_DIRS];   /* FILES, PROGRAM: made, renamed and removed */
 } mvpn_sandbox_options;
 
 typedef struct mvpn_sandbox_state {

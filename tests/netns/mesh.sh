@@ -12,6 +12,8 @@ MESH_KILL_SWITCH=false
 MESH_GATEWAY4=10.8.0.1
 # shellcheck disable=SC2034 # for the scripts that source this
 MESH_GATEWAY6=fd6d:7670:6e00::1
+# Namespaces share the machine's own /etc: a lab whose client has one to itself says otherwise (dns.sh).
+MESH_DNS=none
 MESH_CLIENT_PID=
 MESH_CLIENT_SINCE=0
 MESH_MODE=listed
@@ -174,6 +176,7 @@ mesh_client_start() {
         echo "log_level = \"$MESH_LOG_LEVEL\""
         echo "hops = $hops"
         echo "kill_switch = $MESH_KILL_SWITCH"
+        echo "dns = $MESH_DNS"
         [ -z "${MESH_CLIENT_MORE:-}" ] || echo "$MESH_CLIENT_MORE"
         if [ $# -gt 0 ]; then
             list=
