@@ -397,7 +397,7 @@ static const option_verb verbs[] = {
      .text = "Versions, doctor, netcheck, configuration, status and the end of the log, as plain text. Addresses, keys, "
              "countries and the names of hosts, users, relays and domains are taken out. All of it is shown first, and "
              "only written if you say so; nothing is sent anywhere, but netcheck asks the network.",
-     .options = report_options, .exits = report_exits, .examples = report_examples},
+     .options = report_options, .operands = doctor_operands, .exits = report_exits, .examples = report_examples},
     {.name = "log", .id = VERB_LOG, .summary = "what the program said",
      .text = "From the journal where systemd runs the program; else what a client wrote that meshvpn up started.",
      .options = log_options, .operands = doctor_operands, .exits = log_exits, .examples = log_examples},

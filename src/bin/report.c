@@ -37,6 +37,7 @@ typedef struct report {
     FILE *out; /* an open_memstream of the two */
     char config_file[PATH_MAX];
     enum mvpn_config_kind kind;
+    mvpn_config config; /* what holds without a file, if that cannot be read */
 } report;
 
 /* ---- running our own commands ---- */
@@ -172,15 +173,16 @@ static void add_config(redactor *r, const mvpn_config *c)
 }
 
 /* Relays that the daemon has met: they stand in its log. */
-static void add_met(redactor *r)
+static void add_met(report *r)
 {
-    static const char *const questions[][4] = {{"exit", "list", "--json", NULL},
-                                               {"circuit", "list", "--json", NULL},
-                                               {"status", "--json", NULL}};
+    const char *socket = r->config.control_socket;
+    const char *const questions[][6] = {{"exit", "list", "--json", "--control", socket, NULL},
+                                        {"circuit", "list", "--json", "--control", socket, NULL},
+                                        {"status", "--json", "--control", socket, NULL}};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(questions); i++) {
         char *answer = run(questions[i]);
-        json_t *object = answer != NULL ? json_loads(answer, 0, NULL) : NULL;
-        redact_add_json(r, object);
+        json_t *object = answer != NULL ? json_loads(answer, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+        redact_add_json(r->redactor, object);
         json_decref(object);
         free(answer);
     }
@@ -235,21 +237,15 @@ static void add_log(report *r, const char *kind)
 
 static void collect(report *r)
 {
-    static mvpn_config config; /* 50 KB */
-    r->kind = config_find(r->config_file);
-    const char *kind = mvpn_config_kind_name(r->kind);
-    const char *const doctor[] = {"doctor", "--json", NULL}, *const netcheck[] = {
-                                                                 "netcheck", "--json", "--config",
-                                                                 r->config_file, NULL};
-    const char *const show[] = {"config",      "show",   kind, r->config_file,
-                                "--effective", "--json", NULL};
-    const char *const status[] = {"status", "--json", NULL};
+    const char *kind = mvpn_config_kind_name(r->kind), *file = r->config_file;
+    const char *const doctor[] = {"doctor", kind, file, "--json", NULL};
+    const char *const netcheck[] = {"netcheck", "--json", "--config", file, NULL};
+    const char *const show[] = {"config", "show", kind, file, "--effective", "--json", NULL};
+    const char *const status[] = {"status", "--json", "--control", r->config.control_socket, NULL};
     add_host(r->redactor);
     add_people(r->redactor);
-    if (mvpn_config_load(r->config_file, r->kind, &config, NULL) == 0) {
-        add_config(r->redactor, &config);
-    }
-    add_met(r->redactor);
+    add_config(r->redactor, &r->config);
+    add_met(r);
     add_versions(r);
     add_json(r, "doctor", doctor, redact_json);
     add_json(r, "netcheck", netcheck, redact_json);
@@ -298,8 +294,14 @@ static int write_report(const options_given *given, const report *r)
 
 int report_command(const options_given *given)
 {
-    report r = {.redactor = redact_new()};
+    static report r; /* 60 KB */
     int status = EXIT_FAILURE;
+    r.kind = given->operands[0] != NULL ? config_kind_and_file(given, r.config_file)
+                                        : config_find(r.config_file);
+    if (mvpn_config_load(r.config_file, r.kind, &r.config, NULL) != 0) {
+        mvpn_config_init(&r.config, r.kind);
+    }
+    r.redactor = redact_new();
     r.out = open_memstream(&r.text, &r.len);
     if (r.redactor != NULL && r.out != NULL) {
         collect(&r);
