@@ -205,7 +205,8 @@ typedef struct meshvpn_status {
     uint64_t packets_dropped;
 } meshvpn_status;
 
-/** How it is, as of the last change or second. `size` is sizeof(meshvpn_status). From any thread.
+/** How it is; counters are those of the last change or second. `size` is sizeof(meshvpn_status).
+ * From any thread.
  */
 MESHVPN_API void meshvpn_client_status(meshvpn_client *client, meshvpn_status *ret, size_t size);
 

@@ -53,8 +53,9 @@ struct meshvpn_client {
     atomic_uint wishes;
     meshvpn_state state;
     mvpn_time state_since;
-    pthread_mutex_t lock; /* of `status` */
+    pthread_mutex_t lock; /* of what follows */
     meshvpn_status status;
+    mvpn_time status_since;
 };
 
 /* ---- status ---- */
@@ -77,7 +78,6 @@ static void publish_status(meshvpn_client *c)
     meshvpn_status status = {.state = c->state};
     mvpn_client_status s;
     mvpn_client_get_status(mvpn_engine_client(mvpn_node_engine(c->node)), &s);
-    status.state_ms = (mvpn_clock_now() - c->state_since) / MVPN_MS(1);
     if (c->state == MESHVPN_STATE_CONNECTED) {
         fill_hops(c, &s.path, &status);
         status.rtt_us = s.rtt_us;
@@ -91,6 +91,7 @@ static void publish_status(meshvpn_client *c)
     status.packets_dropped = s.dropped;
     MVPN_ASSERT(pthread_mutex_lock(&c->lock) == 0);
     c->status = status;
+    c->status_since = c->state_since;
     MVPN_ASSERT(pthread_mutex_unlock(&c->lock) == 0);
 }
 
@@ -112,6 +113,7 @@ void meshvpn_client_status(meshvpn_client *c, meshvpn_status *ret, size_t size)
     meshvpn_status status;
     MVPN_ASSERT(pthread_mutex_lock(&c->lock) == 0);
     status = c->status;
+    status.state_ms = (mvpn_clock_now() - c->status_since) / MVPN_MS(1);
     MVPN_ASSERT(pthread_mutex_unlock(&c->lock) == 0);
     memset(ret, 0, size);
     memcpy(ret, &status, MVPN_MIN(size, sizeof(status)));
@@ -415,7 +417,7 @@ int meshvpn_client_new(const meshvpn_options *options, meshvpn_client **ret, mes
     }
     c->wake_fd = -1;
     c->state = c->status.state = MESHVPN_STATE_STOPPED;
-    c->state_since = mvpn_clock_now();
+    c->state_since = c->status_since = mvpn_clock_now();
     int r = begin(c, options, &fault);
     if (r != 0) {
         meshvpn_client_free(c);
