@@ -32,6 +32,7 @@ NODES = {
     "meshvpn-discovery": ("discovery", ["--address", "11.4.0.1:443", "--discovery", "--url", "http://11.4.0.1:8080/"]),
 }
 CLIENT = "meshvpn-client"
+LOCKDOWN = "meshvpn-lockdown"
 EXPOSURE_MAX = 25  # tenths
 SKIPPED = 77
 WATCHDOG_S = 1
@@ -91,7 +92,7 @@ def look(build):
         return SKIPPED
     with tempfile.TemporaryDirectory() as base:
         net = make_network(build, base)
-        for program in [CLIENT] + list(NODES):
+        for program in [CLIENT, LOCKDOWN] + list(NODES):
             path = unit_of(build, program)
             name = os.path.basename(path)
             # Its program need not be installed for that.
@@ -105,6 +106,9 @@ def look(build):
             last = (r.stdout.strip().splitlines() or [r.stderr])[-1]
             check(r.returncode == 0, f"{name}: {last}")
             keys = dict(settings(path))
+            if program == LOCKDOWN:
+                check("network-pre.target" in keys["Before"].split(), f"{name}: before any network")
+                continue
             check(keys["Type"] == "notify" and int(keys["WatchdogSec"]) >= 10, f"{name}: notifies, is watched")
             if program in NODES:
                 written = os.path.join(net, "nodes", NODES[program][0], program + ".service")

@@ -133,7 +133,8 @@ for program in meshvpn meshvpn-client meshvpn-relay meshvpn-exit-node meshvpn-dh
     check "$program --help" says "Usage\|usage" "$program" --help
 done
 check units_are_there inside sh -c 'cd /lib/systemd/system && systemd-analyze verify meshvpn*.service'
-check not_enabled inside sh -c '! find /etc/systemd -name "meshvpn*" | grep .'
+check not_enabled inside sh -c '! find /etc/systemd -name "meshvpn*" ! -name meshvpn-lockdown.service | grep .'
+check lockdown_enabled inside find /etc/systemd/system/sysinit.target.wants/meshvpn-lockdown.service
 
 # ---- used: an entry, a relay, an exit and a client that knows them from a link ----
 

@@ -53,6 +53,7 @@ static int take_arguments(cli *c, const options_given *given, enum mvpn_config_k
     c->check = options_has(given, "--check");
     c->cleanup =
         (kind == MVPN_CONFIG_EXIT || kind == MVPN_CONFIG_CLIENT) && options_has(given, "--cleanup");
+    c->lockdown = kind == MVPN_CONFIG_CLIENT && options_has(given, "--lockdown");
     if (kind == MVPN_CONFIG_EXIT) {
         c->check_policy = options_text(given, "--check-policy");
         c->destination = given->operands[0];
@@ -91,7 +92,7 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
     }
     mvpn_file_trust_owner(c->user.uid);
     mvpn_file_trust_owner(MVPN_SANDBOX_UNUSED_UID); /* of a time before there was that user */
-    if (c->cleanup || c->check_policy != NULL) {
+    if (c->cleanup || c->lockdown || c->check_policy != NULL) {
         return -1; /* needs no network */
     }
     if (mvpn_network_file_load(c->config.network_file, mvpn_clock_unix(), &c->network, &fault) !=
@@ -128,7 +129,7 @@ static void forget_network(void *ctx)
 int cli_start_helper(cli *c)
 {
     mvpn_fault fault = {.text = ""};
-    if (c->check || c->cleanup || c->is_proxy) {
+    if (c->check || c->cleanup || c->lockdown || c->is_proxy) {
         return -1;
     }
     return mvpn_helper_start(&c->config, forget_network, &c->network, &c->helper, &fault) == 0

@@ -23,6 +23,7 @@ typedef struct cli {
     const char *program;
     bool check;               /* --check: look, and start nothing */
     bool cleanup;             /* --cleanup (exit, client): take back what a crashed run left */
+    bool lockdown;            /* --lockdown (client): close the host, and end */
     const char *check_policy; /* --check-policy (exit): a file of rules, or the destination */
     const char *destination;  /* behind a file of rules; else NULL */
     bool is_proxy;            /* --proxy (client): neither TUN nor helper (bin/client_proxy.h) */

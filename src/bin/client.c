@@ -264,6 +264,20 @@ static int client_start(client_program *p, mvpn_fault *fault)
     return r;
 }
 
+/* What holds before any client is started; nothing if the configuration has no lockdown. */
+static int lock_down(client_program *p)
+{
+    mvpn_fault fault = {.text = ""};
+    bool is_closed = false;
+    if (mvpn_host_client_lockdown(&p->cli.config.client, &is_closed, &fault) != 0) {
+        return cli_fail(&p->cli, &fault);
+    }
+    mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "lockdown: %s",
+              is_closed ? "nothing leaves this host but through the tunnel"
+                        : "off, as lockdown, kill_switch and routes are configured");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     mvpn_fault fault = {.text = ""};
@@ -276,7 +290,9 @@ int main(int argc, char **argv)
     command_owners_init(&p->owners, &p->cli.config.client);
     code = code == -1 ? cli_start_helper(&p->cli) : code;
     cli_lock(&p->cli, &p->engine, sizeof(p->engine));
-    if (code == -1 && p->cli.cleanup) {
+    if (code == -1 && p->cli.lockdown) {
+        code = lock_down(p);
+    } else if (code == -1 && p->cli.cleanup) {
         code = mvpn_host_client_cleanup(&p->cli.config.client, &fault) == 0
                    ? 0
                    : cli_fail(&p->cli, &fault);

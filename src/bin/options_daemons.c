@@ -29,6 +29,7 @@ static const option_exit exit_node_exits[] = {
 static const option_row client_options[] = {
     CONFIG_OPTIONS("client.conf"),
     {.name = "--cleanup", .help = "take back what a crashed run, or lockdown, left in this host: the kill switch"},
+    {.name = "--lockdown", .help = "with lockdown = true: let nothing leave this host from now on, and end; for the start of the system"},
     {.name = "--proxy", .help = "neither TUN device nor rights: a proxy for programs that are told to use it"},
     OPTIONS_PROXY,
     {0},

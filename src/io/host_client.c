@@ -1,6 +1,7 @@
 #include "io/host_client.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 
 #define INNER_MTU 1420
 /* Before the main table (32766), after what people number by hand. */
+#define PRIORITY_DHCP 31998
 #define PRIORITY_OWN 31999 /* the tunnel's own range, before a local network claims it */
 #define PRIORITY_SPECIFIC 32000
 #define PRIORITY_TUNNEL 32001
@@ -125,9 +127,20 @@ static int set_own(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t famil
                : 0;
 }
 
+/* A lease is renewed at the server that gave it (RFC 2131 §4.4.5), wherever the main table says
+ * that it is. That source port is root's. */
+static const mvpn_rule dhcp_rule = {
+    .family = 4,
+    .priority = PRIORITY_DHCP,
+    .table = TABLE_MAIN,
+    .protocol = IPPROTO_UDP,
+    .port_from = 68,
+    .port_to = 67,
+};
+
 static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault *fault)
 {
-    int r = 0;
+    int r = host->kill_switch != NULL ? set_rule(nl, &dhcp_rule, fault) : 0;
     for (uint8_t family = 4; r == 0 && family <= 6; family += 2) {
         const mvpn_rule tunnel = {
             .family = family,
@@ -147,7 +160,7 @@ static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault 
 /* All rules that a client with this mark and table makes, also with other settings than ours. */
 static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fault *fault)
 {
-    int result = 0;
+    int result = mvpn_netlink_rules_clear(nl, &dhcp_rule, fault);
     for (uint8_t family = 4; family <= 6; family += 2) {
         const mvpn_rule rules[] = {
             {.family = family, .priority = PRIORITY_OWN, .table = table},
@@ -222,7 +235,7 @@ static bool were_routes_touched(const mvpn_host_client *host)
         .port = mvpn_netlink_port(host->nl),
         .table = host->table,
         .index = host->index,
-        .priority_first = PRIORITY_OWN,
+        .priority_first = PRIORITY_DHCP,
         .priority_last = PRIORITY_TUNNEL,
     };
     return mvpn_route_watch_read(host->route_events, &ours);
@@ -273,8 +286,7 @@ static int forget_kill_switch(mvpn_fault *fault)
     return r;
 }
 
-/* Before anything else changes: from here on nothing leaves but what the state allows. */
-static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
+static void fill_protect(mvpn_host_client *host, const mvpn_config_client *config, const char *name)
 {
     host->protect = (mvpn_protect_setup){
         .lockdown = config->lockdown,
@@ -283,9 +295,14 @@ static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvp
         .tun_v4 = host->tun_v4,
         .tun_v6 = host->tun_v6,
     };
-    (void)snprintf(host->protect.tun_name, sizeof(host->protect.tun_name), "%s",
-                   mvpn_tun_name(host->tun));
+    (void)snprintf(host->protect.tun_name, sizeof(host->protect.tun_name), "%s", name);
     mvpn_config_split_fill(&config->split, &host->protect.split);
+}
+
+/* Before anything else changes: from here on nothing leaves but what the state allows. */
+static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
+{
+    fill_protect(host, config, mvpn_tun_name(host->tun));
     if (!config->kill_switch || !config->routes_all) {
         return forget_kill_switch(fault);
     }
@@ -363,6 +380,39 @@ void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
     MVPN_IGNORE(mvpn_host_client_event(host, last, NULL));
     mvpn_kill_switch_close(host->kill_switch);
     *host = (mvpn_host_client){.route_events = -1};
+}
+
+int mvpn_host_client_lockdown(const mvpn_config_client *config, bool *ret_is_closed,
+                              mvpn_fault *fault)
+{
+    mvpn_host_client host = {
+        .mark = config->mark,
+        .table = config->table,
+        .tun_v4 = mvpn_inner_client_addr(4),
+        .tun_v6 = mvpn_inner_client_addr(6),
+    };
+    uint32_t index = 0;
+    *ret_is_closed = false;
+    if (!config->lockdown || !config->kill_switch || !config->routes_all) {
+        return 0;
+    }
+    int r = mvpn_netlink_open(&host.nl, fault);
+    if (r == 0 && mvpn_netlink_index(host.nl, config->tun_name, &index, NULL) == 0) {
+        *ret_is_closed = true; /* by the client that runs */
+    } else if (r == 0) {
+        fill_protect(&host, config, config->tun_name);
+        r = mvpn_kill_switch_open(&host.kill_switch, fault);
+        r = r != 0 ? r : mvpn_kill_switch_set(host.kill_switch, &host.protect, host.state, fault);
+        *ret_is_closed = r == 0;
+        r = r != 0 ? r : clear_rules(host.nl, host.mark, host.table, fault);
+        for (size_t i = 0; r == 0 && i < 2; i++) {
+            r = mvpn_netlink_refusal_add(host.nl, host.table, everything[i].addr.family, fault);
+        }
+        r = r != 0 ? r : set_rules(host.nl, &host, fault);
+    }
+    mvpn_kill_switch_close(host.kill_switch);
+    mvpn_netlink_close(host.nl);
+    return r;
 }
 
 int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault)

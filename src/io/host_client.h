@@ -60,6 +60,13 @@ enum mvpn_host_end {
  * with lockdown.
  */
 void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end);
+/**
+ * Before any client: what one that ended with lockdown would have left, if the configuration has
+ * lockdown; else nothing. `*ret_is_closed` tells whether nothing leaves now. While a client runs it
+ * changes nothing. MVPN_E_SYSTEM, MVPN_E_NOMEM.
+ */
+MVPN_WUR int mvpn_host_client_lockdown(const mvpn_config_client *config, bool *ret_is_closed,
+                                       mvpn_fault *fault);
 /** Take back what a run before left, lockdown or not. MVPN_E_STATE: that run goes on. */
 MVPN_WUR int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault);
 

@@ -303,6 +303,13 @@ static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mv
         info->dst_len = rule->to.bits;
         put_ip(msg, FRA_DST, &rule->to.addr);
     }
+    if (rule->protocol != 0) {
+        const struct fib_rule_port_range from = {rule->port_from, rule->port_from};
+        const struct fib_rule_port_range to = {rule->port_to, rule->port_to};
+        mnl_attr_put_u8(msg, FRA_IP_PROTO, rule->protocol);
+        mnl_attr_put(msg, FRA_SPORT_RANGE, sizeof(from), &from);
+        mnl_attr_put(msg, FRA_DPORT_RANGE, sizeof(to), &to);
+    }
     return change(nl, msg);
 }
 

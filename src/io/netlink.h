@@ -89,7 +89,9 @@ typedef struct mvpn_rule {
     bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
     bool has_user;      /* those of `user`'s sockets alone */
     uint32_t user;
-    mvpn_prefix to; /* where they go; family 0 = anywhere */
+    mvpn_prefix to;   /* where they go; family 0 = anywhere */
+    uint8_t protocol; /* 0 = any; else also the ports, of this machine's order */
+    uint16_t port_from, port_to;
 } mvpn_rule;
 
 MVPN_WUR int mvpn_netlink_rule_add(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);

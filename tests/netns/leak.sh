@@ -121,6 +121,37 @@ lab_check nothing_leaked leak_none 1000
 mesh_client_stop
 lab_check stop_restores_everything is_as_before
 
+# ---- before any client ----
+
+# lock_down [CONFIGURATION-LINE]: as its unit does at the start of the system, with CAP_NET_ADMIN alone
+lock_down() {
+    echo "${1:-}" >"$LAB_DIR/lockdown.conf"
+    echo "tun_name = \"$MESH_TUN\"" >>"$LAB_DIR/lockdown.conf"
+    lab_in client setpriv --bounding-set=-all,+net_admin --inh-caps=-all,+net_admin \
+        "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/lockdown.conf" --lockdown
+}
+
+up_and_down() {
+    leak_client_start "lockdown = true"
+    mesh_client_wait
+    page_comes || return 1
+    lock_down "lockdown = true" && page_comes || return 1 # while a client runs it changes nothing
+    mesh_client_stop
+}
+
+lab_check without_lockdown_nothing_changes eval 'lock_down && is_as_before'
+lab_check lockdown_before_any_client eval 'lock_down "lockdown = true" && leak_has_table && routes_fail_closed'
+leak_begin "$RATE"
+sleep 1
+lab_check lockdown_blocks_before_any_client is_blocked
+lab_check up_and_down_in_lockdown up_and_down
+sleep 0.5
+lab_check lockdown_stays_after_down is_blocked
+leak_end
+lab_check nothing_leaked_in_lockdown leak_none 100
+lab_in client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/lockdown.conf" --cleanup
+lab_check cleanup_ends_lockdown is_as_before
+
 # ---- switches ----
 
 leak_client_start "allow_lan = true"

@@ -54,7 +54,7 @@ leak_client_start() {
 # leak_wait_ready LOG: until the tool of this log says so
 leak_wait_ready() {
     local tries=200
-    until grep -q ready "$LAB_DIR/log/$1.log"; do
+    until grep -q ready "$LAB_DIR/log/$1.log" 2>/dev/null; do
         tries=$((tries - 1))
         [ "$tries" -gt 0 ] || lab_die "$1: $(cat "$LAB_DIR/log/$1.log")"
         sleep 0.05
