@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "io/client_exits.h"
 #include "io/clock.h"
 #include "io/file.h"
 #include "io/logger.h"
@@ -36,6 +37,16 @@ static int take_address(const options_given *given, const char *text, mvpn_addr 
 }
 
 /* Of a client. Returns -1 to go on. */
+static int take_exit(cli *c, const options_given *given)
+{
+    mvpn_fault fault = {.text = ""};
+    c->exit = options_text(given, "--exit");
+    return c->exit == NULL || mvpn_client_exits_word(c->exit, &fault) == 0
+               ? -1
+               : options_fail(given, "--exit: %s", fault.text);
+}
+
+/* Of a client. Returns -1 to go on. */
 static int take_proxy(cli *c, const options_given *given)
 {
     const char *socks = options_text(given, "--socks"), *http = options_text(given, "--http");
@@ -58,7 +69,9 @@ static int take_arguments(cli *c, const options_given *given, enum mvpn_config_k
         c->check_policy = options_text(given, "--check-policy");
         c->destination = given->operands[0];
     }
-    return kind == MVPN_CONFIG_CLIENT ? take_proxy(c, given) : -1;
+    return kind != MVPN_CONFIG_CLIENT  ? -1
+           : take_exit(c, given) != -1 ? OPTIONS_USAGE
+                                       : take_proxy(c, given);
 }
 
 int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
@@ -172,6 +185,9 @@ static void hand_over_dirs(const cli *c, mvpn_sandbox_options *options)
     }
     if (has_keys && mvpn_file_pin_dir(c->config.key_dir) >= 0) {
         options->write_dirs[1] = c->config.key_dir;
+    }
+    if (!has_keys && c->config.client.geoip_dir[0] != '\0') {
+        options->read_dir = c->config.client.geoip_dir;
     }
 }
 

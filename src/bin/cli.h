@@ -28,6 +28,7 @@ typedef struct cli {
     const char *destination;  /* behind a file of rules; else NULL */
     bool is_proxy;            /* --proxy (client): neither TUN nor helper (bin/client_proxy.h) */
     mvpn_addr proxy_socks, proxy_http; /* where it listens; family 0: not */
+    const char *exit; /* --exit (client): as of meshvpn exit use; NULL: what was remembered */
     mvpn_config config;
     mvpn_network_file network;
     mvpn_log log;

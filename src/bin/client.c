@@ -46,6 +46,7 @@ static void every_second(void *ctx)
     mvpn_engine *engine = mvpn_node_engine(p->node);
     mvpn_clock_reading clock;
     mvpn_client_memory_save(&p->state, engine, false);
+    mvpn_client_exits_check(&p->exits, engine, mvpn_clock_now());
     mvpn_client_sources_check(&p->sources);
     mvpn_engine_clock(engine, &clock);
     if (clock.should_tell && !p->told_clock) {
@@ -114,7 +115,10 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
         break;
     case MVPN_CLIENT_EVENT_DISCONNECTED:
         protect(p, MVPN_PROTECT_LOST);
-        mvpn_logf(log, MVPN_LOG_WARN, "the circuit was lost (%s): connecting again",
+        mvpn_logf(log, MVPN_LOG_WARN, "%s (%s): connecting again",
+                  e->error == MVPN_E_POLICY
+                      ? "the exit is not what was chosen, new connections wait"
+                      : "the circuit was lost",
                   mvpn_strerror(e->error));
         break;
     case MVPN_CLIENT_EVENT_BUILD_FAILED:
@@ -188,38 +192,12 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     return fill_path(p, fault);
 }
 
-/* Only who asks for a country waits for the tables. */
-static int load_geoip(client_program *p, mvpn_fault *fault)
-{
-    const mvpn_config_client *c = &p->cli.config.client;
-    if (c->exit_countries.count == 0 || c->geoip_dir[0] == '\0') {
-        return 0;
-    }
-    int r = mvpn_geoip_load(c->geoip_dir, &p->geoip, fault);
-    if (r != 0) {
-        return r;
-    }
-    if (mvpn_geoip_count(p->geoip) == 0) {
-        mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
-                  "no tables of countries in %s: exits are believed where they are. Install "
-                  "tor-geoipdb",
-                  c->geoip_dir);
-    }
-    p->client.country_of = mvpn_geoip_country;
-    p->client.country_ctx = p->geoip;
-    return 0;
-}
-
 static int client_start(client_program *p, mvpn_fault *fault)
 {
     mvpn_connection_log_init(&p->connections, &p->cli.log, mvpn_clock_now());
     int r = p->cli.is_proxy ? client_proxy_prepare(&p->cli.config, fault) : 0;
     r = r != 0 ? r : fill_engine(p, fault);
     if (r != 0 || p->cli.check) {
-        return r;
-    }
-    r = load_geoip(p, fault);
-    if (r != 0) {
         return r;
     }
     if (mvpn_loop_new(&p->loop) != 0) {
@@ -234,6 +212,11 @@ static int client_start(client_program *p, mvpn_fault *fault)
     p->client.gateway_v4 = p->host.gateway_v4;
     mvpn_client_memory_load(&p->state, p->cli.config.state_dir, &p->cli.log, &p->engine,
                             &p->client);
+    r = mvpn_client_exits_init(&p->exits, p->cli.config.state_dir, p->cli.config.client.geoip_dir,
+                               &p->cli.log, p->cli.exit, &p->client, fault);
+    if (r != 0) {
+        return r;
+    }
     p->cli.marker.mark = p->cli.config.client.mark;
     mvpn_node_options options = {
         .loop = p->loop,
@@ -254,6 +237,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
             mvpn_learner_set_ready(mvpn_engine_learner(engine));
         }
         mvpn_client_memory_fill(&p->state, engine);
+        mvpn_client_exits_check(&p->exits, engine, mvpn_clock_now());
         r = mvpn_client_sources_open(&p->sources, p->loop, engine, &p->cli.network, &p->cli.marker,
                                      &p->state.entries, &p->cli.log, fault);
         r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
@@ -317,7 +301,7 @@ int main(int argc, char **argv)
     mvpn_tun_close(p->host.tun);
     cli_end_helper(&p->cli);
     mvpn_loop_free(p->loop);
-    mvpn_geoip_free(p->geoip);
+    mvpn_client_exits_done(&p->exits);
     mvpn_wipe(&p->engine, sizeof(p->engine));
     cli_done(&p->cli);
     free(p);

@@ -6,6 +6,7 @@
 #include "io/ping.h"
 #include "io/silence.h"
 #include "io/status.h"
+#include "io/status_exits.h"
 #include "io/status_lists.h"
 #include "io/status_stages.h"
 
@@ -80,7 +81,36 @@ static int circuits(void *program, const json_t *request, json_t *reply)
 static int exits(void *program, const json_t *request, json_t *reply)
 {
     client_program *p = program;
-    return mvpn_status_exits(reply, mvpn_engine_view(mvpn_node_engine(p->node)), request);
+    return mvpn_status_exits(reply, mvpn_node_engine(p->node), &p->exits, request,
+                             mvpn_clock_now());
+}
+
+static int exit_suggest(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_status_suggestions(reply, mvpn_node_engine(p->node), &p->exits, request,
+                                   mvpn_clock_now());
+}
+
+static int exit_use(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_client_exits_use(&p->exits, mvpn_node_engine(p->node), request, mvpn_clock_now(),
+                                 reply);
+}
+
+static int exit_block(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_client_exits_block(&p->exits, mvpn_node_engine(p->node), request, mvpn_clock_now(),
+                                   reply);
+}
+
+static int exit_unblock(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_client_exits_unblock(&p->exits, mvpn_node_engine(p->node), request,
+                                     mvpn_clock_now(), reply);
 }
 
 static int status(void *program, const json_t *request, json_t *reply)
@@ -94,6 +124,8 @@ static int status(void *program, const json_t *request, json_t *reply)
                               mvpn_status_stages(mvpn_engine_client(mvpn_node_engine(p->node)),
                                                  mvpn_node_is_unheard(p->node), mvpn_clock_now()));
     client_protection_status(p, reply);
+    (void)json_object_set_new(reply, "exit_choice",
+                              mvpn_client_exits_status(&p->exits, mvpn_node_engine(p->node)));
     if (mvpn_node_is_unheard(p->node)) {
         (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
     }
@@ -106,6 +138,10 @@ const command_row client_commands[] = {
     {"exits", exits, false},
     {"ping", ping, false},
     {"new-identity", new_identity, true},
+    {"exit-suggest", exit_suggest, false},
+    {"exit-use", exit_use, true},
+    {"exit-block", exit_block, true},
+    {"exit-unblock", exit_unblock, true},
     {"down", down, true},
     {"reconnect", reconnect, true},
     {"hops", set_hops, true},

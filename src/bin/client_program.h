@@ -8,10 +8,10 @@
 #include "bin/cli.h"
 #include "bin/client_proxy.h"
 #include "bin/command_table.h"
+#include "io/client_exits.h"
 #include "io/client_memory.h"
 #include "io/client_sources.h"
 #include "io/connection_log.h"
-#include "io/geoip.h"
 
 typedef struct client_program {
     cli cli;
@@ -26,7 +26,7 @@ typedef struct client_program {
     command_owners owners; /* who may change something by the control socket */
     bool told_clock;
     mvpn_connection_log connections;
-    mvpn_geoip *geoip;
+    mvpn_client_exits exits;
 } client_program;
 
 #endif

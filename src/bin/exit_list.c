@@ -1,6 +1,7 @@
 #include "bin/exit_list.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include <jansson.h>
 
@@ -37,7 +38,29 @@ static void print_ports(const json_t *ports)
     }
 }
 
-static void print_row(const json_t *exit)
+/* In use, chosen and blocked, and why it is not used; the last words of a row. */
+static void print_marks(const json_t *exit)
+{
+    const char *reason = text_of(exit, "reason", "");
+    const char *marks[] = {
+        json_is_true(json_object_get(exit, "is_in_use")) ? "in use" : "",
+        json_is_true(json_object_get(exit, "is_chosen")) ? "chosen" : "",
+        json_is_true(json_object_get(exit, "is_confirmed")) ? "" : "not confirmed",
+        json_is_true(json_object_get(exit, "is_blocked")) && strcmp(reason, "blocked") != 0
+            ? "blocked"
+            : "",
+        reason,
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(marks); i++) {
+        if (marks[i][0] != '\0') {
+            (void)printf("%s%s", count++ == 0 ? "  (" : ", ", marks[i]);
+        }
+    }
+    (void)puts(count > 0 ? ")" : "");
+}
+
+static void print_name(const json_t *exit)
 {
     const json_t *bandwidth = json_object_get(exit, "bandwidth_mbit");
     char name[25], rate[32] = "-";
@@ -50,10 +73,13 @@ static void print_row(const json_t *exit)
     }
     (void)printf("%-24s  %-7s  %6s  %-4s  ", name, text_of(exit, "country", "-"), rate,
                  json_is_true(json_object_get(exit, "ipv6")) ? "yes" : "no");
+}
+
+static void print_row(const json_t *exit)
+{
+    print_name(exit);
     print_ports(json_object_get(exit, "ports"));
-    (void)puts(json_is_true(json_object_get(exit, "is_silent"))      ? "  (does not answer)"
-               : json_is_true(json_object_get(exit, "is_confirmed")) ? ""
-                                                                     : "  (not confirmed)");
+    print_marks(exit);
 }
 
 static void print_list(const json_t *reply)
@@ -71,26 +97,56 @@ static void print_list(const json_t *reply)
         print_row(exit);
     }
     if ((json_int_t)json_array_size(list) < total) {
-        (void)printf("The %zu fastest of %lld: narrow it with --country or --port.\n",
+        (void)printf("The %zu fastest of %lld: narrow it with --country, --port or "
+                     "--min-mbit.\n",
                      json_array_size(list), (long long)total);
     }
 }
 
-static json_t *request_of(const options_given *given)
+static json_t *request_of(const options_given *given, const char *cmd)
 {
     const char *country = options_text(given, "--country");
     unsigned long port = options_number(given, "--port", 0);
-    json_t *request = json_pack("{s:s}", "cmd", "exits");
+    unsigned long min_mbit = options_number(given, "--min-mbit", 0);
+    json_t *request = json_pack("{s:s}", "cmd", cmd);
     if (country != NULL) {
         (void)json_object_set_new(request, "country", json_string(country));
     }
     if (port != 0) {
         (void)json_object_set_new(request, "port", json_integer((json_int_t)port));
     }
+    if (min_mbit != 0) {
+        (void)json_object_set_new(request, "min_mbit", json_integer((json_int_t)min_mbit));
+    }
     return request;
 }
 
-int exit_list_command(const options_given *given)
+static void print_suggestions(const json_t *reply)
+{
+    const json_t *list = json_object_get(reply, "suggestions"), *exit;
+    json_int_t total = json_integer_value(json_object_get(reply, "total"));
+    size_t i;
+    json_array_foreach(list, i, exit)
+    {
+        char name[25];
+        (void)snprintf(name, sizeof(name), "%.24s", text_of(exit, "name", ""));
+        (void)printf("%zu  %-24s  %-2s  %s\n", i + 1,
+                     name[0] != '\0' ? name : text_of(exit, "identity", "?"),
+                     text_of(exit, "country", "-"), text_of(exit, "reason", ""));
+    }
+    if (json_array_size(list) == 0) {
+        (void)puts("No exit is known that fits.");
+    } else {
+        (void)fprintf(stderr,
+                      "The best of %lld that could be used. To leave by one: meshvpn exit "
+                      "use NAME\n",
+                      (long long)total);
+    }
+}
+
+/* Ask `cmd`, and print the array `key` of the answer. */
+static int show(const options_given *given, const char *cmd, const char *key,
+                void (*print)(const json_t *reply))
 {
     char found[PATH_MAX];
     int exit_status = EXIT_DONE;
@@ -98,11 +154,11 @@ int exit_list_command(const options_given *given)
     if (socket == NULL) {
         return EXIT_USAGE;
     }
-    json_t *reply = ask_daemon(socket, request_of(given), &exit_status);
+    json_t *reply = ask_daemon(socket, request_of(given, cmd), &exit_status);
     if (reply == NULL) {
         return exit_status;
     }
-    if (!json_is_array(json_object_get(reply, "exits"))) {
+    if (!json_is_array(json_object_get(reply, key))) {
         (void)fprintf(stderr, "meshvpn: the daemon at %s answered something that is no list\n",
                       socket);
         exit_status = EXIT_FAILED;
@@ -110,8 +166,18 @@ int exit_list_command(const options_given *given)
         (void)json_dumpf(reply, stdout, JSON_COMPACT);
         (void)putchar('\n');
     } else {
-        print_list(reply);
+        print(reply);
     }
     json_decref(reply);
     return exit_status;
+}
+
+int exit_list_command(const options_given *given)
+{
+    return show(given, "exits", "exits", print_list);
+}
+
+int exit_suggest_command(const options_given *given)
+{
+    return show(given, "exit-suggest", "suggestions", print_suggestions);
 }

@@ -6,5 +6,6 @@
 
 /** Returns the exit status. */
 int exit_list_command(const options_given *given);
+int exit_suggest_command(const options_given *given);
 
 #endif

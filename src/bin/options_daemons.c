@@ -30,6 +30,8 @@ static const option_row client_options[] = {
     CONFIG_OPTIONS("client.conf"),
     {.name = "--cleanup", .help = "take back what a crashed run, or lockdown, left in this host: the kill switch"},
     {.name = "--lockdown", .help = "with lockdown = true: let nothing leave this host from now on, and end; for the start of the system"},
+    {.name = "--exit", .value = "CC|NAME|ID|auto", .kind = OPTION_TEXT,
+     .help = "leave by an exit in these countries, or by this one; as meshvpn exit use at run time, and remembered too"},
     {.name = "--proxy", .help = "neither TUN device nor rights: a proxy for programs that are told to use it"},
     OPTIONS_PROXY,
     {0},

@@ -67,9 +67,9 @@ def judge(text):
     return found
 
 
-def start(directory, name, kind, conf):
+def start(directory, name, kind, conf, *options):
     with open(os.path.join(directory, name + ".log"), "ab") as log:
-        children[name] = subprocess.Popen([os.path.join(PROGRAMS, kind), "--config", conf], stdout=log, stderr=log)
+        children[name] = subprocess.Popen([os.path.join(PROGRAMS, kind), "--config", conf, *options], stdout=log, stderr=log)
 
 
 def make_network(directory):
@@ -102,20 +102,19 @@ def wait_for(what, question):
         time.sleep(0.1)
 
 
-def start_client(directory):
+def start_client(directory, *options, is_free=False):
     path = os.path.join(directory, "client.conf")
     with open(path, "w", encoding="utf-8") as file:
         file.write("""network_file = "%s/network.conf"
 listen = {"0.0.0.0:0"}
 hops = 2
-path = {"alpha", "bravo"}
-routes = none
+%sroutes = none
 tun_name = mvpnschema0
 run_dir = "%s/run"
 state_dir = "%s/client-state"
 control_socket = "%s/client.sock"
-""" % (directory, directory, directory, directory))
-    start(directory, "client", "meshvpn-client", path)
+""" % (directory, "" if is_free else 'path = {"alpha", "bravo"}\n', directory, directory, directory))
+    start(directory, "client", "meshvpn-client", path, *options)
     wait_for("the client starts", lambda: os.path.exists(os.path.join(directory, "client.sock")))
 
 
@@ -162,6 +161,104 @@ def test_exits(directory):
     check(done.returncode == 2, done)
 
 
+def choice(directory):
+    return judge(meshvpn(directory, "client", "status", "--json").stdout)["exit_choice"]
+
+
+def marks(directory):
+    found = judge(meshvpn(directory, "client", "exit", "list", "--json").stdout)
+    return {e["name"]: [m for m in ("in_use", "chosen", "blocked") if e["is_" + m]] + [e["reason"]] for e in found["exits"]}
+
+
+def test_choices(directory):
+    """Both exits are known; bravo runs, charlie does not."""
+    def restart(*options):
+        children.pop("client").send_signal(signal.SIGTERM)
+        wait_for("the client ends", lambda: not os.path.exists(os.path.join(directory, "client.sock")))
+        start_client(directory, *options, is_free=True)
+
+    def is_connected():
+        return meshvpn(directory, "client", "status", "--json").returncode == 0
+
+    def takes(*words):
+        done = meshvpn(directory, "client", "exit", *words)
+        check(done.returncode == 0, done)
+        return done.stdout + done.stderr
+
+    def refuses(said, *words):
+        before = choice(directory)
+        done = meshvpn(directory, "client", "exit", *words)
+        check(done.returncode == 1 and said in done.stderr and done.stdout == "", (said, done))
+        check(choice(directory) == before, "a refused choice changes nothing")
+    nothing = {"use": "auto", "kind": "auto", "identity": None, "blocked": [], "reason": None}
+    check(choice(directory) == nothing, choice(directory))
+    refuses("says the whole path", "use", "bravo")
+    restart("--exit", "bravo")
+    wait_for("the client connects", is_connected)
+    check(choice(directory)["use"] == "bravo" and choice(directory)["kind"] == "exit", choice(directory))
+    takes("use", "auto")
+    check(choice(directory) == nothing, choice(directory))
+    check(names(directory, "--min-mbit", "150") == ["charlie"] and names(directory, "--min-mbit", "201") == [], "by bandwidth")
+    found = judge(meshvpn(directory, "client", "exit", "suggest", "--json").stdout)
+    check([s["name"] for s in found["suggestions"]] in (["charlie", "bravo"], ["bravo", "charlie"]) and found["total"] == 2, found)
+    check(all("Mbit/s" in s["reason"] for s in found["suggestions"]), found)
+    done = meshvpn(directory, "client", "exit", "suggest", "--country", "CH")
+    check(done.returncode == 0 and done.stdout.startswith("1  bravo ") and "CH" in done.stdout and "in use" in done.stdout, done)
+    refuses("Did you mean bravo?", "use", "brvo")
+    refuses("'alpha' is a relay, but no exit", "use", "alpha")
+    refuses("Exits are known in: CH, SE", "use", "JP")
+    refuses("A country is written CH", "use", "ch")
+    refuses("is no exit", "use", "!CH")
+    refuses("no exit is known as", "use", "0123456789abcdef")
+    refuses("auto is no exit", "block", "auto")
+    refuses("maple is not blocked", "unblock", "maple")
+    check("exit: bravo" in takes("use", "bravo"), "by name")
+    check(choice(directory)["kind"] == "exit" and choice(directory)["reason"] is None, choice(directory))
+    refuses("would block what meshvpn exit use chose", "block", "CH")
+    identity = choice(directory)["identity"]
+    takes("use", "auto")
+    takes("use", identity)  # the digits that are shown
+    check(choice(directory)["use"] == "bravo", choice(directory))
+    check(marks(directory) == {"bravo": ["in_use", "chosen", None], "charlie": ["another exit is chosen"]}, marks(directory))
+    takes("use", "CH")
+    check(choice(directory)["use"] == "CH" and choice(directory)["kind"] == "countries", choice(directory))
+    check(marks(directory) == {"bravo": ["in_use", "chosen", None], "charlie": ["not in a wanted country"]}, marks(directory))
+    takes("block", "charlie")
+    takes("block", "DE,FR")
+    check(choice(directory)["blocked"] == ["DE", "FR", "charlie"], choice(directory))
+    lines = meshvpn(directory, "client", "status").stdout.splitlines()
+    check("chosen    CH; blocked: DE, FR, charlie" in lines, lines)
+    check(marks(directory)["charlie"] == ["blocked", "not in a wanted country"], marks(directory))
+    found = judge(meshvpn(directory, "client", "exit", "suggest", "--json").stdout)
+    check([s["name"] for s in found["suggestions"]] == ["bravo"], found)
+    restart()  # keeps it
+    check(choice(directory)["use"] == "CH" and choice(directory)["blocked"] == ["DE", "FR", "charlie"], choice(directory))
+    wait_for("the client connects", is_connected)
+    # Nothing is left: connections wait, and it is said.
+    takes("use", "auto")
+    check("no exit that is known is left" in takes("block", "bravo"), "the only one that is not blocked")
+    check("blocked" in choice(directory)["reason"], choice(directory))
+    done = meshvpn(directory, "client", "status", "--json")
+    check(done.returncode == 5 and "blocked" in judge(done.stdout)["blocked_by"], done)
+    takes("unblock", "all")
+    wait_for("the client connects", is_connected)
+    check(choice(directory) == nothing, choice(directory))
+    restart("--exit", "nobody-knows-it")
+    check(choice(directory)["kind"] == "name" and choice(directory)["use"] == "nobody-knows-it", choice(directory))
+    wait_for("it is blocked", lambda: meshvpn(directory, "client", "status").returncode == 5)
+    check("by that name" in choice(directory)["reason"], choice(directory))
+    takes("use", "bravo")
+    wait_for("the client connects", is_connected)
+    takes("use", "auto")
+    done = program("meshvpn-client", "--config", os.path.join(directory, "client.conf"), "--exit", "CH SE")
+    check(done.returncode == 2 and "is no exit" in done.stderr, done)
+    start_again = os.path.join(directory, "client.sock")
+    children.pop("client").send_signal(signal.SIGTERM)
+    wait_for("the client ends", lambda: not os.path.exists(start_again))
+    start_client(directory)
+    wait_for("the client connects", is_connected)
+
+
 def test_config(directory):
     path = os.path.join(directory, "client.conf")
 
@@ -175,7 +272,7 @@ def test_config(directory):
     check((rows["path"]["value"], rows["path"]["line"]) == (["alpha", "bravo"], 4), rows["path"])
     check((rows["tun_name"]["value"], rows["tun_name"]["default"]) == ("mvpnschema0", "mvpn0"), rows["tun_name"])
     rows = {s["key"]: s for s in judge(show("--json", "--effective").stdout)["settings"]}
-    check(rows["log_level"] == {"key": "log_level", "value": None, "line": None, "default": "info"}, rows["log_level"])
+    check(rows["log_level"] == {"key": "log_level", "value": None, "line": None, "file": None, "default": "info"}, rows["log_level"])
     check(rows["listen"]["default"] == '{"0.0.0.0:0", "[::]:0"}' and "pool_v4" not in rows, rows["listen"])
     node = os.path.join(directory, "nodes", "alpha", "relay.conf")
     rows = {s["key"]: s for s in judge(show("--json", "--effective", kind="relay", file=node).stdout)["settings"]}
@@ -201,7 +298,7 @@ def test_config(directory):
 
 def test_others(directory):
     """A relay has neither."""
-    for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list")):
+    for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list"), ("exit", "suggest"), ("exit", "use", "auto")):
         done = meshvpn(directory, "alpha", *words)
         check(done.returncode == 1 and "is not meshvpn-client" in done.stderr and done.stdout == "", done)
         done = meshvpn(directory, "nobody", *words)
@@ -235,6 +332,7 @@ def main():
                 judge(meshvpn(directory, name, "status", "--json").stdout)
             test_circuits(directory)
             test_exits(directory)
+            test_choices(directory)
             test_config(directory)
             test_others(directory)
             for name in reversed(list(children)):

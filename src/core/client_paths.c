@@ -139,12 +139,15 @@ void client_init_wish(const mvpn_client *client, const mvpn_ed25519_pub *exit, b
 }
 
 /* Keep relays of the circuits there are out of the next path: all but the exit, or the guards
- * alone. */
+ * alone. Those that carry a session which only drains may share its fate. */
 static void exclude_in_use(const mvpn_client *client, mvpn_path_constraints *wish, bool whole_path)
 {
     for (size_t i = 0; i < SLOTS; i++) {
-        const mvpn_path *path = &client->slots[i].circuit.path;
-        bool counts = client->slots[i].used && client->slots[i].role != SLOT_DRAINS;
+        const slot *s = &client->slots[i];
+        const mvpn_path *path = &s->circuit.path;
+        bool is_old =
+            s->role == SLOT_CARRIES && (client->current == NULL || client->current->carrier != s);
+        bool counts = s->used && s->role != SLOT_DRAINS && !is_old;
         unsigned count = !counts ? 0 : whole_path ? path->count - 1 : 1;
         for (unsigned k = 0; k < count && wish->excluded_count < MVPN_PATH_EXCLUDED_MAX; k++) {
             if (wish->exit == NULL || !client_same(&path->hop[k], wish->exit)) {
