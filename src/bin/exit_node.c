@@ -109,11 +109,22 @@ static void stop(void *ctx, mvpn_node *node)
     }
 }
 
+static void report_quota(const exit_program *p, json_t *reply)
+{
+    if (p->quota.limit > 0) {
+        (void)json_object_set_new(reply, "quota",
+                                  json_pack("{s:I, s:I}", "limit_bytes", (json_int_t)p->quota.limit,
+                                            "used_bytes",
+                                            (json_int_t)mvpn_exit_quota_used(p->exit)));
+    }
+}
+
 static void add_status(void *ctx, json_t *reply)
 {
     const exit_program *p = ctx;
     if (p->exit != NULL) {
         mvpn_metrics_report(p->exit, reply);
+        report_quota(p, reply);
     }
 }
 

@@ -23,6 +23,7 @@
 #include "bin/log_command.h"
 #include "bin/ping.h"
 #include "bin/proxy.h"
+#include "bin/relay_status.h"
 #include "bin/report.h"
 #include "bin/show_links.h"
 #include "bin/show_protection.h"
@@ -347,6 +348,7 @@ int main(int argc, char **argv)
         [VERB_EXIT_USE] = exit_use_command,
         [VERB_EXIT_BLOCK] = exit_block_command,
         [VERB_EXIT_UNBLOCK] = exit_unblock_command,
+        [VERB_RELAY_STATUS] = relay_status_command,
         [VERB_DOCTOR] = doctor_command,
         [VERB_REPORT] = report_command,
         [VERB_NETCHECK] = netcheck_command,

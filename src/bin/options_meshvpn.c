@@ -323,6 +323,20 @@ static const option_example doctor_examples[] = {
     {0},
 };
 
+static const option_row relay_status_options[] = {
+    {.name = "--json", .help = "print JSON (schema meshvpn.relay/1)"},
+    {.name = "--control", .value = "SOCKET", .kind = OPTION_SOCKET,
+     .help = "the relay's control_socket (all in " MVPN_CONFIG_RUN_DIR ")"},
+    {0},
+};
+static const option_exit relay_status_exits[] = {
+    {0, "printed"},
+    {1, "failed"},
+    {2, "wrong usage"},
+    {4, "no relay runs here"},
+    {0},
+};
+
 static const option_row report_options[] = {
     {.name = "--output", .value = "FILE", .kind = OPTION_FILE, .help = "write it there (meshvpn-report-DATE.txt)"},
     {.name = "--yes", .help = "write it without asking"},
@@ -388,6 +402,10 @@ static const option_verb verbs[] = {
      .options = control_options, .operands = exit_block_operands, .exits = exit_use_exits, .examples = exit_block_examples},
     {.name = "exit unblock", .id = VERB_EXIT_UNBLOCK, .summary = "take back exit block",
      .options = control_options, .operands = exit_unblock_operands, .exits = exit_use_exits},
+    {.name = "relay status", .id = VERB_RELAY_STATUS, .summary = "whether the relay of this computer is of use to others",
+     .text = "Whether it is published, and whether anybody reaches it: by the links that others have opened to it, not by "
+             "what it says of itself. Beside it NAT, rate, quota and circuits, and what to do where nobody comes.",
+     .options = relay_status_options, .exits = relay_status_exits},
     {.name = "doctor", .id = VERB_DOCTOR, .summary = "what is wrong with this computer, and what mends it",
      .text = "Looks at what a client or a relay needs: configuration, TUN device, rights, other VPNs, firewall, name "
              "servers, clock, ports, disk, kernel, and leftovers of a run that was killed. Each has a tick, a cross or a "

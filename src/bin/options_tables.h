@@ -17,6 +17,7 @@ enum meshvpn_verb {
     VERB_EXIT_USE,
     VERB_EXIT_BLOCK,
     VERB_EXIT_UNBLOCK,
+    VERB_RELAY_STATUS,
     VERB_DOCTOR,
     VERB_REPORT,
     VERB_NETCHECK,

@@ -188,6 +188,28 @@ static void report_mapping(const relay_program *p, json_t *reply)
                                   : json_null());
 }
 
+/* What the node says of itself to others. */
+static void report_offer(const relay_program *p, json_t *reply)
+{
+    const mvpn_config_relay *r = &p->cli.config.relay;
+    json_t *offer = json_object(), *addresses = json_array();
+    char text[MVPN_ADDR_STRLEN];
+    mvpn_portmap_mapping m;
+    for (unsigned i = 0; i < r->address_count; i++) {
+        (void)json_array_append_new(addresses,
+                                    json_string(mvpn_addr_format(&r->addresses[i], text)));
+    }
+    if (p->portmapper != NULL && mvpn_portmapper_get(p->portmapper, &m)) {
+        (void)json_array_append_new(addresses, json_string(mvpn_addr_format(&m.external, text)));
+    }
+    (void)json_object_set_new(offer, "name", json_string(r->name));
+    (void)json_object_set_new(offer, "addresses", addresses);
+    (void)json_object_set_new(offer, "behind_nat", json_boolean(r->behind_nat));
+    (void)json_object_set_new(offer, "limit_mbit",
+                              r->limit_mbit != 0 ? json_integer(r->limit_mbit) : json_null());
+    (void)json_object_set_new(reply, "offer", offer);
+}
+
 /* Once a week; the previous key is kept for another week. (docs/protocol.md §1) */
 static void rotate_onion_key(void *ctx)
 {
@@ -322,6 +344,7 @@ static int on_control(void *ctx, const json_t *request, uid_t uid, json_t *reply
     mvpn_status_relay(reply, mvpn_node_engine(p->node), p->started, mvpn_clock_now());
     report_stun(p, reply);
     report_mapping(p, reply);
+    report_offer(p, reply);
     if (mvpn_node_is_unheard(p->node)) {
         (void)json_object_set_new(reply, "blocked_by", json_string(mvpn_silence_text()));
     }

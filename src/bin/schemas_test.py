@@ -296,6 +296,18 @@ def test_config(directory):
     check(done.returncode == 1 and "none.conf" in done.stderr and done.stdout == "", done)
 
 
+def test_relays(directory):
+    """The client has come to alpha, alpha to bravo."""
+    for name, role in (("alpha", "relay"), ("bravo", "exit")):
+        found = judge(meshvpn(directory, name, "relay", "status", "--json").stdout)["relays"][0]
+        check((found["name"], found["role"], found["reach"]) == (name, role, "reached"), found)
+    check(found["links_in"] == 1 and found["addresses"] == [NODES["bravo"][1]], found)
+    done = meshvpn(directory, "alpha", "relay", "status")
+    check(done.returncode == 0 and "reached   yes: others have opened links" in done.stdout, done)
+    done = meshvpn(directory, "client", "relay", "status")
+    check(done.returncode == 4 and "no relay runs here" in done.stderr and done.stdout == "", done)
+
+
 def test_others(directory):
     """A relay has neither."""
     for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list"), ("exit", "suggest"), ("exit", "use", "auto")):
@@ -330,6 +342,7 @@ def main():
             judge(meshvpn(directory, "client", "status", "--json").stdout)
             for name in ("alpha", "bravo"):
                 judge(meshvpn(directory, name, "status", "--json").stdout)
+            test_relays(directory)
             test_circuits(directory)
             test_exits(directory)
             test_choices(directory)
