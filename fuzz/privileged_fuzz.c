@@ -74,7 +74,10 @@ static void conversation(mvpn_reader *in)
         FUZZ_CHECK(m.op != MVPN_PRIVILEGED_RELEASE ||
                    (kind == 0 && state == MVPN_PRIVILEGED_SEALED && may_be_released(&m)));
         FUZZ_CHECK(m.op != MVPN_PRIVILEGED_MARK || (kind == 1 && descriptors == 1));
-        FUZZ_CHECK(m.op == MVPN_PRIVILEGED_MARK || descriptors == 0);
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_OUTSIDE ||
+                   (kind == 1 && state == MVPN_PRIVILEGED_SEALED && descriptors == 1));
+        FUZZ_CHECK(m.op == MVPN_PRIVILEGED_MARK || m.op == MVPN_PRIVILEGED_OUTSIDE ||
+                   descriptors == 0);
         FUZZ_CHECK(m.op == MVPN_PRIVILEGED_RELEASE || m.pairs.n == 0);
         /* A worker cannot say that it starts anew, is done, or has fallen: none of these opens. */
         FUZZ_CHECK(m.op != MVPN_PRIVILEGED_PROTECT ||

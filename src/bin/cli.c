@@ -304,7 +304,6 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     mvpn_fault fault = {.text = ""};
-    mvpn_control *control = NULL;
     stopper s = {.loop = loop, .node = node, .cli = c};
     int r = 0;
     for (size_t i = 0; r == 0 && i < MVPN_ARRAY_LEN(signals); i++) {
@@ -316,7 +315,7 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     }
     (void)signal(SIGPIPE, SIG_IGN);       /* of a server that hangs up early (io/source_url.h) */
     (void)mkdir(c->config.run_dir, 0755); /* the control socket's own error tells if this failed */
-    if (mvpn_control_open(&control, loop, c->config.control_socket, status, ctx, &fault) != 0) {
+    if (mvpn_control_open(&c->control, loop, c->config.control_socket, status, ctx, &fault) != 0) {
         return cli_fail(c, &fault);
     }
     mvpn_notify_init(&c->notify);
@@ -327,7 +326,7 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     r = r != 0 ? r : give_up_rights(c, &fault);
     if (r != 0) {
         mvpn_notify_done(&c->notify);
-        mvpn_control_close(control);
+        mvpn_control_close(c->control);
         return cli_fail(c, &fault);
     }
     if (mvpn_notify_watchdog_ms() > 0) {
@@ -339,6 +338,6 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     r = mvpn_loop_run(loop);
     mvpn_notify_send(&c->notify, "STOPPING=1");
     mvpn_notify_done(&c->notify);
-    mvpn_control_close(control);
+    mvpn_control_close(c->control);
     return r == 0 && !s.has_failed ? 0 : CLI_FAILED;
 }

@@ -36,6 +36,7 @@ typedef struct cli {
     mvpn_helper *helper;    /* NULL: nothing is to be set up */
     mvpn_notify notify;     /* systemd, while cli_run runs */
     mvpn_marker marker;     /* a client's; for all of its sockets */
+    mvpn_control *control;  /* while it runs */
 } cli;
 
 /**

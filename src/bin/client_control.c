@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "bin/client_protection.h"
+#include "bin/client_split.h"
 #include "io/clock.h"
 #include "io/ping.h"
 #include "io/silence.h"
@@ -142,6 +143,7 @@ const command_row client_commands[] = {
     {"exit-use", exit_use, true},
     {"exit-block", exit_block, true},
     {"exit-unblock", exit_unblock, true},
+    {"outside", client_outside_command, true},
     {"down", down, true},
     {"reconnect", reconnect, true},
     {"hops", set_hops, true},

@@ -25,6 +25,7 @@
 #include "bin/proxy.h"
 #include "bin/relay_status.h"
 #include "bin/report.h"
+#include "bin/run.h"
 #include "bin/show_links.h"
 #include "bin/show_protection.h"
 #include "bin/netcheck.h"
@@ -359,6 +360,7 @@ int main(int argc, char **argv)
         [VERB_CONFIG_UNSET] = config_unset_command,
         [VERB_LOG] = log_command,
         [VERB_CONFIG_DOCS] = config_docs_command,
+        [VERB_RUN] = run_command,
         [VERB_VERSION] = command_version,
     };
     options_given given;

@@ -536,6 +536,12 @@ static int parse_rest(options_given *g, int argc, char **argv)
             status = take_option(g, argc, argv, &i);
         } else {
             status = add_operand(g, word);
+            const option_row *last = status == -1 ? &g->verb->operands[g->operand_count - 1] : NULL;
+            if (last != NULL && last->is_command) {
+                g->rest = argv + i;
+                g->rest_count = argc - i;
+                return -1;
+            }
         }
         if (status != -1) {
             return status;

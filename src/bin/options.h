@@ -41,6 +41,7 @@ typedef struct option_row {
     unsigned long max;      /* of a number */
     unsigned max_count;     /* how often it may be given; 0: the last one holds */
     bool is_optional;       /* operands, from the right */
+    bool is_command;        /* operands, the last: it and what follows go to `rest`, unread */
     const char *if_missing; /* operands: what to say, if the name is too little */
 } option_row;
 
@@ -88,7 +89,7 @@ typedef struct options_given {
     } items[OPTIONS_GIVEN_MAX];
     size_t operand_count;
     const char *operands[OPTIONS_OPERANDS_MAX];
-    char **rest; /* argv behind the command, ended by NULL */
+    char **rest; /* argv behind the verb, or a command that is an operand; ended by NULL */
     int rest_count;
 } options_given;
 

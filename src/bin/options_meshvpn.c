@@ -352,6 +352,30 @@ static const option_example report_examples[] = {
     {"sudo meshvpn report", "read it, and answer whether it may be written to a file"},
     {0},
 };
+static const option_row run_options[] = {
+    {.name = "--outside", .help = "outside the tunnel, seen by whoever watches the line"},
+    CONTROL_OPTION,
+    {0},
+};
+static const option_row run_operands[] = {
+    {.name = "COMMAND...", .kind = OPTION_TEXT, .is_command = true,
+     .help = "what is run, with its arguments; options of meshvpn come before it",
+     .if_missing = "run what? meshvpn run --outside COMMAND"},
+    {0},
+};
+static const option_exit run_exits[] = {
+    {0, "the command's own; and if it is not run:"},
+    {1, "failed, or this host has no cgroup for it"},
+    {2, "wrong usage"},
+    {4, "no daemon"},
+    {126, "the command cannot be run"},
+    {127, "there is no such command"},
+    {0},
+};
+static const option_example run_examples[] = {
+    {"sudo meshvpn run --outside setpriv --reuid=anna --init-groups firefox", "a browser outside, as the user anna"},
+    {0},
+};
 
 static const option_row version_options[] = {
     {.name = "--json", .help = "print JSON (schema meshvpn.version/1)"},
@@ -443,6 +467,10 @@ static const option_verb verbs[] = {
      .text = "The default holds then, or what a file of KIND.conf.d says.",
      .options = config_set_options, .operands = config_unset_operands, .exits = config_set_exits},
     {.name = "config docs", .id = VERB_CONFIG_DOCS, .summary = "print all keys of the configuration files"},
+    {.name = "run", .id = VERB_RUN, .summary = "a command outside the tunnel",
+     .text = "For root and the operators of the configuration, while a client with a kill switch runs. The command and what it "
+             "starts go as if there were no VPN, until they end; all others stay as they are. (docs/split-tunnelling.md)",
+     .options = run_options, .operands = run_operands, .exits = run_exits, .examples = run_examples},
     {.name = "version", .id = VERB_VERSION, .summary = "print the version", .options = version_options},
     {.name = "help", .id = VERB_HELP, .summary = "what a command does", .operands = options_help_operands},
     {0},

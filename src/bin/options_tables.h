@@ -28,6 +28,7 @@ enum meshvpn_verb {
     VERB_CONFIG_UNSET,
     VERB_CONFIG_DOCS,
     VERB_LOG,
+    VERB_RUN,
     VERB_VERSION,
     VERB_HELP,
 };

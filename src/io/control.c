@@ -31,6 +31,7 @@ struct mvpn_control {
     mvpn_loop_watch *watch;
     mvpn_control_fn *fn;
     void *ctx;
+    const client *asker; /* whose request is being answered */
     struct sockaddr_un name;
     client clients[MVPN_CONTROL_CLIENTS];
 };
@@ -81,7 +82,9 @@ static json_t *answer(client *c, const char *line, size_t len)
         json_decref(reply);
         return error_reply("a request is an object with a string \"cmd\"");
     }
+    c->control->asker = c;
     int rc = reply != NULL ? c->control->fn(c->control->ctx, request, c->uid, reply) : MVPN_E_NOMEM;
+    c->control->asker = NULL;
     json_decref(request);
     if (rc != 0 && !json_is_string(json_object_get(reply, "error"))) {
         json_decref(reply);
@@ -321,6 +324,11 @@ void mvpn_control_close(mvpn_control *control)
         (void)unlink(control->name.sun_path);
     }
     free(control);
+}
+
+int mvpn_control_asker(const mvpn_control *control)
+{
+    return control != NULL && control->asker != NULL ? control->asker->fd : -1;
 }
 
 /* ---- asking ---- */

@@ -39,6 +39,9 @@ MVPN_WUR int mvpn_control_open(mvpn_control **ret, mvpn_loop *loop, const char *
 /** Hang up on all, and remove the socket. Before mvpn_loop_free. NULL is allowed. */
 void mvpn_control_close(mvpn_control *control);
 
+/** Inside of mvpn_control_fn: the connection of who asks, for SO_PEERCRED; else -1. Borrowed. */
+int mvpn_control_asker(const mvpn_control *control);
+
 /**
  * The other side: send `request` to the daemon at `path` and wait at most `timeout_ms` for its
  * reply, which is the caller's (json_decref). MVPN_E_CLOSED: no daemon runs there; MVPN_E_TIMEOUT;

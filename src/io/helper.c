@@ -251,6 +251,7 @@ static int seal(server *s, mvpn_fault *fault)
     (void)snprintf(path, sizeof(path), "%s", s->config->control_socket);
     options.remove_dirs[0] = s->has_control ? dirname(path) : NULL;
     options.remove_dirs[1] = s->limits.is_exit ? s->config->run_dir : NULL;
+    options.remove_subdirs = s->client.group.where;
     s->state = MVPN_PRIVILEGED_SEALED;
     return s->config->sandbox ? mvpn_sandbox_enter(&options, &state, fault) : 0;
 }
@@ -282,6 +283,26 @@ static int set_mark(const server *s, int fd, mvpn_fault *fault)
     return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0
                ? 0
                : mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot mark a socket");
+}
+
+/* The worker is not believed about who asks. */
+static int go_outside(server *s, int fd, mvpn_fault *fault)
+{
+    const mvpn_config_client *c = &s->config->client;
+    struct ucred asker = {0};
+    socklen_t len = sizeof(asker);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &asker, &len) != 0 || asker.pid <= 0) {
+        return mvpn_fault_set(fault, MVPN_E_REFUSED, "this is no connection of a local process");
+    }
+    bool is_allowed = asker.uid == 0 || asker.uid == getuid();
+    for (unsigned i = 0; i < c->operator_count; i++) {
+        is_allowed = is_allowed || c->operators[i].uid == asker.uid;
+    }
+    if (!is_allowed) {
+        return mvpn_fault_set(fault, MVPN_E_REFUSED, "uid %u may not go outside the tunnel",
+                              (unsigned)asker.uid);
+    }
+    return s->has_host ? mvpn_host_client_outside(&s->client, asker.pid, fault) : MVPN_E_STATE;
 }
 
 static int tun_of(const server *s)
@@ -372,6 +393,9 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
         break;
     case MVPN_PRIVILEGED_LOOK:
         reply.protection = look(s);
+        break;
+    case MVPN_PRIVILEGED_OUTSIDE:
+        code = go_outside(s, in->descriptors[0], &fault);
         break;
     case MVPN_PRIVILEGED_FINISH:
         take_back(s);
@@ -779,6 +803,12 @@ void mvpn_helper_names(const mvpn_helper *helper, mvpn_helper_dns *ret)
         .is_set = atomic_load(&helper->report->is_set) != 0,
         .repaired = atomic_load(&helper->report->repaired),
     };
+}
+
+int mvpn_helper_outside(mvpn_helper *helper, int asker, mvpn_fault *fault)
+{
+    mvpn_privileged_reply reply;
+    return ask(helper, MVPN_PRIVILEGED_OUTSIDE, asker, ANSWER_MS, &reply, NULL, fault);
 }
 
 void mvpn_helper_finish(mvpn_helper *helper)

@@ -86,6 +86,13 @@ typedef struct mvpn_helper_dns {
 void mvpn_helper_names(const mvpn_helper *helper, mvpn_helper_dns *ret);
 
 /**
+ * Client: the process at the other end of control connection `asker` goes outside the tunnel from
+ * now on. The helper sees for itself who that is. MVPN_E_REFUSED: neither root, nor who started
+ * this, nor an operator; MVPN_E_CONFIG: not possible on this host; MVPN_E_CLOSED, MVPN_E_SYSTEM.
+ */
+MVPN_WUR int mvpn_helper_outside(mvpn_helper *helper, int asker, mvpn_fault *fault);
+
+/**
  * Have everything taken back, wait for that (10 s at most) and free. The TUN must be closed. NULL
  * is allowed. Before mvpn_loop_free.
  */

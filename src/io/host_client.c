@@ -325,6 +325,35 @@ int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_event event
     return r;
 }
 
+/* Rules of the kernel's packet filter and of its routing, for a cgroup that has them not yet. */
+static int open_group(mvpn_host_client *host, mvpn_fault *fault)
+{
+    mvpn_split *split = &host->protect.split;
+    split->cgroups[split->cgroup_count++] = host->group.match;
+    int r = mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault);
+    r = r != 0 ? r : set_rules(host->nl, host, fault);
+    host->is_group_open = r == 0;
+    if (r != 0) {
+        split->cgroup_count--;
+        MVPN_IGNORE(mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, NULL));
+    }
+    return r;
+}
+
+int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *fault)
+{
+    if (host->kill_switch == NULL) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "run --outside needs kill_switch = true and routes = all: its packet "
+                              "filter knows what goes outside. Or use outside_users");
+    }
+    int r = 0;
+    if (host->group.processes >= 0 && !host->is_group_open) {
+        r = open_group(host, fault);
+    }
+    return r != 0 ? r : mvpn_outside_group_add(&host->group, pid, fault);
+}
+
 int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *config,
                            mvpn_fault *fault)
 {
@@ -332,6 +361,7 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     mvpn_netlink *nl = NULL;
     uint32_t index = 0;
     *ret = (mvpn_host_client){.mark = config->mark, .table = config->table, .route_events = -1};
+    ret->group.processes = ret->group.parent = -1;
     int r = mvpn_tun_open(&ret->tun, &tun_options, fault);
     r = r != 0 ? r : mvpn_netlink_open(&nl, fault);
     r = r != 0 ? r : mvpn_netlink_index(nl, mvpn_tun_name(ret->tun), &index, fault);
@@ -342,6 +372,9 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     if (r == 0 && config->routes_all) {
         r = set_routes(nl, ret, index, fault);
         ret->route_events = mvpn_route_watch_open(); /* without it nobody repairs them */
+    }
+    if (r == 0 && ret->kill_switch != NULL) {
+        mvpn_outside_group_make(&ret->group);
     }
     ret->nl = nl;
     if (r != 0) {
@@ -379,6 +412,7 @@ void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
     }
     MVPN_IGNORE(mvpn_host_client_event(host, last, NULL));
     mvpn_kill_switch_close(host->kill_switch);
+    mvpn_outside_group_remove(&host->group);
     *host = (mvpn_host_client){.route_events = -1};
 }
 

@@ -11,6 +11,7 @@
 #include "io/fault.h"
 #include "io/kill_switch.h"
 #include "io/netlink.h"
+#include "io/outside_group.h"
 #include "io/tun.h"
 
 typedef struct mvpn_host_client {
@@ -25,6 +26,9 @@ typedef struct mvpn_host_client {
     mvpn_protect_setup protect;
     enum mvpn_protect_state state;
     bool was_in_force; /* a run before left it so, or lockdown */
+    bool is_group_open;
+    mvpn_outside_group
+        group;         /* of `meshvpn run --outside`; its rules come with its first process */
     uint32_t repaired; /* times that others touched the kill switch, rules, routes, addresses */
 } mvpn_host_client;
 
@@ -40,6 +44,11 @@ MVPN_WUR int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_cli
  */
 MVPN_WUR int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_event event,
                                     mvpn_fault *fault);
+/**
+ * Put process `pid` outside the tunnel. MVPN_E_CONFIG: without kill switch, or no cgroup can be had
+ * here; MVPN_E_SYSTEM.
+ */
+MVPN_WUR int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *fault);
 /** Descriptors that are readable when others may have touched what is ours; -1: none. */
 void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2]);
 /**

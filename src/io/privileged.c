@@ -239,6 +239,11 @@ static bool are_of_pool(const mvpn_privileged_limits *limits, mvpn_bytes pairs)
     return true;
 }
 
+static bool brings_descriptor(enum mvpn_privileged_op op)
+{
+    return op == MVPN_PRIVILEGED_MARK || op == MVPN_PRIVILEGED_OUTSIDE;
+}
+
 int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privileged_state state,
                           const mvpn_privileged_request *request, unsigned descriptors)
 {
@@ -260,6 +265,7 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
     case MVPN_PRIVILEGED_MARK:
     case MVPN_PRIVILEGED_PROTECT:
     case MVPN_PRIVILEGED_LOOK:
+    case MVPN_PRIVILEGED_OUTSIDE:
         is_ours = limits->is_client;
         is_right_time = !is_new;
         break;
@@ -267,8 +273,7 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
         is_right_time = true; /* also a start that failed */
         break;
     }
-    if (!is_right_time || !is_ours ||
-        descriptors != (request->op == MVPN_PRIVILEGED_MARK ? 1u : 0u)) {
+    if (!is_right_time || !is_ours || descriptors != (brings_descriptor(request->op) ? 1u : 0u)) {
         return MVPN_E_PROTOCOL;
     }
     return are_of_pool(limits, request->pairs) ? 0 : MVPN_E_REFUSED;

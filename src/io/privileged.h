@@ -41,6 +41,8 @@ enum mvpn_privileged_op {
     MVPN_PRIVILEGED_MARK,      /* client: set the configured mark on the socket that comes along */
     MVPN_PRIVILEGED_PROTECT,   /* client: this happened; the kill switch follows */
     MVPN_PRIVILEGED_LOOK,      /* client: what protects this host now? */
+    MVPN_PRIVILEGED_OUTSIDE,   /* client: who is connected to the control socket that comes along
+                                * may go outside the tunnel: his process is put there */
     MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
 };
 #define MVPN_PRIVILEGED_OP_LAST MVPN_PRIVILEGED_FINISH

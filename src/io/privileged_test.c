@@ -205,10 +205,15 @@ static void test_check(void **state)
         enum mvpn_privileged_op op;
         unsigned when_new, when_sealed, descriptors;
     } rows[] = {
-        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},    {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
-        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0}, {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
-        {MVPN_PRIVILEGED_MARK, 0, C, 1},         {MVPN_PRIVILEGED_PROTECT, 0, C, 0},
-        {MVPN_PRIVILEGED_LOOK, 0, C, 0},         {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
+        {MVPN_PRIVILEGED_SETUP, E | C, 0, 0},
+        {MVPN_PRIVILEGED_CONTROL, E | C | R, 0, 0},
+        {MVPN_PRIVILEGED_SEAL, E | C | R, 0, 0},
+        {MVPN_PRIVILEGED_RELEASE, 0, E, 0},
+        {MVPN_PRIVILEGED_OUTSIDE, 0, C, 1},
+        {MVPN_PRIVILEGED_MARK, 0, C, 1},
+        {MVPN_PRIVILEGED_PROTECT, 0, C, 0},
+        {MVPN_PRIVILEGED_LOOK, 0, C, 0},
+        {MVPN_PRIVILEGED_FINISH, E | C | R, E | C | R, 0},
     };
     static const struct {
         unsigned who;

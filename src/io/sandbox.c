@@ -325,6 +325,8 @@ static bool allow_all(int ruleset, const mvpn_sandbox_options *o, uint64_t handl
         ok = ok && (o->remove_dirs[i] == NULL ||
                     allow_below(ruleset, o->remove_dirs[i], LANDLOCK_ACCESS_FS_REMOVE_FILE));
     }
+    ok = ok && (o->remove_subdirs == NULL || o->remove_subdirs[0] == '\0' ||
+                allow_below(ruleset, o->remove_subdirs, LANDLOCK_ACCESS_FS_REMOVE_DIR));
     return ok && (!IS_SANITIZED || allow_below(ruleset, "/proc", ACCESS_READ));
 }
 

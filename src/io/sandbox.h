@@ -77,6 +77,7 @@ typedef struct mvpn_sandbox_options {
     const char *read_dir;                       /* data that is read later; NULL: none */
     const char *remove_dirs[MVPN_SANDBOX_DIRS]; /* files in them may be removed, nothing else */
     const char *edit_dirs[MVPN_SANDBOX_DIRS];   /* FILES, PROGRAM: made, renamed and removed */
+    const char *remove_subdirs; /* empty directories in it may be removed; NULL or "": none */
 } mvpn_sandbox_options;
 
 typedef struct mvpn_sandbox_state {

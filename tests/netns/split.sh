@@ -64,6 +64,7 @@ names_of_the_network_are_not() {
 
 closed_socket_sends_the_rest() {
     local sent got
+    : >"$LAB_DIR/log/sink.log"
     lab_spawn web sink "$LAB_PYTHON" "$SPLIT_TOOL" sink 7000
     lab_wait_port web tcp 7000 || return 1
     sent=$(lab_in client "$@" "$LAB_PYTHON" "$SPLIT_TOOL" send "$(lab_addr4 web)" 7000 3000000) || return 1
@@ -149,4 +150,75 @@ mesh_client_wait
 lab_check next_start_knows_its_own_alone both_inside "${OUTSIDE[@]}"
 mesh_client_stop
 lab_check stop_restores_everything is_as_before
+
+# ---- commands, by cgroup ----
+
+RUN=("$MESH_PROGRAMS/meshvpn" run --control "$LAB_DIR/sock/client" --outside)
+
+status_is() {
+    local status
+    lab_in client "${@:2}"
+    status=$?
+    echo "status $status"
+    [ "$status" = "$1" ]
+}
+
+command_leaves_its_status() {
+    status_is 7 "${RUN[@]}" sh -c 'exit 7' && status_is 127 "${RUN[@]}" no-such-command &&
+        status_is 126 "${RUN[@]}" /etc/passwd && status_is 2 "$MESH_PROGRAMS/meshvpn" run true &&
+        status_is 2 "${RUN[@]}"
+}
+
+# Who may read the socket, and is no operator.
+strangers_are_refused() {
+    status_is 1 setpriv --reuid=12345 --regid=0 --clear-groups "${RUN[@]}" true
+}
+
+# commands_go_outside v1|v2
+commands_go_outside() {
+    lab_check "$1_command_goes_outside" both_outside "${RUN[@]}"
+    lab_check "$1_operators_command_does" both_outside setpriv --reuid=1 --regid=0 --clear-groups "${RUN[@]}"
+    lab_check "$1_its_closed_socket_sends_the_rest" closed_socket_sends_the_rest "${RUN[@]}"
+    lab_check "$1_others_do_not" both_inside "${LEAK_USER[@]}"
+    lab_check "$1_name_is_asked_inside" lab_in client "${RUN[@]}" "$LAB_PYTHON" "$LAB_TOOL" dns "$MESH_GATEWAY4" \
+        "$LAB_WEB_NAME" A
+}
+
+groups_left() {
+    local space
+    space=$(lab_in client stat -Lc %i /proc/self/ns/net)
+    find /sys/fs/cgroup -maxdepth 4 -path "*/meshvpn-outside/$space" | grep .
+}
+
+# net_cls, for the client's eyes alone: most hosts do not mount it any more.
+cat >"$LAB_DIR/with_net_cls" <<'WRAPPER'
+#!/bin/sh
+mkdir -p "$NET_CLS" && exec unshare -m --propagation private sh -c \
+    'mount -t cgroup -o net_cls none "$NET_CLS" && exec "$0" "$@"' "$@"
+WRAPPER
+chmod +x "$LAB_DIR/with_net_cls"
+chmod 711 "$LAB_DIR" # operators reach the socket
+leak_client_start "operators = {daemon}"
+mesh_client_wait
+lab_check cgroup_is_there groups_left
+watch_begin
+commands_go_outside v2
+lab_check v2_flush_is_repaired eval 'leak_flush && both_outside "${RUN[@]}"'
+lab_check command_leaves_its_status command_leaves_its_status
+lab_check strangers_are_refused strangers_are_refused
+watch_end
+lab_check v2_only_they_were_on_the_wire only_listed "$OWN4 > $(lab_addr4 web) 6 80" "$OWN6 > $(lab_addr6 web) 6 80" \
+    "$OWN4 > $(lab_addr4 web) 6 7000"
+mesh_client_stop
+lab_check no_cgroup_is_left eval '! groups_left'
+lab_check stop_restores_everything_after_commands is_as_before
+MESH_CLIENT_ENV="env NET_CLS=$LAB_DIR/net_cls $LAB_DIR/with_net_cls" leak_client_start "operators = {daemon}"
+mesh_client_wait
+commands_go_outside v1
+mesh_node_crash client
+MESH_CLIENT_ENV="env NET_CLS=$LAB_DIR/net_cls $LAB_DIR/with_net_cls" leak_client_start ""
+mesh_client_wait
+lab_check next_start_sends_nobody_outside both_inside
+mesh_client_stop
+lab_check stop_restores_everything_after_a_crash is_as_before
 exit "$((LAB_FAILED > 0))"

@@ -1,0 +1,9 @@
+/* meshvpn run: a command that goes another way than the rest of this computer. */
+#ifndef MVPN_BIN_RUN_H
+#define MVPN_BIN_RUN_H
+
+#include "bin/options.h"
+
+int run_command(const options_given *given);
+
+#endif
