@@ -153,14 +153,16 @@ static void pass_link(mvpn_protect_rules *rules)
     }
 }
 
+/* DNS, DNS over TLS; what is asked where DNS does not know: NetBIOS, mDNS (RFC 6762), LLMNR (RFC
+ * 4795). Questions tell where a person goes, whoever is asked. */
 static void drop_names(mvpn_protect_rules *rules, enum mvpn_protect_chain chain)
 {
     static const uint8_t protocols[] = {UDP, TCP};
-    static const uint16_t ports[] = {53, 853};
-    for (size_t i = 0; i < 4; i++) {
+    static const uint16_t ports[] = {53, 853, 137, 5353, 5355};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(protocols) * MVPN_ARRAY_LEN(ports); i++) {
         mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_DROP);
-        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, protocols[i / 2]);
-        add_port(rule, MVPN_PROTECT_PORT_TO, ports[i % 2]);
+        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, protocols[i / MVPN_ARRAY_LEN(ports)]);
+        add_port(rule, MVPN_PROTECT_PORT_TO, ports[i % MVPN_ARRAY_LEN(ports)]);
     }
 }
 

@@ -57,9 +57,9 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 54 at most, and for OUTPUT and FORWARD each what is sent outside. */
+/* All of one table: 66 at most, and for OUTPUT and FORWARD each what is sent outside. */
 #define MVPN_PROTECT_RULES                                                                         \
-    (64 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
+    (80 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
 
 enum mvpn_protect_action {
     MVPN_PROTECT_DROP,

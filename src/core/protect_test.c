@@ -210,11 +210,17 @@ static bool is_lan(const mvpn_addr *a)
                : a->ip[0] == 0xff || a->ip[0] == 0xfe || (a->ip[0] == 0xfd && a->ip[1] == 1);
 }
 
+static bool is_local_name(const packet *p)
+{
+    return (p->protocol == 6 || p->protocol == 17) &&
+           (is_one(p->to, 53, 853) || is_one(p->to, 5353, 5355) || p->to == 137);
+}
+
 /* Written down a second time, by what is wanted and not by how it is done. */
 static bool may_leave(const packet *p, const mvpn_protect_setup *setup, enum mvpn_protect_state s)
 {
     bool runs = s == MVPN_PROTECT_CONNECTING || s == MVPN_PROTECT_CONNECTED;
-    bool is_name = (p->protocol == 6 || p->protocol == 17) && is_one(p->to, 53, 853);
+    bool is_name = is_local_name(p);
     if (s == MVPN_PROTECT_DISCONNECTED && !setup->lockdown) {
         return true;
     }
@@ -333,7 +339,7 @@ static void check_forward(const packet *p, const void *ctx)
     const struct situation *s = ctx;
     bool is_off = s->state == MVPN_PROTECT_DISCONNECTED && !s->setup.lockdown;
     bool runs = s->state == MVPN_PROTECT_CONNECTING || s->state == MVPN_PROTECT_CONNECTED;
-    bool is_name = (p->protocol == 6 || p->protocol == 17) && is_one(p->to, 53, 853);
+    bool is_name = is_local_name(p);
     bool is_multicast = p->target.ip[0] == 224 || p->target.ip[0] == 255 || p->target.ip[0] == 0xff;
     bool is_tun = strcmp(p->out, "mvpn0") == 0; /* "in" is the same in this model */
     bool may =
@@ -393,7 +399,7 @@ static const struct sender {
 static bool is_target(const packet *p)
 {
     const uint8_t *to = p->target.ip;
-    bool is_name = (p->protocol == 6 || p->protocol == 17) && is_one(p->to, 53, 853);
+    bool is_name = is_local_name(p);
     return !is_name && ((p->target.family == 4 && to[0] == 192 && to[1] == 169) ||
                         (p->target.family == 6 && to[0] == 0x2a));
 }
@@ -503,9 +509,32 @@ static void test_without_addresses(void **state)
     }
 }
 
+/* Also where the local network is open. */
+static void test_nobody_is_asked_for_names(void **state)
+{
+    static const uint16_t names_of[] = {53, 853, 137, 5353, 5355};
+    static const mvpn_addr targets[] = {{.family = 4, .ip = {224, 0, 0, 251}},
+                                        {.family = 4, .ip = {192, 168, 0, 255}},
+                                        {.family = 6, .ip = {0xff, 0x02, [15] = 0xfb}}};
+    const mvpn_protect_setup setup = {.allow_lan = true, .tun_name = "mvpn0", .mark = OWN_MARK};
+    mvpn_protect_rules rules;
+    (void)state;
+    mvpn_protect_rules_make(&setup, MVPN_PROTECT_CONNECTED, &rules);
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(names_of) * MVPN_ARRAY_LEN(targets) * 2; i++) {
+        packet p = {.in = "", .out = "eth0", .protocol = i % 2 == 0 ? 17 : 6};
+        p.target = targets[i / 2 % MVPN_ARRAY_LEN(targets)];
+        p.to = names_of[i / 2 / MVPN_ARRAY_LEN(targets)];
+        assert_false(passes(&rules, MVPN_PROTECT_OUTPUT, &p));
+        assert_false(passes(&rules, MVPN_PROTECT_FORWARD, &p));
+        p.to = 1900;
+        assert_true(passes(&rules, MVPN_PROTECT_OUTPUT, &p));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nobody_is_asked_for_names),
         cmocka_unit_test(test_every_transition),
         cmocka_unit_test(test_no_event_opens_by_itself),
         cmocka_unit_test(test_texts),

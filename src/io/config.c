@@ -993,7 +993,7 @@ static const mvpn_setting settings[] = {
     {"lockdown", BOOL, CLIENT, set_lockdown, "false",
      "The kill switch stays in force when the client is stopped."},
     {"allow_lan", BOOL, CLIENT, set_allow_lan, "false",
-     "The kill switch lets packets to private addresses and local multicast pass; not to ports 53 and 853."},
+     "The kill switch lets packets to private addresses and local multicast pass; not what asks for names: ports 53, 853, 137 (NetBIOS), 5353 (mDNS) and 5355 (LLMNR)."},
     {"operators", LIST, CLIENT, set_operator, "{}",
      "Users who may change what the client does (`meshvpn down`, `reconnect`, `circuit new`, ..), besides root and whoever started it; at most 16. They need to be able to open `control_socket`: be in its group."},
     {"outside_networks", LIST, CLIENT, set_outside_network, "{}",
