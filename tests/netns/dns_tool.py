@@ -64,28 +64,24 @@ def resolved(mode, path):
              for i, link in links.items() for d, r in link.get("SetLinkDomains", [[]])[0]], signature="(isb)")
         keep()
 
-    class Manager(dbusmock.DBusMockObject):
-        def mock_method(self, interface, dbus_method, in_signature, *args, **more):
-            """Every call comes here."""
-            if interface != MANAGER:
-                return super().mock_method(interface, dbus_method, in_signature, *args, **more)
-            if mode == "refuse" and dbus_method.startswith("SetLink"):
-                raise dbus.DBusException("Access denied by the test", name="org.freedesktop.DBus.Error.AccessDenied")
-            if mode == "hang":
-                time.sleep(3600)
-            if dbus_method == "RevertLink":
-                if int(args[0]) not in links:
-                    raise dbus.DBusException(f"Link {int(args[0])} not known", name="org.freedesktop.resolve1.NoSuchLink")
-                del links[int(args[0])]
-                told_nothing(self)
-            elif dbus_method.startswith("SetLink"):
-                told(self, dbus_method, args)
-            return None
-
     def told_nothing(mock):
         mock.props[MANAGER]["DNS"] = dbus.Array([], signature="(iiay)")
         mock.props[MANAGER]["Domains"] = dbus.Array([], signature="(isb)")
         keep()
+
+    class Manager(dbusmock.DBusMockObject):
+        def called(self, method, args):
+            if mode == "refuse" and method.startswith("SetLink"):
+                raise dbus.DBusException("Access denied by the test", name="org.freedesktop.DBus.Error.AccessDenied")
+            if mode == "hang":
+                time.sleep(3600)
+            if method == "RevertLink":
+                if int(args[0]) not in links:
+                    raise dbus.DBusException(f"Link {int(args[0])} not known", name="org.freedesktop.resolve1.NoSuchLink")
+                del links[int(args[0])]
+                told_nothing(self)
+            elif method.startswith("SetLink"):
+                told(self, method, args)
 
     name = dbus.service.BusName("org.freedesktop.resolve1", bus, allow_replacement=True, replace_existing=True,
                                 do_not_queue=True)
@@ -94,7 +90,7 @@ def resolved(mode, path):
     for method, signature in (("SetLinkDNS", "ia(iay)"), ("SetLinkDomains", "ia(sb)"), ("SetLinkDefaultRoute", "ib"),
                               ("SetLinkLLMNR", "is"), ("SetLinkMulticastDNS", "is"), ("SetLinkDNSOverTLS", "is"),
                               ("RevertLink", "i"), ("FlushCaches", "")):
-        mock.AddMethod(MANAGER, method, signature, "", "")
+        mock.AddMethod(MANAGER, method, signature, "", f"self.called({method!r}, args)")
     keep()
     loop = GLib.MainLoop()
     GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGTERM, loop.quit)
