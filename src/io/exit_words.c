@@ -56,8 +56,16 @@ typedef struct hits {
     const mvpn_descriptor *at[MVPN_EXIT_WORDS_NEAR];
 } hits;
 
+/* By identity, so that the same ones are said each time. */
 static void add_hit(hits *h, const mvpn_descriptor *d)
 {
+    for (size_t i = 0; i < MVPN_MIN(h->count, (size_t)MVPN_EXIT_WORDS_NEAR); i++) {
+        if (memcmp(d->identity.b, h->at[i]->identity.b, sizeof(d->identity.b)) < 0) {
+            const mvpn_descriptor *later = h->at[i];
+            h->at[i] = d;
+            d = later;
+        }
+    }
     if (h->count < MVPN_EXIT_WORDS_NEAR) {
         h->at[h->count] = d;
     }

@@ -133,6 +133,72 @@ kept() {
     ! grep lost "$LAB_DIR/hold" "$LAB_DIR/idle"
 }
 
+# exit_says WORD...: meshvpn exit WORD... of the client
+exit_says() {
+    lab_in client timeout 5 "$MESH_PROGRAMS/meshvpn" exit "$@" --control "$LAB_DIR/sock/client"
+}
+
+# left_by: the exit of a connection that is opened now, left in LEFT_BY; "" if there is none in 5 s
+left_by() {
+    rm -f "$LAB_DIR/new"
+    outage_new
+    outage_opens 5 new
+    LEFT_BY=$(outage_identity "$(outage_port new)")
+    LEFT_BY=${LEFT_BY% *}
+    lab_stop "$OUTAGE_NEW"
+    OUTAGE_NEW=
+}
+
+# new_leaves_by EXIT: within 5 s
+new_leaves_by() {
+    local deadline=$((SECONDS + 5))
+    until left_by && [ "$LEFT_BY" = "$1" ]; do
+        echo "by '$LEFT_BY'"
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+    done
+}
+
+exit_is_chosen() {
+    local first chosen hold
+    settled exit_chosen
+    first=$(outage_identity "$(outage_port hold)")
+    first=${first% *}
+    hold=$(grep -c lost "$LAB_DIR/hold")
+    for chosen in $LAB_EXITS; do
+        [ "$chosen" = "$first" ] || break
+    done
+    lab_say "   from $first to $chosen"
+    lab_check sessions_exit_use_is_taken exit_says use "$chosen"
+    lab_check sessions_exit_use_new_leave_there new_leaves_by "$chosen"
+    lab_check sessions_exit_use_keeps_tcp test "$(grep -c lost "$LAB_DIR/hold")" = "$hold"
+    lab_check sessions_exit_use_old_flow_stays echoes hold
+    lab_check sessions_exit_use_unknown_is_refused refused_exit
+    lab_check sessions_exit_block_is_taken in_turn "use auto" "block $chosen"
+    lab_check sessions_exit_block_new_leave_elsewhere leaves_not_by "$chosen"
+}
+
+refused_exit() {
+    local said
+    said=$(exit_says use nowhere-at-all 2>&1)
+    [ $? = 1 ] && echo "$said" | grep -q "no exit is known as 'nowhere-at-all'" || { echo "$said"; return 1; }
+}
+
+in_turn() {
+    local words
+    for words in "$@"; do
+        # shellcheck disable=SC2086 # words
+        exit_says $words || return 1
+    done
+}
+
+leaves_not_by() {
+    local deadline=$((SECONDS + 5))
+    until left_by && [ -n "$LEFT_BY" ] && [ "$LEFT_BY" != "$1" ]; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+    done
+    left_by && [ "$LEFT_BY" != "$1" ] && echo "by $LEFT_BY"
+}
+
 outage_begin "$DOWNLOAD_MB"
 outage_client
 outage_hold
@@ -148,6 +214,7 @@ outage_client "rotate_mb = $ROTATE_MB"
 rm -f "$LAB_DIR/hold" "$LAB_DIR/idle"
 outage_hold
 rotates
+exit_is_chosen
 lab_check sessions_programs_alive mesh_alive
 
 exit $((LAB_FAILED > 0))
