@@ -40,8 +40,7 @@ json_t *ask_daemon(const char *socket, json_t *request, int *ret_exit)
         (void)fprintf(stderr, "meshvpn: %s\n",
                       fault.text[0] != '\0' ? fault.text : mvpn_strerror(rc));
         if (rc == MVPN_E_CLOSED) {
-            (void)fprintf(stderr, "No daemon runs here. Start one: meshvpn-client --config "
-                                  "/etc/meshvpn/client.conf\n");
+            (void)fputs("No daemon runs here. Start the client: sudo meshvpn up\n", stderr);
         }
         return NULL;
     }

@@ -98,6 +98,14 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
         (void)cli_fail(c, &fault);
         return CLI_USAGE;
     }
+    if (kind == MVPN_CONFIG_CLIENT) {
+        unsigned *hops = &c->config.client.hops;
+        *hops = (unsigned)options_number(&given, "--hops", *hops);
+        if (c->config.client.path_count > 0 && c->config.client.path_count != *hops) {
+            return options_fail(&given, "--hops: the configuration's path has %u",
+                                c->config.client.path_count);
+        }
+    }
     mvpn_logger_init(&c->log, c->config.log_level);
     if (mvpn_sandbox_find_user(c->config.user, &c->user, &fault) != 0) {
         (void)cli_fail(c, &fault);

@@ -1,5 +1,7 @@
 #include "bin/client_control.h"
 
+#include <unistd.h>
+
 #include "base/error.h"
 #include "bin/client_protection.h"
 #include "bin/client_split.h"
@@ -41,6 +43,7 @@ static int down(void *program, const json_t *request, json_t *reply)
     mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "ending: asked to by the control socket");
     mvpn_loop_stop(p->loop);
     (void)json_object_set_new(reply, "lockdown", json_boolean(p->cli.config.client.lockdown));
+    (void)json_object_set_new(reply, "pid", json_integer(getpid())); /* its end is the end */
     return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
 }
 

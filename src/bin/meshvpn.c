@@ -2,6 +2,7 @@
  * meshvpn: the person's command. Data go to stdout, talk to stderr.
  */
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "bin/ask.h"
 #include "bin/circuit.h"
+#include "bin/down.h"
 #include "bin/config_command.h"
 #include "bin/config_set.h"
 #include "bin/doctor.h"
@@ -30,6 +32,9 @@
 #include "bin/show_protection.h"
 #include "bin/netcheck.h"
 #include "bin/options_tables.h"
+#include "bin/programs.h"
+#include "bin/stage_view.h"
+#include "bin/up.h"
 
 /* Exit status, as docs and scripts know it. */
 enum {
@@ -257,8 +262,10 @@ static void print_relay(const json_t *status)
     }
 }
 
-static void print_status(const json_t *status, const json_t *later, double seconds)
+static void print_status(const json_t *status, const json_t *later, double seconds,
+                         const terminal *term)
 {
+    char stage[512];
     const char *role = text_of(status, "role"), *state = text_of(status, "state");
     const char *reason = text_of(status, "blocked_by");
     const json_t *since = json_object_get(status, "since_s");
@@ -271,6 +278,10 @@ static void print_status(const json_t *status, const json_t *later, double secon
         (void)printf("since     %s\n", format_duration(json_number_value(since), text));
     }
     if (role != NULL && strcmp(role, "client") == 0) {
+        stage_view_line(term, status, stage, sizeof(stage));
+        if (stage[0] != '\0') {
+            (void)printf("stage     %s\n", stage);
+        }
         print_client(status, later, seconds);
     } else {
         (void)printf("role      %s\n", role != NULL ? role : "unknown");
@@ -285,7 +296,7 @@ static double seconds_now(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static void show(json_t *status, const char *socket)
+static void show(json_t *status, const char *socket, const terminal *term)
 {
     static const struct timespec pause = {.tv_nsec = RATE_INTERVAL_MS * 1000000};
     json_t *later = NULL;
@@ -295,19 +306,35 @@ static void show(json_t *status, const char *socket)
         (void)nanosleep(&pause, NULL);
         later = ask_status(socket, &ignored);
     }
-    print_status(status, later, seconds_now() - began);
+    print_status(status, later, seconds_now() - began, term);
     json_decref(later);
 }
 
-static int command_status(const options_given *given)
+/* No daemon, but a kill switch: 0 if there is none. */
+static int show_blocked(const options_given *given, const char *socket)
 {
-    char found[PATH_MAX];
-    int exit_status = EXIT_FAILED;
-    const char *socket = ask_socket(given, found);
-    if (socket == NULL) {
-        return EXIT_USAGE;
+    static const char reason[] = "blocked by the kill switch of a client that fell, or by lockdown";
+    mvpn_config config;
+    mvpn_config_init(&config, MVPN_CONFIG_CLIENT);
+    if (!down_is_blocked(&config) || program_is_running(socket)) {
+        return 0;
     }
-    json_t *status = ask_status(socket, &exit_status);
+    if (options_has(given, "--json")) {
+        (void)printf("{\"schema\":\"meshvpn.status/1\",\"role\":\"client\",\"state\":\"blocked\","
+                     "\"blocked_by\":\"%s\"}\n",
+                     reason);
+    } else {
+        (void)printf("client    down; %s\n          sudo meshvpn up connects, sudo meshvpn down "
+                     "opens it\n",
+                     reason);
+    }
+    return EXIT_BLOCKED;
+}
+
+static int status_once(const options_given *given, const char *socket, const terminal *term)
+{
+    int exit_status = show_blocked(given, socket);
+    json_t *status = exit_status == 0 ? ask_status(socket, &exit_status) : NULL;
     if (status == NULL) {
         return exit_status;
     }
@@ -316,10 +343,53 @@ static int command_status(const options_given *given)
         (void)json_dumpf(status, stdout, JSON_COMPACT);
         (void)putchar('\n');
     } else {
-        show(status, socket);
+        show(status, socket, term);
     }
     json_decref(status);
     return exit_status;
+}
+
+static volatile sig_atomic_t is_over;
+
+static void on_signal(int signo)
+{
+    (void)signo;
+    is_over = 1;
+}
+
+/* Drawn over on a terminal; elsewhere one below the other. */
+static int status_watch(const options_given *given, const char *socket, const terminal *term)
+{
+    static const struct timespec pause = {.tv_nsec = 700000000};
+    const struct sigaction action = {.sa_handler = on_signal};
+    bool draws = term->has_escapes && !options_has(given, "--json");
+    int exit_status = EXIT_FAILED;
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    for (bool is_first = true; !is_over; is_first = false) {
+        if (draws) {
+            (void)fputs("\033[H\033[2J", stdout);
+        } else if (!is_first && !options_has(given, "--json")) {
+            (void)putchar('\n');
+        }
+        exit_status = status_once(given, socket, term);
+        (void)fflush(stdout);
+        (void)nanosleep(&pause, NULL);
+    }
+    return exit_status;
+}
+
+static int command_status(const options_given *given)
+{
+    char found[PATH_MAX];
+    terminal term;
+    const char *socket = ask_socket(given, found);
+    if (socket == NULL) {
+        return EXIT_USAGE;
+    }
+    terminal_init(&term, stdout, options_has(given, "--no-color"));
+    return options_has(given, "--watch") ? status_watch(given, socket, &term)
+                                         : status_once(given, socket, &term);
 }
 
 /* --- version --- */
@@ -340,6 +410,9 @@ int main(int argc, char **argv)
         [VERB_JOIN] = join_command,
         [VERB_INVITE] = invite_command,
         [VERB_STATUS] = command_status,
+        [VERB_UP] = up_command,
+        [VERB_DOWN] = down_command,
+        [VERB_RECONNECT] = reconnect_command,
         [VERB_CIRCUIT_LIST] = circuit_list_command,
         [VERB_CIRCUIT_SHOW] = circuit_show_command,
         [VERB_CIRCUIT_NEW] = circuit_new_command,

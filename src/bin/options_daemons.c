@@ -1,6 +1,8 @@
 /* The command lines of the daemons, which have no commands. */
 #include "bin/options_tables.h"
 
+#include "wire/cell.h"
+
 #define CONFIG_OPTIONS(file)                                                                       \
     {.name = "--config",                                                                           \
      .letter = 'c',                                                                                \
@@ -32,6 +34,7 @@ static const option_row client_options[] = {
     {.name = "--lockdown", .help = "with lockdown = true: let nothing leave this host from now on, and end; for the start of the system"},
     {.name = "--exit", .value = "CC|NAME|ID|auto", .kind = OPTION_TEXT,
      .help = "leave by an exit in these countries, or by this one; as meshvpn exit use at run time, and remembered too"},
+    {.name = "--hops", .value = "N", .kind = OPTION_NUMBER, .max = MVPN_HOPS_MAX, .help = "relays in a circuit, whatever the configuration says"},
     {.name = "--proxy", .help = "neither TUN device nor rights: a proxy for programs that are told to use it"},
     OPTIONS_PROXY,
     {0},

@@ -46,7 +46,64 @@ static const option_row invite_operands[] = {
     {0},
 };
 
+#define NO_COLOR_OPTION {.name = "--no-color", .help = "no colours and no line drawn over, as with NO_COLOR in the environment or off a terminal"}
+#define CLIENT_CONFIG_OPTION \
+    {.name = "--config", .letter = 'c', .value = "FILE", .kind = OPTION_FILE, .help = "the client's configuration (/etc/meshvpn/client.conf)"}
+static const option_row up_options[] = {
+    {.name = "--wait", .help = "until connected, or until that has failed (this is so without it too)"},
+    {.name = "--no-wait", .help = "return as soon as the client runs"},
+    {.name = "--timeout", .value = "S", .kind = OPTION_NUMBER, .max = 86400, .unit = "seconds", .help = "wait so many seconds at most (60)"},
+    {.name = "--exit", .value = "CC|NAME|ID|auto", .kind = OPTION_TEXT, .help = "leave by an exit in these countries, or by this one; as meshvpn exit use"},
+    {.name = "--hops", .value = "N", .kind = OPTION_NUMBER, .max = MVPN_HOPS_MAX, .help = "relays in a circuit, until the client ends (hops of the configuration)"},
+    {.name = "--json", .help = "print JSON lines: one for each stage, one for the end (schema meshvpn.up/1)"},
+    {.name = "--quiet", .help = "say nothing but what goes wrong"},
+    NO_COLOR_OPTION,
+    CLIENT_CONFIG_OPTION,
+    {0},
+};
+static const option_exit up_exits[] = {
+    {0, "connected, or was already"},
+    {1, "failed otherwise: the client ended, and what it said is shown"},
+    {2, "wrong usage or configuration"},
+    {3, "still connecting when the time was over, or interrupted: the client goes on"},
+    {4, "this computer has no network"},
+    {5, "no path is possible: none of the exits or relays fits what was asked for"},
+    {6, "UDP is blocked"},
+    {7, "no guard, or nobody whom the network file names, answers"},
+    {8, "the clock is too wrong"},
+    {9, "no TUN device"},
+    {10, "no rights"},
+    {11, "another VPN takes the client's packets"},
+    {12, "no exit opens a session"},
+    {13, "connected, but names do not resolve"},
+    {14, "connected, but the test of the protection failed"},
+    {0},
+};
+static const option_example up_examples[] = {
+    {"sudo meshvpn up", "be protected, and see that it is so"},
+    {"sudo meshvpn up --exit CH --json", "for programs, by an exit in Switzerland"},
+    {0},
+};
+static const option_row down_options[] = {CLIENT_CONFIG_OPTION, {0}};
+static const option_exit down_exits[] = {
+    {0, "down: nothing is left, or with lockdown nothing leaves"},
+    {1, "failed"},
+    {2, "wrong usage or configuration"},
+    {10, "no rights"},
+    {0},
+};
+static const option_exit reconnect_exits[] = {
+    {0, "taken"},
+    {1, "failed"},
+    {2, "wrong usage or configuration"},
+    {4, "no client runs"},
+    {10, "no rights"},
+    {0},
+};
+
 static const option_row status_options[] = {
+    {.name = "--watch", .help = "again every second, until a signal ends it"},
+    NO_COLOR_OPTION,
     {.name = "--json", .help = "print the daemon's own object (schema meshvpn.status/1)"},
     CONTROL_OPTION,
     {0},
@@ -390,6 +447,19 @@ static const option_verb verbs[] = {
     {.name = "invite", .id = VERB_INVITE, .summary = "invite somebody to your network",
      .text = "The same as meshvpn-bootstrap invite: for who runs the network.",
      .options = options_invite, .operands = invite_operands},
+    {.name = "up", .id = VERB_UP, .summary = "start the client, and see it connect",
+     .text = "Starts meshvpn-client: by systemd where that has the unit meshvpn, else in the background. Shows the stages "
+             "of connecting, then what protects this computer. Fails with what is wrong and what mends it; the client "
+             "itself goes on trying then, until meshvpn down.\n\n"
+             "One that runs already is asked: --exit and --hops are wishes to it.",
+     .options = up_options, .exits = up_exits, .examples = up_examples},
+    {.name = "down", .id = VERB_DOWN, .summary = "end the client, and give the network back",
+     .text = "Waits until everything is as it was before. With lockdown = true nothing leaves this computer from then on. "
+             "Also takes back what a client that fell has left. For root, who started the client, and its operators.",
+     .options = down_options, .exits = down_exits},
+    {.name = "reconnect", .id = VERB_RECONNECT, .summary = "all circuits anew, now",
+     .text = "Asks the guards at once and takes every session over to a fresh circuit; open connections stay.",
+     .options = down_options, .exits = reconnect_exits},
     {.name = "status", .id = VERB_STATUS, .summary = "what the daemon does",
      .text = "State, path, exit address and rates, from live counters.",
      .options = status_options, .exits = status_exits},

@@ -308,6 +308,29 @@ def test_relays(directory):
     check(done.returncode == 4 and "no relay runs here" in done.stderr and done.stdout == "", done)
 
 
+def test_up(directory):
+    """One that runs already, and one that cannot."""
+    path = os.path.join(directory, "client.conf")
+    wait_for("the client connects", lambda: meshvpn(directory, "client", "status").returncode == 0)
+    done = program("meshvpn", "up", "--json", "--config", path)
+    end = judge(done.stdout)
+    check(done.returncode == 0 and end["result"] == "already connected", done)
+    check(not end["proof"]["kill_switch"]["is_good"], "routes = none: there is none")
+    stages = judge(meshvpn(directory, "client", "status", "--json").stdout)["stages"]
+    check([s["name"] for s in stages][:5] == ["host", "network", "guard", "circuit", "exit"], stages)
+    check(all(s["state"] == "done" and s["ms"] >= 0 for s in stages[:5]), stages)
+    bad = os.path.join(directory, "bad.conf")
+    with open(bad, "w", encoding="utf-8") as file:
+        file.write("hopps = 3\n")
+    done = program("meshvpn", "up", "--json", "--config", bad)
+    end = judge(done.stdout)
+    check(done.returncode == 2 and end["result"] == "failed" and "bad.conf:1: unknown key" in end["cause"], done)
+    done = program("meshvpn", "up", "--config", bad)
+    check(done.returncode == 2 and "Did you mean 'hops'?" in done.stderr and done.stdout == "", done)
+    done = program("meshvpn", "reconnect", "--config", path)
+    check(done.returncode == 0, done)
+
+
 def test_others(directory):
     """A relay has neither."""
     for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list"), ("exit", "suggest"), ("exit", "use", "auto")):
@@ -344,6 +367,7 @@ def main():
                 judge(meshvpn(directory, name, "status", "--json").stdout)
             test_relays(directory)
             test_circuits(directory)
+            test_up(directory)
             test_exits(directory)
             test_choices(directory)
             test_config(directory)
