@@ -968,7 +968,7 @@ static const mvpn_setting settings[] = {
      "Relays in a circuit, 1 to 5. With 1 the exit sees who you are; with 2 no relay stands between guard and exit."},
     {"path", LIST, CLIENT, set_path_hop, "{} (drawn at random)",
      "A fixed path, guard first: names or identities. For tests: it takes away what random paths protect."},
-    {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters; or several (CH,SE), or any but some (!US,GB)."},
+    {"exit_country", TEXT, CLIENT, set_exit_country, "any", "Country of the exit, two upper-case letters; or several (CH,SE), or any but some (!US,GB). What `meshvpn exit use` chose goes before it, until `meshvpn exit use auto`; what `meshvpn exit block` blocked is left out besides."},
     {"exit_ports", LIST, CLIENT, set_exit_port, "{443}",
      "TCP ports that the exit must let out, at most 8; `any`: take exits whatever they let out."},
     {"geoip_dir", TEXT, CLIENT, set_geoip_dir, "/usr/share/tor",
