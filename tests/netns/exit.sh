@@ -236,6 +236,17 @@ case_dns() {
     lab_check dns_aaaa_without_ipv6 asks "$MESH_GATEWAY4" "$LAB_WEB_NAME" AAAA udp "0"
     lab_check dns_aaaa_without_ipv6_tcp asks "$MESH_GATEWAY4" "$LAB_WEB_NAME" AAAA tcp "0"
     lab_check dns_a_without_ipv6 asks "$MESH_GATEWAY4" "$LAB_WEB_NAME" A udp "0 $(lab_addr4 web)"
+    lab_check no_ipv6_fails_at_once connects "$(lab_addr6 web)" 80 ENETUNREACH
+    lab_check no_ipv6_curl_fails_at_once no_page_v6
+    lab_check no_ipv6_status_tells eval 'mesh_status >"$LAB_DIR/status.json" && [ "$(mesh_get ipv6 <"$LAB_DIR/status.json")" = false ]'
+}
+
+# no_page_v6: refused, not waited for
+no_page_v6() {
+    local from
+    from=$(date +%s%N)
+    mesh_curl -6 -o /dev/null "http://[$(lab_addr6 web)]/" && return 1
+    [ $((($(date +%s%N) - from) / 1000000)) -lt 1000 ]
 }
 
 # ---- what is left behind ----
