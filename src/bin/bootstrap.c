@@ -33,6 +33,7 @@ int main(int argc, char **argv)
     static int (*const commands[])(const options_given *given) = {
         [BOOTSTRAP_INIT] = command_init,
         [BOOTSTRAP_ADD_NODE] = command_add_node,
+        [BOOTSTRAP_ADMIT] = command_admit,
         [BOOTSTRAP_RENEW] = command_renew,
         [BOOTSTRAP_REVOKE] = command_revoke,
         [BOOTSTRAP_INVITE] = command_invite,

@@ -173,6 +173,7 @@ unsigned node_files(const mesh_node *n, const mvpn_network_file *net, char conf[
 
 int command_init(const options_given *given);
 int command_add_node(const options_given *given);
+int command_admit(const options_given *given);
 int command_renew(const options_given *given);
 int command_revoke(const options_given *given);
 int command_invite(const options_given *given);

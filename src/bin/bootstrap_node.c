@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "bin/node_conf.h"
 #include "crypto/x25519.h"
 #include "io/clock.h"
 #include "io/config.h"
@@ -22,8 +23,6 @@
 #define BACKDATE_S 3600u
 #define DESCRIPTOR_FILE "node.desc"
 #define POLICY_FILE "policy.conf" /* installed as configurations are */
-/* Any will do behind a NAT; this one needs no rights. */
-#define HOME_PORT 4433
 
 /* An exit is a guard too: of circuits that leave elsewhere, and of those of one hop. What carries
  * people's traffic serves the DHT as well; entry and discovery nodes carry none. */
@@ -246,7 +245,8 @@ static int sign_node(const char *dir, const network *net, mvpn_node_keys *keys, 
  * here names those at which it listens, which nobody sends to. */
 static void describe_home(mvpn_descriptor *d)
 {
-    const mvpn_addr any[] = {{.family = 4, .port = HOME_PORT}, {.family = 6, .port = HOME_PORT}};
+    const mvpn_addr any[] = {{.family = 4, .port = NODE_HOME_PORT},
+                             {.family = 6, .port = NODE_HOME_PORT}};
     d->roles &= (uint16_t) ~(MVPN_ROLE_GUARD | MVPN_ROLE_DHT_SERVER); /* §14.3 */
     for (size_t i = 0; i < MVPN_ARRAY_LEN(any); i++) {
         d->addresses[d->address_count++] = (mvpn_descriptor_address){MVPN_CARRIER_PLAIN, any[i]};
@@ -314,86 +314,59 @@ static int describe(const arguments *args, const mvpn_config_exit *policy, mvpn_
     return 0;
 }
 
-/* What the node's descriptor says of it beside its addresses. */
-static void describe_text(const arguments *args, char *out, size_t size)
+/* The name under which a discovery node is asked: the host of its URL, in lower case; "" if it has
+ * none. */
+static void find_http_name(const arguments *args, char name[static 256])
 {
-    size_t n = 0;
-    out[0] = '\0';
-    if (args->country != NULL) {
-        n += (size_t)snprintf(out + n, size - n, "country = %s\n", args->country);
-    }
-    if (args->bandwidth_mbit != 0) {
-        n += (size_t)snprintf(out + n, size - n, "bandwidth_mbit = %lu\n", args->bandwidth_mbit);
-    }
-    if (args->is_nat_relay) {
-        n += (size_t)snprintf(out + n, size - n, "nat_relay = true\n");
-    }
-    if (args->provider != NULL) {
-        (void)snprintf(out + n, size - n, "provider = \"%s\"\n", args->provider);
-    }
-}
-
-/* The name under which a discovery node is asked: the host of its URL, in lower case. */
-static void http_names_text(const arguments *args, char *out, size_t size)
-{
-    char name[256];
     const char *host = args->url == NULL ? NULL : strstr(args->url, "://");
-    out[0] = '\0';
+    name[0] = '\0';
     if (args->kind != NODE_DISCOVERY || host == NULL) {
         return;
     }
     host += 3;
     size_t n = host[0] == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/");
-    if (n == 0 || n >= sizeof(name)) {
+    if (n == 0 || n >= 256) {
         return;
     }
     for (size_t i = 0; i < n; i++) {
         name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] - 'A' + 'a' : host[i]);
     }
     name[n] = '\0';
-    (void)snprintf(out, size, "http_names = {\"%s\"}\n", name);
 }
 
 static int write_node_conf(const char *dir, const arguments *args, mvpn_fault *fault)
 {
     const kind_info *kind = &node_kinds[args->kind];
-    char listen[2 * MVPN_ADDR_STRLEN] = "", address[(MVPN_DESCRIPTOR_ADDRESSES_MAX + 1) * 64];
-    char extra[160], names[300], text[MVPN_ADDR_STRLEN];
-    bool has_family[7] = {false};
-    size_t n = 0, m = 0;
-    n += (size_t)snprintf(address, sizeof(address), "address = {");
-    for (unsigned i = 0; i < args->address_count; i++) {
-        const mvpn_addr *a = &args->addresses[i];
-        n += (size_t)snprintf(address + n, sizeof(address) - n, "%s\"%s\"", i > 0 ? ", " : "",
-                              mvpn_addr_format(a, text));
-        if (!has_family[a->family]) {
-            m += (size_t)snprintf(listen + m, sizeof(listen) - m, "%s\"%s:%u\"", m > 0 ? ", " : "",
-                                  a->family == 4 ? "0.0.0.0" : "[::]", (unsigned)a->port);
-            has_family[a->family] = true;
-        }
-    }
-    (void)snprintf(address + n, sizeof(address) - n, "}\n");
-    if (args->is_at_home) {
-        (void)snprintf(listen, sizeof(listen), "\"0.0.0.0:%d\", \"[::]:%d\"", HOME_PORT, HOME_PORT);
-        (void)snprintf(address, sizeof(address), "behind_nat = true\n");
-    }
-    describe_text(args, extra, sizeof(extra));
-    http_names_text(args, names, sizeof(names));
-    const char *policy = args->policy != NULL ? "policy_file = \"" POLICY_FILE "\"\n" : "";
-    return write_text(
-        path_of("%s/%s.conf", dir, kind->name).text, 0644, fault,
-        "# The %s \"%s\" of this network. This directory is all that its server needs:\n"
-        "# meshvpn-bootstrap deploy installs it, or copy it to /etc/meshvpn and start\n"
-        "# %s --config /etc/meshvpn/%s.conf\n"
-        "# Every key is optional; see docs/configuration.md.\n"
-        "network_file = \"network.conf\"\n"
-        "key_dir = \".\"\n"
-        "listen = {%s}\n"
-        "control_socket = \"/run/meshvpn/%s.sock\"\n"
-        "name = %s\n"
-        "%s%s%s%s",
-        kind->text, args->node, kind->program, kind->name, listen, args->node, args->node, address,
-        extra, names, policy);
+    char head[512], http_name[256];
+    find_http_name(args, http_name);
+    (void)snprintf(head, sizeof(head),
+                   "# The %s \"%s\" of this network. This directory is all that its server needs:\n"
+                   "# meshvpn-bootstrap deploy installs it, or copy it to /etc/meshvpn and start\n"
+                   "# %s --config /etc/meshvpn/%s.conf\n"
+                   "# Every key is optional; see docs/configuration.md.\n",
+                   kind->text, args->node, kind->program, kind->name);
+    const node_conf conf = {
+        .head = head,
+        .network_file = "network.conf",
+        .key_dir = ".",
+        .control_name = args->node,
+        .name = args->node,
+        .address_count = args->address_count,
+        .addresses = args->addresses,
+        .is_at_home = args->is_at_home,
+        .country = args->country,
+        .provider = args->provider,
+        .policy_file = args->policy != NULL ? POLICY_FILE : NULL,
+        .bandwidth_mbit = args->bandwidth_mbit,
+        .is_nat_relay = args->is_nat_relay,
+        .http_name = http_name[0] != '\0' ? http_name : NULL,
+    };
+    char *text = node_conf_text(&conf);
+    int rc = text == NULL ? mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory to write %s", dir)
+                          : mvpn_file_write(path_of("%s/%s.conf", dir, kind->name).text, text,
+                                            strlen(text), 0644, fault);
+    free(text);
+    return rc;
 }
 
 /* What is kept of a node here: its descriptor, its unit. */

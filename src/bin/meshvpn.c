@@ -25,6 +25,7 @@
 #include "bin/log_command.h"
 #include "bin/ping.h"
 #include "bin/proxy.h"
+#include "bin/relay_enable.h"
 #include "bin/relay_status.h"
 #include "bin/report.h"
 #include "bin/run.h"
@@ -422,6 +423,7 @@ int main(int argc, char **argv)
         [VERB_EXIT_USE] = exit_use_command,
         [VERB_EXIT_BLOCK] = exit_block_command,
         [VERB_EXIT_UNBLOCK] = exit_unblock_command,
+        [VERB_RELAY_ENABLE] = relay_enable_command,
         [VERB_RELAY_STATUS] = relay_status_command,
         [VERB_DOCTOR] = doctor_command,
         [VERB_REPORT] = report_command,

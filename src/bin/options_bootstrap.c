@@ -82,6 +82,17 @@ static const option_example add_node_examples[] = {
     {0},
 };
 
+static const option_row admit_options[] = {
+    DAYS_OPTION("how long its membership holds (365)"),
+    {.name = "--output", .value = "FILE", .kind = OPTION_FILE, .help = "write it there (NAME.membership)"},
+    {0},
+};
+static const option_row admit_operands[] = {
+    DIR_OPERAND,
+    {.name = "REQUEST", .kind = OPTION_FILE, .help = "what meshvpn relay enable left in /etc/meshvpn/relay/request"},
+    {0},
+};
+
 static const option_row renew_options[] = {
     DAYS_OPTION("how long its certificates hold (365)"),
     {0},
@@ -127,6 +138,10 @@ static const option_verb verbs[] = {
      .text = "Writes DIR/nodes/NAME: configuration, keys and systemd unit. Without --exit, --bootstrap and --discovery "
              "it is a relay: guard, middle, and a server of the DHT.",
      .options = add_node_options, .operands = node_operands, .examples = add_node_examples},
+    {.name = "admit", .id = BOOTSTRAP_ADMIT, .summary = "make somebody else's relay a member of a closed network",
+     .text = "Its keys stay where they are: the request holds none. Says its name and whether it is to be an exit; "
+             "revoke takes it back by that name.",
+     .options = admit_options, .operands = admit_operands},
     {.name = "renew", .id = BOOTSTRAP_RENEW, .summary = "sign a node's certificates and descriptor anew",
      .text = "With the same keys.", .options = renew_options, .operands = node_operands},
     {.name = "revoke", .id = BOOTSTRAP_REVOKE, .summary = "take a node's membership back",

@@ -4,6 +4,7 @@
 #include "core/client.h"
 #include "io/config.h"
 #include "io/netcheck.h"
+#include "wire/descriptor.h"
 
 #define CONTROL_OPTION                                                                             \
     {                                                                                              \
@@ -380,6 +381,25 @@ static const option_example doctor_examples[] = {
     {0},
 };
 
+static const option_row relay_enable_options[] = {
+    {.name = "--exit", .value = "POLICY", .kind = OPTION_FILE,
+     .help = "an exit as well: a file of rules (docs/exit.md), or default. What leaves is seen as yours"},
+    {.name = "--rate", .value = "RATE", .kind = OPTION_TEXT, .help = "carry at most this: 50mbit, 1gbit"},
+    {.name = "--quota", .value = "QUOTA", .kind = OPTION_TEXT, .help = "of an exit: at most this in a month: 1T/month, 500G/month"},
+    {.name = "--address", .value = "IP:PORT", .kind = OPTION_TEXT, .max_count = MVPN_DESCRIPTOR_ADDRESSES_MAX,
+     .help = "where others reach it; [V6]:PORT for IPv6 (its public addresses, port 443)"},
+    {.name = "--home", .help = "nobody reaches it: behind a NAT (if it has no public address)"},
+    {.name = "--name", .value = "NAME", .kind = OPTION_TEXT, .help = "shown to everybody: a-z, 0-9 and - (relay- and six digits)"},
+    {.name = "--certificate", .value = "FILE", .kind = OPTION_FILE, .help = "the membership that came back from the network's operator"},
+    {.name = "--config-dir", .value = "DIR", .kind = OPTION_DIR, .help = "where network.conf is (/etc/meshvpn)"},
+    {0},
+};
+static const option_example relay_enable_examples[] = {
+    {"sudo meshvpn relay enable --rate 50mbit", "a relay that carries 50 Mbit/s at most"},
+    {"sudo meshvpn relay enable --exit default --quota 1T/month --name maple", "an exit with the default policy"},
+    {0},
+};
+
 static const option_row relay_status_options[] = {
     {.name = "--json", .help = "print JSON (schema meshvpn.relay/1)"},
     {.name = "--control", .value = "SOCKET", .kind = OPTION_SOCKET,
@@ -496,6 +516,11 @@ static const option_verb verbs[] = {
      .options = control_options, .operands = exit_block_operands, .exits = exit_use_exits, .examples = exit_block_examples},
     {.name = "exit unblock", .id = VERB_EXIT_UNBLOCK, .summary = "take back exit block",
      .options = control_options, .operands = exit_unblock_operands, .exits = exit_use_exits},
+    {.name = "relay enable", .id = VERB_RELAY_ENABLE, .summary = "make this computer a relay of its network",
+     .text = "Makes its keys in DIR/relay and writes DIR/relay.conf, or exit.conf, and starts it where systemd runs. In a "
+             "closed network its operator must admit it: what to send him and what he runs is said. Again: its certificate "
+             "is renewed.",
+     .options = relay_enable_options, .examples = relay_enable_examples},
     {.name = "relay status", .id = VERB_RELAY_STATUS, .summary = "whether the relay of this computer is of use to others",
      .text = "Whether it is published, and whether anybody reaches it: by the links that others have opened to it, not by "
              "what it says of itself. Beside it NAT, rate, quota and circuits, and what to do where nobody comes.",

@@ -20,6 +20,7 @@ enum meshvpn_verb {
     VERB_EXIT_USE,
     VERB_EXIT_BLOCK,
     VERB_EXIT_UNBLOCK,
+    VERB_RELAY_ENABLE,
     VERB_RELAY_STATUS,
     VERB_DOCTOR,
     VERB_REPORT,
@@ -39,6 +40,7 @@ enum meshvpn_verb {
 enum bootstrap_verb {
     BOOTSTRAP_INIT,
     BOOTSTRAP_ADD_NODE,
+    BOOTSTRAP_ADMIT,
     BOOTSTRAP_RENEW,
     BOOTSTRAP_REVOKE,
     BOOTSTRAP_INVITE,
