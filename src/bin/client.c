@@ -39,6 +39,17 @@ static void on_learned(client_program *p, const mvpn_learner_event *e)
     }
 }
 
+/* Nobody notices that a fresh circuit took over; who looks may see that it did. */
+static void tell_rotations(client_program *p)
+{
+    mvpn_client_status status;
+    mvpn_client_get_status(mvpn_engine_client(mvpn_node_engine(p->node)), &status);
+    if (status.rotations != p->rotations) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_INFO, "a fresh circuit took over");
+    }
+    p->rotations = status.rotations;
+}
+
 /* Whatever is worth keeping, and a word about a wrong clock. */
 static void every_second(void *ctx)
 {
@@ -47,6 +58,7 @@ static void every_second(void *ctx)
     mvpn_clock_reading clock;
     mvpn_client_memory_save(&p->state, engine, false);
     mvpn_client_exits_check(&p->exits, engine, mvpn_clock_now());
+    tell_rotations(p);
     mvpn_client_sources_check(&p->sources);
     mvpn_engine_clock(engine, &clock);
     if (clock.should_tell && !p->told_clock) {
@@ -273,6 +285,7 @@ int main(int argc, char **argv)
     int code = cli_start(&p->cli, argc, argv, MVPN_CONFIG_CLIENT, &options_client);
     command_owners_init(&p->owners, &p->cli.config.client);
     code = code == -1 ? cli_start_helper(&p->cli) : code;
+    mvpn_event_ring_attach(&p->events, &p->cli.log);
     cli_lock(&p->cli, &p->engine, sizeof(p->engine));
     if (code == -1 && p->cli.lockdown) {
         code = lock_down(p);

@@ -89,6 +89,12 @@ static int exits(void *program, const json_t *request, json_t *reply)
                              mvpn_clock_now());
 }
 
+static int events(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    return mvpn_event_ring_tell(&p->events, request, reply);
+}
+
 static int exit_suggest(void *program, const json_t *request, json_t *reply)
 {
     client_program *p = program;
@@ -142,6 +148,7 @@ const command_row client_commands[] = {
     {"exits", exits, false},
     {"ping", ping, false},
     {"new-identity", new_identity, true},
+    {"events", events, false},
     {"exit-suggest", exit_suggest, false},
     {"exit-use", exit_use, true},
     {"exit-block", exit_block, true},

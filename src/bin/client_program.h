@@ -12,6 +12,7 @@
 #include "io/client_memory.h"
 #include "io/client_sources.h"
 #include "io/connection_log.h"
+#include "io/event_ring.h"
 
 typedef struct client_program {
     cli cli;
@@ -27,6 +28,8 @@ typedef struct client_program {
     bool told_clock;
     mvpn_connection_log connections;
     mvpn_client_exits exits;
+    mvpn_event_ring events; /* of the log */
+    uint64_t rotations;     /* that it told of */
 } client_program;
 
 #endif

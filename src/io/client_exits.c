@@ -302,6 +302,7 @@ static int apply(mvpn_client_exits *e, mvpn_engine *engine, const mvpn_state_exi
                  const char *note, mvpn_time now, json_t *reply)
 {
     e->state = *next;
+    mvpn_logf(e->log, MVPN_LOG_INFO, "the choice of exits was changed");
     (void)mvpn_engine_set_exit_choice(engine, &e->state.choice, now);
     (void)json_object_set_new(reply, "ok", json_true());
     set_text(reply, "note", note);
