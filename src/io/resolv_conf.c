@@ -196,16 +196,21 @@ static bool has_text(mvpn_bytes text, const char *wanted)
     return text.n > 0 && memmem(text.p, text.n, wanted, strlen(wanted)) != NULL;
 }
 
-/*
- * Resolved: the file leads to its stub (127.0.0.53, 127.0.0.54). Where it names the servers of all
- * links instead, programs would ask those of the local network first. Resolvconf: it is the one
- * that wrote the file; a program that is only installed would change something else.
- */
-enum mvpn_dns_manager mvpn_dns_choose(const mvpn_dns_facts *facts)
+bool mvpn_resolv_conf_is_stub(mvpn_bytes text)
 {
     static const mvpn_addr stubs[] = {{.family = 4, .ip = {127, 0, 0, 53}},
                                       {.family = 4, .ip = {127, 0, 0, 54}}};
-    if (facts->has_resolved && mvpn_resolv_conf_asks(facts->text, stubs, 2, true)) {
+    return mvpn_resolv_conf_asks(text, stubs, MVPN_ARRAY_LEN(stubs), true);
+}
+
+/*
+ * Resolved: the file leads to its stub. Where it names the servers of all links instead, programs
+ * would ask those of the local network first. Resolvconf: it is the one that wrote the file; a
+ * program that is only installed would change something else.
+ */
+enum mvpn_dns_manager mvpn_dns_choose(const mvpn_dns_facts *facts)
+{
+    if (facts->has_resolved && mvpn_resolv_conf_is_stub(facts->text)) {
         return MVPN_DNS_RESOLVED;
     }
     bool is_of_resolvconf = strncmp(facts->path, "/run/resolvconf/", 16) == 0 ||

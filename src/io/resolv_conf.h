@@ -50,6 +50,9 @@ bool mvpn_resolv_conf_is_ours(mvpn_bytes text, char tun[static MVPN_RESOLV_CONF_
 /** Does `text` ask one of `servers`, first of all or at all? */
 bool mvpn_resolv_conf_asks(mvpn_bytes text, const mvpn_addr *servers, size_t count, bool first);
 
+/** Does `text` ask systemd-resolved's stub (127.0.0.53, 127.0.0.54), first of all? */
+bool mvpn_resolv_conf_is_stub(mvpn_bytes text);
+
 /* What `auto` decides by. */
 typedef struct mvpn_dns_facts {
     mvpn_bytes text;     /* of /etc/resolv.conf, at the end of all links */

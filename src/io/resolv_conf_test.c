@@ -96,6 +96,15 @@ static void test_ours(void **state)
     }
 }
 
+static void test_stub(void **state)
+{
+    (void)state;
+    assert_true(mvpn_resolv_conf_is_stub(text_of("nameserver 127.0.0.53\nnameserver 1.1.1.1\n")));
+    assert_false(mvpn_resolv_conf_is_stub(text_of("nameserver 127.0.0.1\n")));
+    assert_false(mvpn_resolv_conf_is_stub(text_of("nameserver 1.1.1.1\nnameserver 127.0.0.53\n")));
+    assert_false(mvpn_resolv_conf_is_stub(MVPN_BYTES_NONE));
+}
+
 static void test_choose(void **state)
 {
 #define STUB "nameserver 127.0.0.53\noptions edns0 trust-ad\n"
@@ -133,10 +142,8 @@ static void test_choose(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_servers),
-        cmocka_unit_test(test_write),
-        cmocka_unit_test(test_ours),
-        cmocka_unit_test(test_choose),
+        cmocka_unit_test(test_servers), cmocka_unit_test(test_write),  cmocka_unit_test(test_ours),
+        cmocka_unit_test(test_stub),    cmocka_unit_test(test_choose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/error.h"
+#include "io/file.h"
 #include "io/libraries.h"
+#include "io/resolv_conf.h"
 #include "io/sockaddr.h"
 
 #define DEFAULT_TIMEOUT_MS 3000
@@ -113,6 +116,23 @@ static int socket_made(ares_socket_t fd, int type, void *ctx)
 
 /* ---- life ---- */
 
+/*
+ * Where the system's name servers stand. Behind systemd-resolved's stub the question would go on
+ * without our mark, and the kill switch would drop it: whom the stub asks is in a file beside.
+ */
+static const char *settings_path(void)
+{
+    static const char uplinks[] = "/run/systemd/resolve/resolv.conf";
+    uint8_t *text = NULL;
+    size_t n = 0;
+    if (mvpn_file_read("/etc/resolv.conf", MVPN_RESOLV_CONF_MAX, false, &text, &n, NULL) != 0) {
+        return NULL;
+    }
+    bool is_stub = mvpn_resolv_conf_is_stub(mvpn_bytes_of(text, n));
+    mvpn_file_free(text, n);
+    return is_stub && access(uplinks, R_OK) == 0 ? uplinks : NULL;
+}
+
 static int set_server(mvpn_resolver *r, const mvpn_addr *server)
 {
     char text[MVPN_ADDR_STRLEN];
@@ -141,9 +161,12 @@ int mvpn_resolver_new(const mvpn_resolver_options *options, mvpn_resolver **ret,
         .sock_state_cb = socket_state,
         .sock_state_cb_data = r,
     };
-    int status = ares_init_options(&r->channel, &o,
-                                   ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
-                                       ARES_OPT_SOCK_STATE_CB);
+    const char *path = options->server == NULL ? settings_path() : NULL;
+    o.resolvconf_path = (char *)(uintptr_t)path; /* only read, and copied */
+    int status =
+        ares_init_options(&r->channel, &o,
+                          ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
+                              ARES_OPT_SOCK_STATE_CB | (path != NULL ? ARES_OPT_RESOLVCONF : 0));
     r->has_channel = status == ARES_SUCCESS;
     if (status == ARES_SUCCESS) {
         ares_set_socket_callback(r->channel, socket_made, r);
