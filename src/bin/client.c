@@ -60,6 +60,7 @@ static void every_second(void *ctx)
     mvpn_client_exits_check(&p->exits, engine, mvpn_clock_now());
     tell_rotations(p);
     mvpn_client_sources_check(&p->sources);
+    client_proof_tend(&p->proof);
     mvpn_engine_clock(engine, &clock);
     if (clock.should_tell && !p->told_clock) {
         mvpn_logf(&p->cli.log, MVPN_LOG_WARN,
@@ -124,6 +125,7 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
         mvpn_logf(log, MVPN_LOG_INFO, "connected");
         protect(p, MVPN_PROTECT_ESTABLISHED);
         mvpn_client_sources_check(&p->sources); /* from now on our guards alone hear of us */
+        client_proof_tend(&p->proof);
         break;
     case MVPN_CLIENT_EVENT_DISCONNECTED:
         protect(p, MVPN_PROTECT_LOST);
@@ -253,7 +255,10 @@ static int client_start(client_program *p, mvpn_fault *fault)
         r = mvpn_client_sources_open(&p->sources, p->loop, engine, &p->cli.network, &p->cli.marker,
                                      &p->state.entries, &p->cli.log, fault);
         r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
-        if (r == 0 && p->cli.is_proxy) {
+        if (r == 0 && !p->cli.is_proxy) {
+            r = client_proof_open(&p->proof, p->loop, p->node, &p->cli.config.client,
+                                  p->client.relax, &p->host.gateway_v4);
+        } else if (r == 0) {
             r = client_proxy_open(&p->cli, p->loop, p->node, &p->proxy, fault);
         }
     }
@@ -308,6 +313,7 @@ int main(int argc, char **argv)
     }
     mvpn_client_memory_save(&p->state, p->node == NULL ? NULL : mvpn_node_engine(p->node), true);
     mvpn_client_memory_done(&p->state);
+    client_proof_close(&p->proof);
     mvpn_client_sources_close(&p->sources);
     client_proxy_close(p->proxy);
     mvpn_node_free(p->node);

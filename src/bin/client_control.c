@@ -134,6 +134,7 @@ static int status(void *program, const json_t *request, json_t *reply)
                               mvpn_status_stages(mvpn_engine_client(mvpn_node_engine(p->node)),
                                                  mvpn_node_is_unheard(p->node), mvpn_clock_now()));
     client_protection_status(p, reply);
+    client_proof_status(&p->proof, reply);
     (void)json_object_set_new(reply, "exit_choice",
                               mvpn_client_exits_status(&p->exits, mvpn_node_engine(p->node)));
     if (mvpn_node_is_unheard(p->node)) {
@@ -142,11 +143,21 @@ static int status(void *program, const json_t *request, json_t *reply)
     return 0;
 }
 
+/* The answer is in the status, when it is there. */
+static int prove(void *program, const json_t *request, json_t *reply)
+{
+    client_program *p = program;
+    (void)request;
+    client_proof_ask(&p->proof);
+    return json_object_set_new(reply, "ok", json_true()) == 0 ? 0 : MVPN_E_NOMEM;
+}
+
 const command_row client_commands[] = {
     {"status", status, false},
     {"circuits", circuits, false},
     {"exits", exits, false},
     {"ping", ping, false},
+    {"prove", prove, false},
     {"new-identity", new_identity, true},
     {"events", events, false},
     {"exit-suggest", exit_suggest, false},

@@ -6,6 +6,7 @@
 #define MVPN_BIN_CLIENT_PROGRAM_H
 
 #include "bin/cli.h"
+#include "bin/client_proof.h"
 #include "bin/client_proxy.h"
 #include "bin/command_table.h"
 #include "io/client_exits.h"
@@ -25,6 +26,7 @@ typedef struct client_program {
     mvpn_client_config client;
     mvpn_engine_config engine;
     command_owners owners; /* who may change something by the control socket */
+    client_proof proof;
     bool told_clock;
     mvpn_connection_log connections;
     mvpn_client_exits exits;

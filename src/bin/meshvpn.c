@@ -214,6 +214,7 @@ static void print_client(const json_t *status, const json_t *later, double secon
     const char *exit_address = text_of(status, "exit_address");
     size_t i;
     show_protection(status);
+    show_proof(status);
     show_names(status);
     print_path(status);
     if (exit_address != NULL) {

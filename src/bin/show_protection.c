@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bin/terminal.h"
+
 static bool is_on(const json_t *object, const char *key)
 {
     return json_is_true(json_object_get(object, key));
@@ -50,4 +52,61 @@ void show_protection(const json_t *status)
                  is_on(protection, "lockdown") ? "on" : "off",
                  is_on(protection, "allow_lan") ? "open" : "closed");
     show_repaired(protection);
+}
+
+/* ---- the proof ---- */
+
+typedef struct part {
+    const char *key, *name, *failure;
+} part;
+
+static void show_part(const terminal *t, const json_t *proof, const part *p)
+{
+    const json_t *o = json_object_get(proof, p->key);
+    bool is_known = json_is_boolean(json_object_get(o, "ok"));
+    json_int_t witnesses = json_integer_value(json_object_get(o, "witnesses"));
+    (void)printf("  %s %s", is_known ? terminal_mark(t, true) : "-", p->name);
+    if (strcmp(p->key, "exit_address") == 0) {
+        if (!is_known || witnesses == 1) {
+            (void)printf(is_known ? " (only one witness)" : " (no witness known)");
+        } else {
+            (void)printf(" (%lld witnesses)", (long long)witnesses);
+        }
+    }
+}
+
+void show_proof(const json_t *status)
+{
+    const json_t *proof = json_object_get(status, "proof");
+    const json_t *ipv6 = json_object_get(proof, "ipv6");
+    const part parts[] = {
+        {"exit_address", "address", "relays do not see this host at the exit"},
+        {"dns", "names", "the exit does not answer"},
+        {"ipv6", "IPv6",
+         is_on(ipv6, "carried") ? "relays do not see this host at the exit"
+                                : "neither carried nor refused"},
+        {"kill_switch", "kill switch", "a packet left this host outside the tunnel"},
+    };
+    const size_t count = sizeof(parts) / sizeof(parts[0]);
+    size_t failed = 0;
+    terminal t;
+    if (!json_is_object(proof)) {
+        return;
+    }
+    terminal_init(&t, stdout, false);
+    (void)printf("proof   ");
+    for (size_t i = 0; i < count; i++) {
+        if (json_is_false(json_object_get(json_object_get(proof, parts[i].key), "ok"))) {
+            failed++;
+        } else {
+            show_part(&t, proof, &parts[i]);
+        }
+    }
+    (void)printf(failed == count ? "  none\n" : "\n");
+    for (size_t i = 0; i < count; i++) {
+        if (json_is_false(json_object_get(json_object_get(proof, parts[i].key), "ok"))) {
+            (void)printf("          %s %s: %s\n", terminal_mark(&t, false), parts[i].name,
+                         parts[i].failure);
+        }
+    }
 }

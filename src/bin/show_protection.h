@@ -12,4 +12,10 @@ void show_protection(const json_t *status);
 /** "names     through the tunnel (systemd-resolved)"; nothing if they stay as they are. */
 void show_names(const json_t *status);
 
+/**
+ * "proof     + address (2 witnesses)  + names  + IPv6  + kill switch" with ticks, then a line for
+ * each part that failed; nothing without proof. For `meshvpn status` and `meshvpn up`.
+ */
+void show_proof(const json_t *status);
+
 #endif

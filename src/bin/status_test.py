@@ -44,6 +44,10 @@ RELAY = {
     "view": {"relays": 20, "relays_confirmed": 20, "equivocations": 0},
 }
 
+NO = {"ok": False}
+PROOF = {"checked_s_ago": 3, "checking": False, "ok": True, "dns": {"ok": True}, "kill_switch": {"ok": True},
+         "exit_address": {"ok": True, "seen": "11.3.0.1", "witnesses": 2},
+         "ipv6": {"ok": True, "carried": True, "seen": "2a10::1"}}
 PROTECTION = {"state": "connected", "kill_switch": True, "lockdown": False, "allow_lan": False, "repaired": 0}
 
 NO_BINDING = dict(RELAY, links=[], link_count=3, nat={"class": "unknown", "bindings": [
@@ -75,6 +79,17 @@ ROWS = [
                 "  cells_forward                    345"]),
     (NO_BINDING, 0, ["links     3", "nat       unknown, not reachable: no NAT relay serves us yet"]),
     (NO_NAT, 0, ["links     3"]),
+    (dict(CLIENT, proof=PROOF), 0, ["proof     ok address (2 witnesses)  ok names  ok IPv6  ok kill switch"]),
+    (dict(CLIENT, proof=dict(PROOF, exit_address={"ok": True, "seen": "11.3.0.1", "witnesses": 1}, ipv6={
+        "ok": None, "carried": True, "seen": None})), 0,
+     ["proof     ok address (only one witness)  ok names  - IPv6  ok kill switch"]),
+    (dict(CLIENT, proof=dict(PROOF, ok=False, dns=NO, ipv6=dict(NO, carried=False, seen=None), kill_switch=NO,
+                             exit_address={"ok": None, "seen": None, "witnesses": 0})), 0,
+     ["proof     - address (no witness known)", "          NO names: the exit does not answer",
+      "          NO IPv6: neither carried nor refused",
+      "          NO kill switch: a packet left this host outside the tunnel"]),
+    (dict(CLIENT, proof=dict(PROOF, exit_address=dict(NO, seen=None, witnesses=0))), 0,
+     ["proof     ok names  ok IPv6  ok kill switch", "          NO address: relays do not see this host at the exit"]),
     (dict(CLIENT, protection=PROTECTION), 0, ["protected kill switch on, lockdown off, local network closed"]),
     (dict(CLIENT, protection=dict(PROTECTION, lockdown=True, allow_lan=True, repaired=2)), 0,
      ["protected kill switch on, lockdown on, local network open; repaired 2 times after other programs"]),
@@ -112,7 +127,8 @@ def ask(program, directory, reply, *options, words=("status",), cmd="status"):
     thread.start()
     try:
         done = subprocess.run([program, *words, "--control", path, *options],
-                              capture_output=True, text=True, timeout=20, check=False)
+                              capture_output=True, text=True, timeout=20, check=False,
+                              env=dict(os.environ, LC_ALL="C"))
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -156,7 +172,8 @@ def main():
             done = new(reply)
             assert done.returncode == 1 and done.stdout == "" and "is not meshvpn-client" in done.stderr, done
         for words in ([], ["old"], ["new", "--json"], ["new", "--control"]):
-            done = subprocess.run([program, "circuit", *words], capture_output=True, text=True, timeout=20, check=False)
+            done = subprocess.run([program, "circuit", *words], capture_output=True, text=True, timeout=20, check=False,
+                              env=dict(os.environ, LC_ALL="C"))
             assert done.returncode == 2 and "Try 'meshvpn help" in done.stderr, done
     print("passed")
 

@@ -113,7 +113,7 @@ static void addresses_ready(void *ctx, unsigned events)
     hear(node, word);
 }
 
-static int look_at_network(mvpn_node *node, mvpn_addrwatch_network *ret)
+int mvpn_node_network(mvpn_node *node, mvpn_addrwatch_network *ret)
 {
     const char *own = node->tun == NULL ? NULL : mvpn_tun_name(node->tun);
     if (node->routes == NULL) {
@@ -153,7 +153,7 @@ static mvpn_time tell_network_change(mvpn_node *node, mvpn_time now)
     }
     node->network_word = MVPN_ADDRWATCH_NOTHING;
     node->network_looked = now;
-    if (look_at_network(node, &is) != 0 ||
+    if (mvpn_node_network(node, &is) != 0 ||
         (word != MVPN_ADDRWATCH_GONE && mvpn_addrwatch_same(&is, &node->network))) {
         return MVPN_TIME_NEVER;
     }
@@ -342,7 +342,7 @@ static int create_engine(mvpn_node *node, const mvpn_node_options *options, mvpn
     }
     node->unix_offset_us = (int64_t)(mvpn_clock_unix() * MVPN_US_PER_S) - (int64_t)now;
     config.unix_offset_us = node->unix_offset_us;
-    if (look_at_network(node, &node->network) != 0) {
+    if (mvpn_node_network(node, &node->network) != 0) {
         node->network.count = 0; /* it will be looked at again */
     }
     config.host_address_count =

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "core/engine.h"
 #include "core/pinger.h"
+#include "io/addrwatch.h"
 #include "io/fault.h"
 #include "io/loop.h"
 #include "io/network_file.h"
@@ -63,6 +64,9 @@ void mvpn_node_network_changed(mvpn_node *node);
 bool mvpn_node_is_broken(const mvpn_node *node);
 /** What the network file says, for the engine; its entries are borrowed. */
 void mvpn_node_fill_network(const mvpn_network_file *network, mvpn_engine_config *ret);
+
+/** This host's network as it is now (io/addrwatch.h), without the tunnel. MVPN_E_SYSTEM. */
+MVPN_WUR int mvpn_node_network(mvpn_node *node, mvpn_addrwatch_network *ret);
 
 /** Things go out, and nothing comes back for a while (io/silence.h). */
 bool mvpn_node_is_unheard(const mvpn_node *node);

@@ -101,7 +101,9 @@ static int begin(mvpn_loop *loop, mvpn_stun_probe *p, const mvpn_stun_probe_opti
 {
     mvpn_stun_client_config config = {
         .server_count = o->server_count,
-        .rto = o->is_patient ? MVPN_STUN_RTO : MVPN_STUN_QUICK_RTO,
+        .rto = o->is_patient ? MVPN_STUN_RTO
+               : o->rto != 0 ? o->rto
+                             : MVPN_STUN_QUICK_RTO,
         .rc = o->is_patient ? MVPN_STUN_RC : MVPN_STUN_QUICK_RC,
         .rm = o->is_patient ? MVPN_STUN_RM : MVPN_STUN_QUICK_RM,
         .address_only = o->address_only,
