@@ -9,10 +9,8 @@
 #include "base/assert.h"
 #include "base/macros.h"
 #include "core/clock.h"
+#include "io/host_client.h"
 
-/* As host_client numbers its rules: what comes before them is asked first. */
-#define OUR_RULES_FIRST 31999u
-#define OUR_RULES_LAST 32001u
 #define TABLE_MAIN 254u
 
 typedef void check_fn(const doctor_facts *f, doctor_verdict *v);
@@ -183,7 +181,7 @@ static const mvpn_host_tunnel *tunnel_of_table(const doctor_facts *f, uint32_t t
 
 static bool is_ours(const doctor_facts *f, const mvpn_host_rule *rule)
 {
-    return rule->priority >= OUR_RULES_FIRST && rule->priority <= OUR_RULES_LAST &&
+    return rule->priority >= MVPN_HOST_RULES_FIRST && rule->priority <= MVPN_HOST_RULES_LAST &&
            (rule->table == f->table || rule->table == TABLE_MAIN);
 }
 
@@ -197,7 +195,7 @@ static void check_vpn(const doctor_facts *f, doctor_verdict *v)
     for (unsigned i = 0; i < f->host.rule_count; i++) {
         const mvpn_host_rule *rule = &f->host.rules[i];
         other = tunnel_of_table(f, rule->table);
-        if (other != NULL && !is_ours(f, rule) && rule->priority < OUR_RULES_FIRST) {
+        if (other != NULL && !is_ours(f, rule) && rule->priority < MVPN_HOST_RULES_FIRST) {
             say(v, DOCTOR_BROKEN,
                 "another VPN takes packets before MeshVPN: %s, by the policy rule of priority "
                 "%" PRIu32 ". End it first",
@@ -221,7 +219,7 @@ static void check_vpn(const doctor_facts *f, doctor_verdict *v)
     }
     for (unsigned i = 0; i < f->host.rule_count; i++) {
         const mvpn_host_rule *rule = &f->host.rules[i];
-        if (!is_ours(f, rule) && rule->priority < OUR_RULES_FIRST && !rule->only_specific) {
+        if (!is_ours(f, rule) && rule->priority < MVPN_HOST_RULES_FIRST && !rule->only_specific) {
             say(v, DOCTOR_UNSURE,
                 "a policy rule of another program is asked before MeshVPN's: priority %" PRIu32
                 ", table %" PRIu32 ". What it takes does not enter the tunnel",

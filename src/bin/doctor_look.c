@@ -26,8 +26,10 @@
 #include "base/error.h"
 #include "bin/programs.h"
 #include "io/control.h"
+#include "io/file.h"
 #include "io/kill_switch.h"
 #include "io/network_file.h"
+#include "io/resolv_conf.h"
 #include "io/sandbox.h"
 #include "io/statefile.h"
 #include "network/ip/inner.h"
@@ -188,16 +190,31 @@ static bool file_begins(const char *path, const char *what)
     return strstr(text, what) != NULL;
 }
 
+/* Whether a client's file stands there, or one that asks the inside of a tunnel. */
+static bool is_our_resolv_conf(const mvpn_addr *servers, unsigned count)
+{
+    char tun[MVPN_RESOLV_CONF_TUN_MAX + 1];
+    const mvpn_addr inside = mvpn_inner_gateway_addr(6); /* nobody else has that one */
+    uint8_t *content = NULL;
+    size_t size = 0;
+    bool is_ours = false;
+    if (mvpn_file_read(RESOLV_CONF, MVPN_RESOLV_CONF_MAX, false, &content, &size, NULL) == 0) {
+        is_ours = mvpn_resolv_conf_is_ours(mvpn_bytes_of(content, size), tun);
+        mvpn_file_free(content, size);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        is_ours = is_ours || mvpn_addr_ip_eq(&servers[i], &inside);
+    }
+    return is_ours;
+}
+
 static void look_at_names(doctor_facts *f)
 {
-    mvpn_addr servers[MVPN_CONFIG_DNS_MAX],
-        inside[] = {mvpn_inner_gateway_addr(4), mvpn_inner_gateway_addr(6)};
+    mvpn_addr servers[MVPN_CONFIG_DNS_MAX];
     char target[PATH_MAX] = "";
     f->name_servers = mvpn_config_read_resolv(RESOLV_CONF, servers, MVPN_CONFIG_DNS_MAX);
-    for (unsigned i = 0; i < f->name_servers; i++) {
-        f->names_our_resolver = f->names_our_resolver || mvpn_addr_ip_eq(&servers[i], &inside[0]) ||
-                                mvpn_addr_ip_eq(&servers[i], &inside[1]);
-    }
+    f->names_our_resolver = is_our_resolv_conf(servers, f->name_servers);
+    f->has_resolver_backup = is_there(RESOLV_CONF ".meshvpn-backup"); /* io/host_dns_file */
     ssize_t n = readlink(RESOLV_CONF, target, sizeof(target) - 1);
     if (!is_there(RESOLV_CONF)) {
         f->resolver = DOCTOR_RESOLV_MISSING;

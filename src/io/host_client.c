@@ -12,11 +12,10 @@
 #include "network/ip/inner.h"
 
 #define INNER_MTU 1420
-/* Before the main table (32766), after what people number by hand. */
-#define PRIORITY_DHCP 31998
+#define PRIORITY_DHCP MVPN_HOST_RULES_FIRST
 #define PRIORITY_OWN 31999 /* the tunnel's own range, before a local network claims it */
 #define PRIORITY_SPECIFIC 32000
-#define PRIORITY_TUNNEL 32001
+#define PRIORITY_TUNNEL MVPN_HOST_RULES_LAST
 #define TABLE_MAIN 254
 
 static const mvpn_prefix everything[2] = {{.addr = {.family = 4}}, {.addr = {.family = 6}}};

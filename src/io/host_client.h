@@ -14,6 +14,11 @@
 #include "io/outside_group.h"
 #include "io/tun.h"
 
+/* Priorities of a client's policy rules: before the main table (32766), after what people number by
+ * hand. */
+#define MVPN_HOST_RULES_FIRST 31998
+#define MVPN_HOST_RULES_LAST 32001
+
 typedef struct mvpn_host_client {
     mvpn_tun *tun;
     mvpn_addr tun_v4, tun_v6, gateway_v4; /* as set up; the inner constants unless they clashed */

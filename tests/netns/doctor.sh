@@ -29,7 +29,7 @@ state() {
     lab_in client ip -6 rule
     lab_in client ip route show table all
     lab_in client nft list ruleset
-    find "$LAB_DIR/run/client" "$LAB_DIR/sock" -printf '%p %m %u %s\n' | sort
+    find "$LAB_DIR/sock" "$conf" -printf '%p %m %u %s\n' | sort
 }
 
 # look COMMAND...: doctor's object in $LAB_DIR/doctor.json, in less than 2 s; COMMAND runs it in another world
@@ -147,7 +147,7 @@ other_firewall() {
 }
 lab_check "doctor: a table of another program is named" other_firewall
 
-cat >"$LAB_DIR/resolv.conf" <<<"nameserver $MESH_GATEWAY4"
+cat >"$LAB_DIR/resolv.conf" <<<"nameserver $MESH_GATEWAY6"
 mkdir "$LAB_DIR/empty"
 without_rights() {
     chmod 711 "$LAB_DIR"
