@@ -35,16 +35,17 @@ static int read_request(const char *file, const network *net, relay_request *ret
 }
 
 /* Whoever has a name keeps it: revoke goes by names. */
-static int check_name(const char *dir, const network *net, const char *name, mvpn_fault *fault)
+static int check_name(const arguments *args, const network *net, const char *name,
+                      mvpn_fault *fault)
 {
     issued *list = NULL;
     size_t count = 0;
-    bool is_taken = path_exists(path_of("%s/nodes/%s", dir, name).text);
-    int rc = issued_load(dir, &list, &count, fault);
+    bool is_taken = path_exists(path_of("%s/nodes/%s", args->dir, name).text);
+    int rc = issued_load(args->dir, &list, &count, fault);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         bool holds = mvpn_clock_unix() <= list[i].not_after &&
                      !mvpn_revocations_has(&net->file.revocations, list[i].serial);
-        is_taken = is_taken || (holds && strcmp(list[i].node, name) == 0);
+        is_taken = is_taken || (holds && !args->is_forced && strcmp(list[i].node, name) == 0);
     }
     free(list);
     return rc != 0 || !is_taken
@@ -52,7 +53,8 @@ static int check_name(const char *dir, const network *net, const char *name, mvp
                : mvpn_fault_set(fault, MVPN_E_POLICY,
                                 "there is a node %s already: nothing was changed. Let it ask again "
                                 "under another name (meshvpn relay enable --name), or revoke the "
-                                "old one first",
+                                "old one first; if it is the same relay, whose membership ends, "
+                                "--force gives it another",
                                 name);
 }
 
@@ -92,7 +94,7 @@ static int admit(const arguments *args, const char *file, const network *net, mv
                               "the network is open: its relays need nobody's permission");
     }
     int rc = read_request(file, net, &request, fault);
-    rc = rc != 0 ? rc : check_name(args->dir, net, request.name, fault);
+    rc = rc != 0 ? rc : check_name(args, net, request.name, fault);
     if (rc != 0) {
         return rc;
     }

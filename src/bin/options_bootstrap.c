@@ -85,6 +85,7 @@ static const option_example add_node_examples[] = {
 static const option_row admit_options[] = {
     DAYS_OPTION("how long its membership holds (365)"),
     {.name = "--output", .value = "FILE", .kind = OPTION_FILE, .help = "write it there (NAME.membership)"},
+    {.name = "--force", .help = "although its name is taken: it is the same relay, whose membership ends"},
     {0},
 };
 static const option_row admit_operands[] = {

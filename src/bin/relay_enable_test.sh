@@ -135,6 +135,7 @@ sed 's/.$/x/' "$etc/relay/request" >"$dir/altered"
 refuses "no request" 1 "meshvpn" "$bin/meshvpn-bootstrap" admit "$dir/closed" "$dir/altered"
 does "admitted" "Admitted oak as an exit" "$bin/meshvpn-bootstrap" admit "$dir/closed" "$etc/relay/request"
 refuses "twice" 1 "there is a node oak already" "$bin/meshvpn-bootstrap" admit "$dir/closed" "$etc/relay/request"
+does "its next membership" "Admitted oak" "$bin/meshvpn-bootstrap" admit "$dir/closed" "$etc/relay/request" --force
 refuses "another's membership" 1 "is no membership of this relay" relay --certificate "$dir/closed/nodes/entry-closed/membership.cert"
 does "its membership" "sudo meshvpn-exit-node --config $etc/exit.conf" relay --certificate "$dir/oak.membership"
 conf "$etc" exit "run_dir = \"$dir/run\"" "state_dir = \"$dir/state-oak\"" "control_socket = \"$dir/oak.sock\"" 'listen = {"127.6.0.1:4306"}' \
