@@ -150,7 +150,8 @@ static void forget_network(void *ctx)
 int cli_start_helper(cli *c)
 {
     mvpn_fault fault = {.text = ""};
-    if (c->check || c->cleanup || c->lockdown || c->is_proxy) {
+    bool is_user_nat = c->config.kind == MVPN_CONFIG_EXIT && c->config.exit.user_nat;
+    if (c->check || c->cleanup || c->lockdown || c->is_proxy || is_user_nat) {
         return -1;
     }
     return mvpn_helper_start(&c->config, forget_network, &c->network, &c->helper, &fault) == 0

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bin/check_policy.h"
+#include "bin/exit_user.h"
 #include "bin/relay_main.h"
 #include "io/clock.h"
 #include "io/dns_tcp.h"
@@ -16,6 +17,7 @@ typedef struct exit_program {
     cli *cli;
     mvpn_exit *exit;       /* NULL until it runs */
     mvpn_dns_tcp *dns_tcp; /* NULL: no DNS by TCP */
+    exit_user *user;       /* NULL: the kernel's NAT */
     mvpn_quota quota;
     bool quota_is_broken; /* it was said */
     mvpn_notice notice;
@@ -84,8 +86,13 @@ static int start(void *ctx, mvpn_loop *loop, mvpn_node *node, mvpn_fault *fault)
     exit_program *p = ctx;
     const mvpn_config *c = &p->cli->config;
     p->exit = mvpn_engine_exit(mvpn_node_engine(node));
-    serve_dns(p, loop);
-    int r = begin_quota(p, loop, fault);
+    int r = 0;
+    if (c->exit.user_nat) {
+        r = exit_user_open(c, loop, node, &p->user, fault);
+    } else {
+        serve_dns(p, loop);
+    }
+    r = r != 0 ? r : begin_quota(p, loop, fault);
     mvpn_notice_options options = {
         .loop = loop,
         .exit = p->exit,
@@ -102,6 +109,7 @@ static void stop(void *ctx, mvpn_node *node)
     exit_program *p = ctx;
     mvpn_fault why = {.text = ""};
     mvpn_notice_close(&p->notice);
+    exit_user_close(p->user);
     mvpn_dns_tcp_close(p->dns_tcp);
     if (node != NULL && p->exit != NULL &&
         mvpn_quota_close(&p->quota, mvpn_exit_quota_used(p->exit), &why) != 0) {
@@ -124,8 +132,15 @@ static void add_status(void *ctx, json_t *reply)
     const exit_program *p = ctx;
     if (p->exit != NULL) {
         mvpn_metrics_report(p->exit, reply);
+        exit_user_status(p->user, reply);
         report_quota(p, reply);
     }
+}
+
+static void released(void *ctx, const mvpn_exit_event *event)
+{
+    const exit_program *p = ctx;
+    exit_user_release(p->user, event);
 }
 
 int main(int argc, char **argv)
@@ -135,7 +150,13 @@ int main(int argc, char **argv)
         return CLI_FAILED;
     }
     const relay_extra extra = {
-        .ctx = p, .start = start, .stop = stop, .status = add_status, .instead = instead};
+        .ctx = p,
+        .start = start,
+        .stop = stop,
+        .released = released,
+        .status = add_status,
+        .instead = instead,
+    };
     int code = relay_main(argc, argv, MVPN_CONFIG_EXIT, &options_exit_node, &extra);
     free(p);
     return code;

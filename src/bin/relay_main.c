@@ -298,9 +298,13 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
 {
     relay_program *p = ctx;
     if (event->type == MVPN_ENGINE_EXIT_RELEASED) {
-        if (mvpn_helper_release(p->cli.helper, &event->released.pool_v4,
-                                &event->released.pool_v6) != 0 &&
-            !p->told_release) {
+        if (p->cli.helper == NULL) {
+            if (p->extra != NULL && p->extra->released != NULL) {
+                p->extra->released(p->extra->ctx, &event->released);
+            }
+        } else if (mvpn_helper_release(p->cli.helper, &event->released.pool_v4,
+                                       &event->released.pool_v6) != 0 &&
+                   !p->told_release) {
             mvpn_logf(&p->cli.log, MVPN_LOG_ERROR,
                       "the helper process is too slow: connections of ended sessions stay in this "
                       "host's connection tracking until they time out");
@@ -446,7 +450,7 @@ static int fill_exit(relay_program *p, mvpn_fault *fault)
         .relay_count = p->relay_address_count,
         .dns = c->dns_upstream,
         .dns_count = c->dns_count,
-        .dns_stream = true,
+        .dns_stream = !c->user_nat, /* it listens at the TUN's address */
         .sessions_max = EXIT_SESSIONS,
         .session_rate = (uint64_t)c->session_limit * MBIT,
         .session_burst = (uint64_t)c->session_burst * 1024,
@@ -521,7 +525,7 @@ static int relay_start(relay_program *p, mvpn_fault *fault)
         return mvpn_fault_set(fault, MVPN_E_SYSTEM, "cannot make an event loop");
     }
     (void)mkdir(p->cli.config.run_dir, 0755); /* whoever uses it says if it is missing */
-    if (is_exit) {
+    if (is_exit && !p->cli.config.exit.user_nat) {
         mvpn_helper_host host;
         r = mvpn_helper_setup(p->cli.helper, &host, fault);
         p->tun = r == 0 ? host.tun : NULL;

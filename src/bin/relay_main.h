@@ -17,6 +17,8 @@ typedef struct relay_extra {
     int (*start)(void *ctx, mvpn_loop *loop, mvpn_node *node, mvpn_fault *fault);
     /** The loop has ended; the node (NULL: it was not made) is still there. Always called. */
     void (*stop)(void *ctx, mvpn_node *node);
+    /** A session of the exit has ended, and there is no helper that sees to it. */
+    void (*released)(void *ctx, const mvpn_exit_event *released);
     /** Add to `meshvpn status`. */
     void (*status)(void *ctx, json_t *reply);
     /** The configuration is read: do something else than run and return the exit code, or -1. */

@@ -695,6 +695,43 @@ static int set_exit_notice(void *target, const mvpn_setting_value *v, mvpn_fault
     return set_path(c->exit.exit_notice, sizeof(c->exit.exit_notice), v, why);
 }
 
+static int set_nat(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const struct word words[] = {{"kernel", 0}, {"user", 1}, {NULL, 0}};
+    int value = 0;
+    int rc = set_word(&value, words, v, why);
+    if (rc == 0) {
+        ((mvpn_config *)target)->exit.user_nat = value != 0;
+    }
+    return rc;
+}
+
+static int set_nat_map(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    mvpn_config_exit *e = &((mvpn_config *)target)->exit;
+    mvpn_config_nat_map map;
+    char from[MVPN_ADDR_STRLEN];
+    const char *equals = strchr(v->text, '=');
+    size_t n = equals == NULL ? 0 : (size_t)(equals - v->text);
+    if (e->nat_map_count == MVPN_CONFIG_NAT_MAP_MAX) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %d are possible",
+                              MVPN_CONFIG_NAT_MAP_MAX);
+    }
+    if (n > 0 && n < sizeof(from)) {
+        memcpy(from, v->text, n);
+        from[n] = '\0';
+    }
+    if (n == 0 || n >= sizeof(from) || mvpn_addr_parse(from, &map.from) != 0 ||
+        mvpn_addr_parse(equals + 1, &map.to) != 0 || map.from.port == 0 || map.to.port == 0) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.80s' is not two addresses with ports. Write it as "
+                              "203.0.113.80:80=127.0.0.1:8080",
+                              v->text);
+    }
+    e->nat_map[e->nat_map_count++] = map;
+    return 0;
+}
+
 static int set_ipv6(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     static const struct word words[] = {
@@ -935,6 +972,10 @@ static const mvpn_setting settings[] = {
     {"pool_v4", TEXT, EXIT, set_pool_v4, "10.64.0.0/16",
      "Addresses given to sessions behind the NAT, /8 to /29. Take another range if the host uses this one."},
     {"pool_v6", TEXT, EXIT, set_pool_v6, "fd6d:7670:e::/64", "The same for IPv6, /32 to /120."},
+    {"nat", TEXT, EXIT, set_nat, "kernel",
+     "`kernel`: a TUN device, forwarding and masquerade, which need root. `user`: ordinary sockets of this program, without any rights: TCP and UDP alone, fewer connections, slower; docs/proxy.md says what that means."},
+    {"nat_map", LIST, EXIT, set_nat_map, "{}",
+     "With `nat = user`: connections to an address and port, which the policy judges, go to another one, which it does not, as in `\"203.0.113.80:80=127.0.0.1:8080\"`: a service of this host, offered on purpose; at most 16."},
     {"dns_upstream", LIST, EXIT, set_dns_upstream, "those of /etc/resolv.conf",
      "Name servers that answer the clients' questions, an address with or without port; at most 3."},
     {"policy", LIST, EXIT, set_policy, "{} (the default policy)",

@@ -89,7 +89,17 @@ typedef struct mvpn_config_discovery {
     bool measure; /* bandwidth of relays */
 } mvpn_config_discovery;
 
+/* Destinations that stand for others in a user-space NAT. */
+#define MVPN_CONFIG_NAT_MAP_MAX 16
+
+typedef struct mvpn_config_nat_map {
+    mvpn_addr from, to; /* with ports */
+} mvpn_config_nat_map;
+
 typedef struct mvpn_config_exit {
+    bool user_nat; /* nat = user: sockets of this process, no TUN and no rights (io/user_nat.h) */
+    unsigned nat_map_count;
+    mvpn_config_nat_map nat_map[MVPN_CONFIG_NAT_MAP_MAX];
     char tun_name[MVPN_CONFIG_TUN_NAME_MAX + 1];
     mvpn_prefix pool_v4;
     mvpn_prefix pool_v6;

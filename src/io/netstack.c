@@ -93,7 +93,10 @@ struct mvpn_netstack {
     mvpn_packet_pool *pool;
     lane lanes[MVPN_NETSTACK_LANES];
     mvpn_packet_queue out;
-    bool was_full; /* somebody could not send */
+    bool was_full;                   /* somebody could not send */
+    struct tcp_pcb_listen *listener; /* NULL: a client's stack */
+    mvpn_netstack_accept_fn *on_accept;
+    void *accept_ctx;
     mvpn_list streams, ready, sockets;
     uint8_t scratch[MVPN_NETSTACK_DATAGRAM_MAX];
 };
@@ -282,18 +285,10 @@ static void take_icmp_error(mvpn_netstack *stack, const mvpn_packet *packet)
     }
 }
 
-static void receive(mvpn_netstack *stack, const mvpn_packet *packet)
+/* The packet enters lwIP (copied), if there is memory. */
+static void enter_packet(mvpn_netstack *stack, const mvpn_packet *packet)
 {
     size_t size = sizeof(received) + packet->len;
-    bool is_v4 = packet->len >= MVPN_IPV4_HEADER && packet->data[0] >> 4 == 4;
-    if ((!is_v4 && packet->len < MVPN_IPV6_HEADER) || packet->local >= MVPN_NETSTACK_LANES ||
-        !stack->lanes[packet->local].is_open) {
-        return;
-    }
-    if (packet->data[is_v4 ? 9 : 6] == (is_v4 ? MVPN_IP_ICMP : MVPN_IP_ICMPV6)) {
-        take_icmp_error(stack, packet);
-        return; /* nobody behind us answers pings or finds neighbours */
-    }
     received *r = global.used < RECEIVED_SHARE(global.max) ? mvpn_netstack_alloc(size) : NULL;
     if (r == NULL) {
         return;
@@ -305,6 +300,20 @@ static void receive(mvpn_netstack *stack, const mvpn_packet *packet)
     if (p == NULL || ip_input(p, &stack->lanes[packet->local].netif) != ERR_OK) {
         free_received(&r->custom.pbuf);
     }
+}
+
+static void receive(mvpn_netstack *stack, const mvpn_packet *packet)
+{
+    bool is_v4 = packet->len >= MVPN_IPV4_HEADER && packet->data[0] >> 4 == 4;
+    if ((!is_v4 && packet->len < MVPN_IPV6_HEADER) || packet->local >= MVPN_NETSTACK_LANES ||
+        !stack->lanes[packet->local].is_open) {
+        return;
+    }
+    if (packet->data[is_v4 ? 9 : 6] == (is_v4 ? MVPN_IP_ICMP : MVPN_IP_ICMPV6)) {
+        take_icmp_error(stack, packet);
+        return; /* nobody behind us answers pings or finds neighbours */
+    }
+    enter_packet(stack, packet);
 }
 
 /* ---- events of connections ---- */
@@ -425,6 +434,12 @@ static void on_error(void *arg, err_t err)
     }
     s->error = err == ERR_RST ? (s->is_connected ? MVPN_E_CLOSED : MVPN_E_REFUSED) : MVPN_E_TIMEOUT;
     set_events(s, MVPN_STREAM_FAILED);
+}
+
+static void ignore_events(void *ctx, unsigned events)
+{
+    (void)ctx;
+    (void)events;
 }
 
 static void tell_events(mvpn_netstack *stack)
@@ -575,6 +590,10 @@ void mvpn_netstack_free(mvpn_netstack *stack)
     while (tcp_tw_pcbs != NULL) {
         tcp_abort(tcp_tw_pcbs);
     }
+    if (stack->listener != NULL) {
+        (void)tcp_close(
+            (struct tcp_pcb *)(void *)stack->listener); /* of a listener it always works */
+    }
     netif_remove(&stack->lanes[0].netif);
     mvpn_packet_queue_clear(&stack->out, stack->pool);
     global.stack = NULL;
@@ -630,15 +649,20 @@ size_t mvpn_netstack_memory(const mvpn_netstack *stack)
 
 /* ---- TCP ---- */
 
-static err_t begin(mvpn_stream *s)
+static void set_callbacks(mvpn_stream *s)
 {
-    ip_addr_t own = own_address(s->to.family, s->lane), to = to_lwip(&s->to);
     tcp_arg(s->pcb, s);
     tcp_recv(s->pcb, on_received);
     tcp_sent(s->pcb, on_sent);
     tcp_poll(s->pcb, on_poll, POLL_INTERVAL);
     tcp_err(s->pcb, on_error);
     tcp_nagle_disable(s->pcb); /* the program has decided already what belongs together */
+}
+
+static err_t begin(mvpn_stream *s)
+{
+    ip_addr_t own = own_address(s->to.family, s->lane), to = to_lwip(&s->to);
+    set_callbacks(s);
     tcp_bind_netif(s->pcb, &s->lane->netif);
     err_t err = tcp_bind(s->pcb, &own, 0);
     return err != ERR_OK ? err : tcp_connect(s->pcb, &to, s->to.port, on_connected);
@@ -791,6 +815,78 @@ void mvpn_stream_consume(mvpn_stream *s, size_t n)
 bool mvpn_stream_has_ended(const mvpn_stream *s)
 {
     return s->first == NULL && (s->has_fin || s->error != 0);
+}
+
+/* ---- connections from the tunnel ---- */
+
+static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+    mvpn_netstack *stack = arg;
+    mvpn_stream *s = err == ERR_OK ? calloc(1, sizeof(*s)) : NULL;
+    if (s == NULL) {
+        if (pcb != NULL) {
+            tcp_abort(pcb);
+        }
+        return ERR_ABRT;
+    }
+    mvpn_addr from = from_lwip(&pcb->remote_ip, pcb->remote_port);
+    mvpn_addr to = from_lwip(&pcb->local_ip, pcb->local_port);
+    s->stack = stack;
+    s->lane = &stack->lanes[0];
+    s->to = from;
+    s->pcb = pcb;
+    s->fn = ignore_events;
+    set_callbacks(s);
+    (void)on_connected(s, pcb, ERR_OK);
+    mvpn_list_append(&stack->streams, &s->all);
+    if (!stack->on_accept(stack->accept_ctx, &from, &to, s)) {
+        mvpn_stream_free(s, true);
+        return ERR_ABRT;
+    }
+    return ERR_OK;
+}
+
+int mvpn_netstack_accept(mvpn_netstack *stack, mvpn_netstack_accept_fn *fn, void *ctx)
+{
+    struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY), *listener = NULL;
+    if (pcb != NULL && tcp_bind(pcb, IP_ANY_TYPE, 0) == ERR_OK) {
+        listener = tcp_listen(pcb); /* takes it, or leaves it */
+    }
+    if (listener == NULL) {
+        if (pcb != NULL) {
+            tcp_abort(pcb);
+        }
+        return MVPN_E_NOMEM;
+    }
+    stack->listener = (struct tcp_pcb_listen *)(void *)listener;
+    stack->listener->local_port = 0; /* no packet has that */
+    stack->on_accept = fn;
+    stack->accept_ctx = ctx;
+    tcp_arg(listener, stack);
+    tcp_accept(listener, on_accept);
+    return 0;
+}
+
+/* lwIP takes packets for its own address and knows listeners by their port: they are, for as long
+ * as it looks at one packet, what that names. Connections keep their own. */
+void mvpn_netstack_deliver(mvpn_netstack *stack, const mvpn_packet *packet, bool opens)
+{
+    struct netif *netif = &stack->lanes[0].netif;
+    mvpn_ip ip;
+    if (mvpn_ip_parse(packet->data, packet->len, &ip) != 0 || !ip.has_l4 ||
+        ip.protocol != MVPN_IP_TCP || packet->local != 0) {
+        return;
+    }
+    mvpn_addr dst = mvpn_ip_dst_addr(&ip);
+    ip_addr_t to = to_lwip(&dst);
+    if (ip.version == 4) {
+        ip4_addr_copy(*ip_2_ip4(&netif->ip_addr), *ip_2_ip4(&to));
+    } else {
+        ip6_addr_copy(*ip_2_ip6(&netif->ip6_addr[0]), *ip_2_ip6(&to));
+    }
+    stack->listener->local_port = opens ? ip.dst_port : 0;
+    enter_packet(stack, packet);
+    stack->listener->local_port = 0;
 }
 
 /* ---- UDP ---- */

@@ -100,6 +100,19 @@ void mvpn_stream_consume(mvpn_stream *stream, size_t n);
 /** All was read, and no more will come. */
 bool mvpn_stream_has_ended(const mvpn_stream *stream);
 
+/* ---- the other side: an exit's (io/user_nat.h) ---- */
+
+/** A connection from the tunnel is open: `stream` (the caller's from now on) is between `from` and
+ * `to`; set its handler. False: it is not wanted, and is reset. */
+typedef bool mvpn_netstack_accept_fn(void *ctx, const mvpn_addr *from, const mvpn_addr *to,
+                                     mvpn_stream *stream);
+/** From now on this stack stands for all addresses of the outside: packets come by
+ * mvpn_netstack_deliver. Not together with connections of its own. MVPN_E_NOMEM. */
+MVPN_WUR int mvpn_netstack_accept(mvpn_netstack *stack, mvpn_netstack_accept_fn *fn, void *ctx);
+/** A TCP packet, as if its destination were here; borrowed. `opens`: its SYN may open a connection;
+ * else what belongs to none is answered by a reset. */
+void mvpn_netstack_deliver(mvpn_netstack *stack, const mvpn_packet *packet, bool opens);
+
 /* ---- UDP ---- */
 
 /** A datagram came; `data` is borrowed during the call. Everything may be freed
