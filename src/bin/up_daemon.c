@@ -14,10 +14,12 @@
 #include "bin/beside.h"
 #include "bin/programs.h"
 #include "bin/up_trouble.h"
+#include "io/logger.h"
 
 #define UNIT "meshvpn.service"
 /* Of what a daemon said before it died: all, as it says little. */
 #define LOG_SHOWN_MAX 8192
+#define LOG_MAX "4194304" /* what meshvpn log reads */
 
 /* ---- running programs ---- */
 
@@ -101,6 +103,7 @@ static void become_daemon(int log, char *const argv[])
     }
     (void)close_range(3, ~0U, 0);
     (void)unsetenv("NOTIFY_SOCKET");
+    (void)setenv(MVPN_LOGGER_FILE_MAX, LOG_MAX, 1);
     exec_or_die(argv);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -20,6 +21,32 @@ static const struct {
     [MVPN_LOG_DEBUG] = {"debug", "<7>", "debug: "},
 };
 
+/* ---- a file that nobody rotates ---- */
+
+/* How often its size is looked at. */
+#define LOOK_BYTES (64u << 10)
+
+static size_t file_max; /* 0: no limit */
+static _Atomic size_t written;
+
+/* Who writes the line that is too much begins it anew: the sandbox lets no file be renamed. */
+static void bound_file(size_t len)
+{
+    static const char note[] = "the log had become too long: it begins anew here\n";
+    struct stat st;
+    if (file_max == 0 || (written += len) < LOOK_BYTES) {
+        return;
+    }
+    written = 0;
+    if (fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
+        st.st_size > (off_t)(file_max - LOOK_BYTES) && ftruncate(STDERR_FILENO, 0) == 0 &&
+        write(STDERR_FILENO, note, sizeof(note) - 1) < 0) {
+        return; /* nowhere to tell */
+    }
+}
+
+/* ---- lines ---- */
+
 /* One write per line, so that lines of several processes on one stderr do not mix. */
 static void write_line(const char *prefix, const char *text)
 {
@@ -32,6 +59,7 @@ static void write_line(const char *prefix, const char *text)
         }
     }
     line[len] = '\n';
+    bound_file(len + 1);
     if (write(STDERR_FILENO, line, len + 1) < 0) {
         return; /* nowhere to tell */
     }
@@ -51,6 +79,8 @@ static void write_journal(void *ctx, enum mvpn_log_level level, const char *text
 
 void mvpn_logger_init(mvpn_log *log, enum mvpn_log_level level)
 {
+    const char *limit = getenv(MVPN_LOGGER_FILE_MAX);
+    file_max = limit != NULL ? MVPN_MAX((size_t)strtoul(limit, NULL, 10), 2 * LOOK_BYTES) : 0;
     log->write = getenv("JOURNAL_STREAM") != NULL ? write_journal : write_plain;
     log->ctx = NULL;
     log->level = level;

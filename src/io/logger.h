@@ -7,6 +7,10 @@
 
 #include "base/log.h"
 
+/* Environment: bytes that stderr may hold if it is a file, opened with O_APPEND, that nobody
+ * rotates; then it begins anew. Whoever starts a daemon with such a file says so. */
+#define MVPN_LOGGER_FILE_MAX "MESHVPN_LOG_MAX"
+
 /** Make `log` write to stderr lines up to `level`. Keeps nothing that must be freed. */
 void mvpn_logger_init(mvpn_log *log, enum mvpn_log_level level);
 
