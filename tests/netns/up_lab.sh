@@ -23,6 +23,7 @@ up_configure() {
         echo "control_socket = \"$LAB_DIR/sock/client\""
         echo "run_dir = \"$LAB_DIR/host/client\""
         echo "state_dir = \"$LAB_DIR/run/client\""
+        echo "dns = $MESH_DNS"
         for line in "$@"; do
             echo "$line"
         done
