@@ -31,14 +31,10 @@ int bootstrap_fail_usage(const char *fmt, ...)
 int main(int argc, char **argv)
 {
     static int (*const commands[])(const options_given *given) = {
-        [BOOTSTRAP_INIT] = command_init,
-        [BOOTSTRAP_ADD_NODE] = command_add_node,
-        [BOOTSTRAP_ADMIT] = command_admit,
-        [BOOTSTRAP_RENEW] = command_renew,
-        [BOOTSTRAP_REVOKE] = command_revoke,
-        [BOOTSTRAP_INVITE] = command_invite,
-        [BOOTSTRAP_DEPLOY] = command_deploy,
-        [BOOTSTRAP_CLOUD_INIT] = command_cloud_init,
+        [BOOTSTRAP_INIT] = command_init,     [BOOTSTRAP_ADD_NODE] = command_add_node,
+        [BOOTSTRAP_ADMIT] = command_admit,   [BOOTSTRAP_RENEW] = command_renew,
+        [BOOTSTRAP_REVOKE] = command_revoke, [BOOTSTRAP_INVITE] = command_invite,
+        [BOOTSTRAP_DEPLOY] = command_deploy, [BOOTSTRAP_CLOUD_INIT] = command_cloud_init,
         [BOOTSTRAP_SHOW] = command_show,
     };
     options_given given;

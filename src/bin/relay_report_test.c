@@ -59,10 +59,10 @@ static void test_verdicts(void **state)
         {"{" OLD "," PUBLIC ",\"dht\":{\"is_published\":false},\"offer\":{\"addresses\":[]}}",
          RELAY_NOT_YET, "not told", "no address to publish", 0},
         {"{" OLD "," HOME ",\"nat\":{\"class\":\"symmetric\",\"bindings\":[{\"name\":\"oak\","
-                          "\"registered\":true}]}}",
+         "\"registered\":true}]}}",
          RELAY_BY_RELAY, "through its NAT relays", NULL, 0},
         {"{" OLD "," HOME ",\"nat\":{\"class\":\"symmetric\",\"bindings\":[{\"name\":\"oak\","
-                          "\"registered\":false}]}}",
+         "\"registered\":false}]}}",
          RELAY_SILENT, "no NAT relay serves it", "nat_relay = true", 0},
         {"{" YOUNG "," HOME "," PUBLIC "}", RELAY_NOT_YET, "no NAT relay serves it yet", NULL, 0},
         {"{" OLD "," PUBLIC "," PUBLISHED "," OFFER

@@ -1,5 +1,6 @@
 #include "io/logger.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,10 +35,10 @@ static void bound_file(size_t len)
 {
     static const char note[] = "the log had become too long: it begins anew here\n";
     struct stat st;
-    if (file_max == 0 || (written += len) < LOOK_BYTES) {
+    if (file_max == 0 || atomic_fetch_add(&written, len) + len < LOOK_BYTES) {
         return;
     }
-    written = 0;
+    atomic_store(&written, 0);
     if (fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
         st.st_size > (off_t)(file_max - LOOK_BYTES) && ftruncate(STDERR_FILENO, 0) == 0 &&
         write(STDERR_FILENO, note, sizeof(note) - 1) < 0) {
