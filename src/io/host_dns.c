@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -326,6 +327,21 @@ static int take_reply(mvpn_host_dns *dns, int ms, mvpn_fault *fault)
     return reply.code == 0 ? 0 : mvpn_fault_set(fault, reply.code, "%s", reply.fault.text);
 }
 
+static bool is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* In a network namespace that has no /etc of its own (ip netns without /etc/netns), the file tells
+ * other networks' programs whom to ask. Who may not look at process 1 is no such case. */
+static bool is_of_other_network(void)
+{
+    struct stat st;
+    return stat("/proc/1/ns/net", &st) == 0 && !is_same("/proc/1/ns/net", "/proc/self/ns/net") &&
+           is_same("/proc/1/root/etc/resolv.conf", "/etc/resolv.conf");
+}
+
 /* What another program wrote meanwhile stays, and is no failure. */
 static int mend(const mvpn_config_client *config, mvpn_fault *fault)
 {
@@ -373,6 +389,11 @@ int mvpn_host_dns_start(const mvpn_config_client *config, bool sandbox,
 {
     *ret = NULL;
     if (!config->routes_all || config->dns == MVPN_DNS_NONE) {
+        return 0;
+    }
+    if (config->dns == MVPN_DNS_AUTO && is_of_other_network()) {
+        say("warning", "/etc/resolv.conf belongs to the machine, this network is another: it stays "
+                       "(dns = file would change it)");
         return 0;
     }
     int r = mend(config, fault);
@@ -439,6 +460,6 @@ void mvpn_host_dns_end(mvpn_host_dns *dns)
 
 int mvpn_host_dns_cleanup(const mvpn_config_client *config, mvpn_fault *fault)
 {
-    int r = mend(config, fault);
+    int r = is_of_other_network() ? 0 : mend(config, fault);
     return r == MVPN_E_BUSY ? 0 : r; /* not what this configuration's client left */
 }

@@ -31,7 +31,8 @@ typedef struct mvpn_host_dns_report {
 
 /**
  * Put back what a run before left, and start the process if the configuration wants names
- * (`routes = all`, and not `dns = none`; else `*ret` is NULL). `report` is shared memory that
+ * (`routes = all`, and not `dns = none`; nor, with auto, in a network namespace that shares the
+ * machine's /etc; else `*ret` is NULL). `report` is shared memory that
  * outlives it. MVPN_E_SYSTEM, MVPN_E_CONFIG, MVPN_E_BUSY (another client) with how to mend,
  * MVPN_E_NOMEM.
  */

@@ -2,7 +2,7 @@
 # The host's name servers while a client runs: by /etc/resolv.conf, systemd-resolved (a mock) and resolvconf (a stand-in;
 # "packages": Debian's two), kept there whatever others do, put back however it ends. Prints "ok NAME" or "FAIL NAME".
 #
-#     dns.sh [CASE...]       file, kinds, resolved, resolvconf; packages (needs Debian's mirror)
+#     dns.sh [CASE...]       file, kinds, shared, resolved, resolvconf; packages (needs Debian's mirror); reconnects (alone)
 set -u
 # shellcheck source=tests/netns/lab.sh
 . "$(dirname "$0")/lab.sh"
@@ -61,7 +61,7 @@ case_file() {
     dns_place file
     up auto
     lab_check file_is_set dns_is_ours
-    lab_check file_drops_search_and_trust dns_sh 'grep -qx "search ." /etc/resolv.conf && grep -qx "options edns0" /etc/resolv.conf'
+    lab_check file_drops_search_and_trust dns_sh 'grep -qx "search ." /etc/resolv.conf && grep -qx "options edns0 timeout:1" /etc/resolv.conf'
     lab_check file_resolves dns_resolves
     lab_check file_status status_tells file
     lab_check file_processes eval '[ "$(cat /proc/$(dns_pid names)/comm)" = mvpn-dns ] &&
@@ -129,6 +129,27 @@ case_kinds() {
     lab_check none_leaves_it dns_unchanged
     lab_check none_status eval '[ "$(dns_get manager)" = none ] && [ "$(dns_get is_set)" = false ]'
     mesh_client_stop
+    cleanup
+}
+
+# A client in a network namespace without an /etc of its own is no reason to change the machine's. The machine is played
+# by a process 1 whose network is another and whose /etc is the client's.
+case_shared() {
+    local client network
+    dns_place file
+    up auto
+    mesh_client_stop
+    dns_until 3 dns_unchanged
+    exec {network}<"/run/netns/$(lab_ns client)"
+    lab_spawn client shared nsenter --mount="/proc/$DNS_HOLDER/ns/mnt" -- unshare --net --pid --fork --kill-child --mount-proc \
+        sh -c "nsenter --net=/proc/self/fd/$network '$MESH_PROGRAMS/meshvpn-client' --config '$LAB_DIR/client.conf' & wait"
+    client=$LAB_PID
+    exec {network}<&-
+    lab_check shared_is_told dns_until 5 grep -q 'this network is another: it stays' "$LAB_DIR/log/shared.log"
+    lab_check shared_connects dns_until 10 eval '[ "$(mesh_status | mesh_get state)" = connected ]'
+    lab_check shared_stays dns_unchanged
+    lab_stop "$client" KILL
+    dns_until 5 eval '! lab_in client ip link show "$MESH_TUN"'
     cleanup
 }
 
@@ -284,10 +305,17 @@ case_packages() {
     done
 }
 
+# A short run of ./run soak dns, which has a lab of its own.
+if [ "$*" = reconnects ]; then
+    result=$("$LAB_HERE/../soak/dns.sh" --lookups 400 --reconnects 6) && echo "ok reconnects_leak_no_question" && exit
+    echo "FAIL reconnects_leak_no_question: $result"
+    exit 1
+fi
+
 LAB_FAILED=0
 dns_lab_begin
 machine=$(stat -c '%i %Y %s' /etc/resolv.conf 2>/dev/null)
-[ $# -gt 0 ] || set -- file kinds resolved resolvconf
+[ $# -gt 0 ] || set -- file kinds shared resolved resolvconf
 for case in "$@"; do
     "case_$case"
 done

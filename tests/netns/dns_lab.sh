@@ -46,7 +46,7 @@ dns_sh() {
 dns_place() {
     dns_sh 'umount /etc/resolv.conf 2>/dev/null; rm -f /etc/resolv.conf /etc/resolv.conf.meshvpn-*; mkdir -p /run/other'
     case $1 in
-    file) dns_sh "printf 'search lan.example\nnameserver $(lab_addr4 fig)\noptions edns0 trust-ad\n' >/etc/resolv.conf
+    file) dns_sh "printf 'search lan.example\nnameserver $(lab_addr4 fig)\noptions edns0 trust-ad timeout:1\n' >/etc/resolv.conf
         chmod 640 /etc/resolv.conf && chown 0:12345 /etc/resolv.conf && touch -d '2020-02-02 02:02:02' /etc/resolv.conf" ;;
     link) dns_sh "echo 'nameserver $(lab_addr4 fig)' >/run/other/resolv.conf && ln -s /run/other/resolv.conf /etc/resolv.conf" ;;
     mount) dns_sh "echo 'nameserver $(lab_addr4 fig)' >/run/other/mounted && : >/etc/resolv.conf &&

@@ -5,9 +5,11 @@
                                                    it; what it knows of links in FILE as JSON (python3-dbusmock)
     dns_tool.py watch IFACE GUARD...               frames from the client until SIGTERM, as JSON: to a guard's port 4242,
                                                    to ports of name services (53, 853, 5353, 5355, 137), others
-    dns_tool.py lookups COUNT SERVER NAME ADDRESS PAUSE_MS FILE
-                                                   questions by getaddrinfo, UDP and TCP in turn; how each ended, as JSON
-                                                   in FILE (renewed while it runs)
+    dns_tool.py lookups COUNT SERVER NAME ADDRESS PAUSE_MS FILE NEIGHBOUR
+                                                   questions by getaddrinfo, UDP and TCP in turn, and strays (to the name
+                                                   server of the local network and by mDNS, LLMNR, NetBIOS, also by sockets
+                                                   that name eth0); how each ended, as JSON in FILE (renewed while it runs)
+    dns_tool.py control SOCKET COMMAND             a command for a client that runs
 """
 
 import collections
@@ -17,7 +19,6 @@ import random
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 
@@ -184,24 +185,44 @@ def ask_tcp(server, name, address):
         return has_answer(s.recv(size, socket.MSG_WAITALL), query, address)
 
 
-# As a program that is started: the C library reads its settings anew. Three at a time, its time-outs are long.
-GETADDRINFO = "import socket, sys; print(socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])"
-
-
 def ask_system(name, address):
     infos = socket.getaddrinfo(name, 80, socket.AF_INET, socket.SOCK_STREAM)
     return infos[0][4][0] == address
 
 
-def lookups(count, server, name, address, pause_ms, path):
+def send_strays(neighbour, name):
+    """What must not leave; returns how many were tried. Nobody is waited for."""
+    query, tried = question(name), 0
+    for target, port, device in ((neighbour, 53, ""), (neighbour, 53, "eth0"), (neighbour, 853, "eth0"),
+                                 ("224.0.0.251", 5353, "eth0"), ("224.0.0.252", 5355, "eth0"),
+                                 ("255.255.255.255", 137, "eth0")):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as s:
+                s.setblocking(False)
+                tried += 1
+                try:
+                    if device:
+                        s.setsockopt(socket.SOL_SOCKET, 25, device.encode())  # SO_BINDTODEVICE
+                    if kind == socket.SOCK_DGRAM:
+                        s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                        s.sendto(query, (target, port))
+                    else:
+                        s.connect((target, port))
+                except OSError:
+                    pass
+    return tried
+
+
+def lookups(count, server, name, address, pause_ms, path, neighbour):
     count, pause = int(count), float(pause_ms) / 1000
     results = collections.Counter()
+    strays = 0
     kinds = [("getaddrinfo", lambda: ask_system(name, address)), ("udp", lambda: ask_udp(server, name, address)),
              ("tcp", lambda: ask_tcp(server, name, address))]
 
     def keep(done):
         with open(path + ".new", "w", encoding="ascii") as file:
-            json.dump({"done": done, "lookups": sum(results.values()), "results": results}, file)
+            json.dump({"done": done, "lookups": sum(results.values()), "results": results, "strays": strays}, file)
         os.rename(path + ".new", path)
 
     for i in range(count):
@@ -213,16 +234,26 @@ def lookups(count, server, name, address, pause_ms, path):
         except OSError:
             ok = False
         results[f"{kind} {'answered' if ok else 'failed'}"] += 1
-        if i % 20 == 19:
+        if i % 10 == 9:
+            strays += send_strays(neighbour, name)
             keep(False)
         time.sleep(pause)
     keep(True)
 
 
+def control(path, command):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(path)
+        s.sendall(json.dumps({"cmd": command}).encode() + b"\n")
+        reply = json.loads(s.makefile().readline())
+    return 0 if reply.get("ok") else reply
+
+
 def main():
     signal.signal(signal.SIGTERM, stop)
     command, *args = sys.argv[1:]
-    {"resolved": resolved, "watch": watch, "lookups": lookups}[command](*args)
+    sys.exit({"resolved": resolved, "watch": watch, "lookups": lookups, "control": control}[command](*args))
 
 
 if __name__ == "__main__":
