@@ -98,7 +98,7 @@ static void tell_stage(client_program *p)
 {
     char line[MVPN_STATUS_STAGE_TEXT], text[MVPN_STATUS_STAGE_TEXT + 8];
     mvpn_status_stage_line(mvpn_engine_client(mvpn_node_engine(p->node)),
-                           mvpn_node_is_unheard(p->node), mvpn_clock_now(), line);
+                           mvpn_node_was_never_heard(p->node), mvpn_clock_now(), line);
     (void)snprintf(text, sizeof(text), "STATUS=%s", line);
     mvpn_notify_send(&p->cli.notify, text);
 }

@@ -132,7 +132,8 @@ static int status(void *program, const json_t *request, json_t *reply)
     client_proxy_status(p->proxy, reply);
     (void)json_object_set_new(reply, "stages",
                               mvpn_status_stages(mvpn_engine_client(mvpn_node_engine(p->node)),
-                                                 mvpn_node_is_unheard(p->node), mvpn_clock_now()));
+                                                 mvpn_node_was_never_heard(p->node),
+                                                 mvpn_clock_now()));
     client_protection_status(p, reply);
     client_proof_status(&p->proof, reply);
     (void)json_object_set_new(reply, "exit_choice",

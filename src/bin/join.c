@@ -19,6 +19,7 @@
 
 #define JOIN_FAILED 1
 #define JOIN_USAGE 2
+#define JOIN_EXPIRED 3
 /* Of a link with spaces or a line end around it. */
 #define INPUT_MAX 512
 
@@ -106,9 +107,9 @@ static int join(const mvpn_network_file *f, const char *dir, bool is_forced, mvp
                 (void)printf("It lives in a private network: its nodes may have private "
                              "addresses.\n");
             }
-            (void)printf("Next: sudo meshvpn-client --config %s\n"
-                         "Then: meshvpn status\n",
-                         client);
+            bool is_default = strcmp(client, MVPN_CONFIG_KEY_DIR "/client.conf") == 0;
+            (void)printf("Next: sudo meshvpn up%s%s\n", is_default ? "" : " --config ",
+                         is_default ? "" : client);
         }
     }
     return rc;
@@ -129,7 +130,8 @@ int join_command(const options_given *given)
     }
     mvpn_wipe(link, sizeof(link));
     mvpn_network_file_done(&f);
-    return rc == 0 ? 0 : fail(&fault);
+    int failed = rc != 0 ? fail(&fault) : 0;
+    return rc == MVPN_E_EXPIRED ? JOIN_EXPIRED : failed;
 }
 
 /* --- invite --- */

@@ -32,6 +32,13 @@ static const option_row join_options[] = {
     {.name = "--force", .help = "although the computer is a member of a network already"},
     {0},
 };
+static const option_exit join_exits[] = {
+    {0, "a member"},
+    {1, "failed"},
+    {2, "wrong usage"},
+    {3, "the invitation has expired"},
+    {0},
+};
 static const option_row join_operands[] = {
     {.name = "LINK", .kind = OPTION_TEXT, .help = "the invitation, meshvpn:..., or - to read it from standard input",
      .if_missing = "join needs the LINK that you were given, or - to read it"},
@@ -463,7 +470,7 @@ static const option_verb verbs[] = {
     {.name = "join", .id = VERB_JOIN, .summary = "become a member of a network",
      .text = "Check the link that you were given and write DIR/network.conf and DIR/client.conf. "
              "Nothing is changed if the link is not good.",
-     .options = join_options, .operands = join_operands, .examples = join_examples},
+     .options = join_options, .operands = join_operands, .exits = join_exits, .examples = join_examples},
     {.name = "invite", .id = VERB_INVITE, .summary = "invite somebody to your network",
      .text = "The same as meshvpn-bootstrap invite: for who runs the network.",
      .options = options_invite, .operands = invite_operands},

@@ -26,6 +26,9 @@
 #define ANSWER_MS 3000
 /* The host is looked at only so often: it costs a dozen system calls. */
 #define LOOK_MS 500
+/* Nothing that changes from one moment to the next is a failure, unless its cause has no patience.
+ */
+#define SURE_MS 2000
 /* A daemon that was started opens its socket within this, or says why not. */
 #define OPEN_MS 15000
 /* The test of the protection begins when the client is connected: so long it is waited for. */
@@ -111,7 +114,9 @@ static int say_end(const up_run *u, const char *result, const up_trouble *t, con
 static int fail(up_run *u, const up_trouble *t, bool runs)
 {
     stage_view_end(&u->view);
-    (void)fprintf(stderr, "meshvpn: %s.\n  %s.\n", t->cause, t->remedy);
+    size_t len = strlen(t->cause);
+    bool has_stop = len > 0 && strchr(".?!", t->cause[len - 1]) != NULL;
+    (void)fprintf(stderr, "meshvpn: %s%s\n  %s.\n", t->cause, has_stop ? "" : ".", t->remedy);
     if (runs) {
         (void)fprintf(stderr, "  The client goes on trying%s. sudo meshvpn down ends it.\n",
                       u->config.client.kill_switch && u->config.client.routes_all
@@ -126,6 +131,17 @@ static int fail_with(up_run *u, enum up_exit exit_status, const char *code, cons
 {
     up_trouble t = {.exit = exit_status, .code = code, .remedy = remedy};
     (void)snprintf(t.cause, sizeof(t.cause), "%s", cause);
+    return fail(u, &t, false);
+}
+
+/* It has said what is wrong, and that was shown. */
+static int has_ended(up_run *u, int exit_status)
+{
+    up_trouble t = {.exit = (enum up_exit)exit_status,
+                    .code = "daemon-ended",
+                    .cause = "meshvpn-client ended at its start",
+                    .remedy = "Mend what it says above; meshvpn doctor looks at the rest"};
+    (void)up_trouble_after(&u->config, &t);
     return fail(u, &t, false);
 }
 
@@ -200,7 +216,9 @@ static bool is_hopeless(trouble_watch *w, const up_run *u, const json_t *status)
     }
     w->has = true;
     w->last = now;
-    return elapsed_ms(w->since) >= patience_ms;
+    /* What was found late has waited for silence already. */
+    bool has_waited = elapsed_ms(u->began) >= patience_ms && elapsed_ms(w->since) >= SURE_MS;
+    return elapsed_ms(w->since) >= patience_ms || has_waited;
 }
 
 static int follow(up_run *u)
@@ -223,11 +241,7 @@ static int follow(up_run *u)
             return finish(u, status);
         }
         if (up_daemon_has_died(&u->daemon, &exit_status)) {
-            stage_view_end(&u->view);
-            exit_status = u->is_json
-                              ? fail_with(u, (enum up_exit)exit_status, "daemon-ended",
-                                          "Mend what it says", "meshvpn-client ended at its start")
-                              : exit_status;
+            exit_status = has_ended(u, exit_status);
             break;
         }
         if (status != NULL && is_hopeless(&watch, u, status)) {
@@ -299,6 +313,7 @@ static bool await_socket(up_run *u, int *ret_exit)
             return true;
         }
         if (up_daemon_has_died(&u->daemon, ret_exit)) {
+            *ret_exit = has_ended(u, *ret_exit);
             return false;
         }
         pause_ms(POLL_MS);

@@ -15,6 +15,8 @@
 #include "io/netlink.h"
 #include "io/network_file.h"
 
+/* Silence is only known to be one after so long (io/silence.h): what it explains better waits. */
+#define SILENCE_MS 13500
 #define TUN_DEVICE "/dev/net/tun"
 
 /* Causes that the daemon names, and those that only the host's look tells. */
@@ -31,13 +33,12 @@ static const struct trouble_row {
      "End that VPN first, or have it leave the mark 0x4d56 alone (ip rule shows its rules)"},
     {"clock", UP_CLOCK, 2000, "this computer's clock is wrong",
      "Set it: sudo timedatectl set-ntp true; then sudo meshvpn reconnect"},
-    /* Silence is only known to be one after 10 s: what it explains must wait for it. */
     {"udp-blocked", UP_UDP_BLOCKED, 0,
      "nothing comes back over UDP: this network seems to block it",
      "Try another network, or a phone's hotspot; meshvpn netcheck tells more"},
-    {"no-entry", UP_NO_GUARD, 12000, "none of those whom the network file names answers",
+    {"no-entry", UP_NO_GUARD, SILENCE_MS, "none of those whom the network file names answers",
      "Ask who runs the network whether it is up; meshvpn netcheck looks at your own"},
-    {"no-guard", UP_NO_GUARD, 12000, "none of this client's guards answers",
+    {"no-guard", UP_NO_GUARD, SILENCE_MS, "none of this client's guards answers",
      "sudo meshvpn reconnect asks them again; meshvpn netcheck looks at your own network"},
     {"no-path", UP_NO_PATH, 4000, "no path can be chosen",
      "Relax what you ask for: meshvpn exit use auto, exit_country or hops in the configuration; "
@@ -219,6 +220,12 @@ bool up_trouble_find(const json_t *status, const mvpn_config *config, up_trouble
         *ret_patience_ms = row_of(ret->code)->patience_ms;
     }
     return found;
+}
+
+bool up_trouble_after(const mvpn_config *config, up_trouble *ret)
+{
+    char text[128];
+    return file_is_out_of_time(config, text) && fill(ret, "clock", text);
 }
 
 void up_trouble_timeout(const json_t *status, up_trouble *ret)

@@ -46,6 +46,9 @@ bool up_trouble_before(const mvpn_config *config, up_trouble *ret);
 bool up_trouble_find(const json_t *status, const mvpn_config *config, up_trouble *ret,
                      unsigned *ret_patience_ms);
 
+/** The client ended at its start: is there a cause of ours? False: its own words have to do. */
+bool up_trouble_after(const mvpn_config *config, up_trouble *ret);
+
 /** What is left to say when the time is over. */
 void up_trouble_timeout(const json_t *status, up_trouble *ret);
 

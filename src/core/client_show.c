@@ -121,8 +121,10 @@ void client_stages_tick(mvpn_client *client, mvpn_time now)
         if (client->is_offline) {
             mvpn_stages_lose(&client->stages, MVPN_STAGE_NETWORK, now);
         }
-        mvpn_stages_hold(&client->stages, MVPN_STAGE_NETWORK, &trouble);
-        mvpn_stages_hold(&client->stages, MVPN_STAGE_GUARD, &trouble);
+        if (trouble.cause != MVPN_STAGE_NOTHING) { /* what failed is told until it is over */
+            mvpn_stages_hold(&client->stages, MVPN_STAGE_NETWORK, &trouble);
+            mvpn_stages_hold(&client->stages, MVPN_STAGE_GUARD, &trouble);
+        }
     }
     if (client->names.is_asking) {
         ask_names(client, now);

@@ -34,7 +34,7 @@ typedef struct port {
 } port;
 
 /* How often the host's clock is looked at, and what counts as a step (it is read in seconds). */
-#define CLOCK_CHECK_MS 5000
+#define CLOCK_CHECK_MS 2000
 #define CLOCK_STEP_US (3 * (int64_t)MVPN_US_PER_S)
 
 struct mvpn_node {
@@ -486,6 +486,11 @@ void mvpn_node_fill_network(const mvpn_network_file *network, mvpn_engine_config
 bool mvpn_node_is_unheard(const mvpn_node *node)
 {
     return node->silence.is_silent;
+}
+
+bool mvpn_node_was_never_heard(const mvpn_node *node)
+{
+    return node->silence.is_silent && mvpn_udp_get_stats(node->udp)->received == 0;
 }
 
 bool mvpn_node_withdraw(mvpn_node *node, void (*done)(void *ctx), void *ctx)

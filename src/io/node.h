@@ -70,6 +70,8 @@ MVPN_WUR int mvpn_node_network(mvpn_node *node, mvpn_addrwatch_network *ret);
 
 /** Things go out, and nothing comes back for a while (io/silence.h). */
 bool mvpn_node_is_unheard(const mvpn_node *node);
+/** And nothing has since the beginning: whoever answered once would have to be gone. */
+bool mvpn_node_was_never_heard(const mvpn_node *node);
 
 mvpn_engine *mvpn_node_engine(mvpn_node *node);
 mvpn_pinger *mvpn_node_pinger(mvpn_node *node);
