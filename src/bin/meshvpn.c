@@ -35,6 +35,7 @@
 #include "bin/options_tables.h"
 #include "bin/programs.h"
 #include "bin/stage_view.h"
+#include "bin/top.h"
 #include "bin/up.h"
 
 /* Exit status, as docs and scripts know it. */
@@ -434,6 +435,7 @@ int main(int argc, char **argv)
         [VERB_CONFIG_SHOW] = config_show_command,
         [VERB_CONFIG_SET] = config_set_command,
         [VERB_CONFIG_UNSET] = config_unset_command,
+        [VERB_TOP] = top_command,
         [VERB_LOG] = log_command,
         [VERB_CONFIG_DOCS] = config_docs_command,
         [VERB_RUN] = run_command,

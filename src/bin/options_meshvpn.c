@@ -215,6 +215,12 @@ static const option_example exit_list_examples[] = {
     {"meshvpn exit list --country CH --port 443", "the exits in Switzerland that carry HTTPS"},
     {0},
 };
+static const option_exit top_exits[] = {
+    {0, "ended by q"},
+    {1, "failed"},
+    {2, "wrong usage, or no terminal that can be drawn on"},
+    {0},
+};
 static const option_exit circuit_new_exits[] = {
     {0, "taken"},
     NO_DAEMON_EXITS,
@@ -542,6 +548,11 @@ static const option_verb verbs[] = {
              "countries and the names of hosts, users, relays and domains are taken out. All of it is shown first, and "
              "only written if you say so; nothing is sent anywhere, but netcheck asks the network.",
      .options = report_options, .operands = doctor_operands, .exits = report_exits, .examples = report_examples},
+    {.name = "top", .id = VERB_TOP, .summary = "the client at work, on the whole screen",
+     .text = "State, path, rates of the last minutes, circuits and what happened, once a second. Keys: q ends, p pauses, "
+             "c asks for a new circuit and address (as circuit new), the arrows go through the circuits. Needs a "
+             "terminal; NO_COLOR is heeded.",
+     .options = control_options, .exits = top_exits},
     {.name = "log", .id = VERB_LOG, .summary = "what the program said",
      .text = "From the journal where systemd runs the program; else what a client wrote that meshvpn up started.",
      .options = log_options, .operands = doctor_operands, .exits = log_exits, .examples = log_examples},

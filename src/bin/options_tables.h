@@ -32,6 +32,7 @@ enum meshvpn_verb {
     VERB_CONFIG_UNSET,
     VERB_CONFIG_DOCS,
     VERB_LOG,
+    VERB_TOP,
     VERB_RUN,
     VERB_VERSION,
     VERB_HELP,
