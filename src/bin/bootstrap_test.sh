@@ -203,7 +203,7 @@ refused 1 "has no node nobody" "$bootstrap" invite "$net" --entry nobody
 
 home=$dir/home
 "$meshvpn" join "$link" --config-dir "$home" >"$dir/out"
-grep -q "sudo meshvpn-client --config $home/client.conf" "$dir/out" || fail "join does not say what is next"
+grep -q "sudo meshvpn up --config $home/client.conf" "$dir/out" || fail "join does not say what is next"
 mode 600 "$home/network.conf"
 "$meshvpn" config check client "$home/client.conf" >/dev/null || fail "the files that join wrote"
 for key in network_key network_secret; do
