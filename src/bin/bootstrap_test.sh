@@ -248,7 +248,7 @@ print("meshvpn:" + base64.urlsafe_b64encode(body + bytes.fromhex(check.decode().
 PYTHON
 }
 refused 1 "of a newer version" "$meshvpn" join "$(remade version)" --config-dir "$none"
-refused 1 "the invitation expired on $(date -u -d '-10 hours' +%Y)" "$meshvpn" join "$(remade expired)" --config-dir "$none"
+refused 3 "the invitation expired on $(date -u -d '-10 hours' +%Y)" "$meshvpn" join "$(remade expired)" --config-dir "$none"
 refused 1 "altered" "$meshvpn" join "$(remade entry)" --config-dir "$none"
 [ ! -e "$none" ] || fail "a refused join left a directory"
 
