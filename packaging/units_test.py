@@ -220,7 +220,8 @@ def become_service(path, program):
             os.chown(name, user.pw_uid, group.gr_gid)
     if keys["ProtectSystem"] == "strict":
         run("mount", "-o", "remount,bind,ro", "/")
-        if keys.get("ReadWritePaths") != "/etc/meshvpn":
+        writable = {path for key, value in unit if key == "ReadWritePaths" for path in value.split()}
+        if not {"/etc", "/etc/meshvpn"} & writable:
             run("mount", "-o", "remount,ro", "/etc")
     if keys.get("ProtectKernelTunables") == "yes":
         run("mount", "--bind", "/proc/sys", "/proc/sys")
