@@ -150,5 +150,37 @@ if [ ! -d /run/systemd/system ]; then
     grep -q "systemd does not run meshvpn-relay here" "$dir/out" || fail "a relay's log: not told"
 fi
 
+# --- while the client runs: what must be restarted; and where systemd runs it ---
+printf 'control_socket = "%s/control.sock"\n' "$dir" >"$file"
+rm -rf "$file.d"
+python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(60)' "$dir/control.sock" &
+pid=$!
+for _ in $(seq 100); do
+    [ -S "$dir/control.sock" ] && break
+    sleep 0.05
+done
+if [ ! -d /run/systemd/system ]; then
+    "$meshvpn" config set hops 2 --file "$file" >"$dir/out" 2>&1
+    grep -q "Next: sudo meshvpn down && sudo meshvpn up" "$dir/out" || fail "a client that runs is not told of"
+fi
+if [ "$(id -u)" = 0 ]; then
+    printf '#!/bin/sh\necho "$0" "$@"\n' >"$dir/journalctl"
+    chmod 755 "$dir/journalctl"
+    with_systemd() {
+        # shellcheck disable=SC2016 # expands inside
+        unshare -m sh -c 'mount -t tmpfs none /run && mkdir -p /run/systemd/system && touch /run/systemd/system/meshvpn.service &&
+            PATH=$0:$PATH exec "$@"' "$dir" "$meshvpn" "$@" >"$dir/out" 2>&1
+    }
+    with_systemd config set hops 3 --file "$file"
+    grep -q "Next: sudo systemctl restart meshvpn.service" "$dir/out" || fail "a unit that runs is not told of"
+    with_systemd log client --lines 7 --level warn
+    [ "$(cat "$dir/out")" = "$dir/journalctl --unit=meshvpn.service --lines=7 --priority=warning --no-pager" ] || fail "the journal: $(cat "$dir/out")"
+    with_systemd log client --follow
+    [ "$(cat "$dir/out")" = "$dir/journalctl --unit=meshvpn.service --lines=50 --priority=debug --follow" ] || fail "the journal, followed: $(cat "$dir/out")"
+fi
+kill "$pid"
+wait "$pid" 2>/dev/null
+
 [ "$failed" = 0 ] && echo passed
 exit "$failed"

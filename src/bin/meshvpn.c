@@ -24,6 +24,7 @@
 #include "bin/join.h"
 #include "bin/log_command.h"
 #include "bin/ping.h"
+#include "bin/programs.h"
 #include "bin/proxy.h"
 #include "bin/relay_enable.h"
 #include "bin/relay_status.h"
@@ -443,5 +444,6 @@ int main(int argc, char **argv)
     };
     options_given given;
     int exit_status = options_parse(&options_meshvpn, argc, argv, &given);
+    program_trust_user();
     return exit_status != -1 ? exit_status : commands[given.verb->id](&given);
 }

@@ -1,12 +1,16 @@
 #include "bin/programs.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "io/file.h"
+#include "io/sandbox.h"
 
 static const program_info programs[MVPN_CONFIG_KINDS] = {
     {MVPN_CONFIG_RELAY, "meshvpn-relay", "meshvpn-relay.service"},
@@ -55,6 +59,14 @@ bool program_unit_is_enabled(const char *unit)
     char path[PATH_MAX];
     (void)snprintf(path, sizeof(path), "/etc/systemd/system/multi-user.target.wants/%s", unit);
     return is_there(path);
+}
+
+void program_trust_user(void)
+{
+    const struct passwd *user = getpwnam(MVPN_SANDBOX_USER);
+    if (user != NULL) {
+        mvpn_file_trust_owner(user->pw_uid);
+    }
 }
 
 bool program_is_running(const char *control_socket)

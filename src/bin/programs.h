@@ -20,6 +20,9 @@ bool program_has_systemd(void);
 bool program_has_unit(const char *unit);
 bool program_unit_is_enabled(const char *unit);
 
+/** Secrets of nodes belong to the user that they run as: from here on that is no fault. */
+void program_trust_user(void);
+
 /** Does a daemon listen at this control socket? Nothing is asked. */
 bool program_is_running(const char *control_socket);
 

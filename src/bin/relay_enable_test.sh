@@ -154,5 +154,22 @@ grep -q '^behind_nat = true' "$etc/relay.conf" || fail "it is not at home"
 grep -qE '^name = relay-[0-9a-f]{6}$' "$etc/relay.conf" || fail "its name"
 does "it is good" "good" "$bin/meshvpn" config check relay "$etc/relay.conf"
 
+# --- where systemd runs: a stand-in for systemctl; the keys become the program's user's ---
+printf '#!/bin/sh\necho "$0" "$@"\nexit ${SYSTEMCTL:-0}\n' >"$dir/systemctl"
+chmod 755 "$dir/systemctl"
+mkdir "$dir/upper" "$dir/work"
+with_systemd() {
+    # shellcheck disable=SC2016 # expands inside
+    unshare -m sh -c 'mount -t tmpfs none /run && mkdir -p /run/systemd/system &&
+        touch /run/systemd/system/meshvpn-relay.service &&
+        mount -t overlay none -o lowerdir=/etc,upperdir="$0/upper",workdir="$0/work" /etc &&
+        mkdir -p /etc/meshvpn && cp -n "$0/etc-open/network.conf" /etc/meshvpn/ &&
+        { getent passwd meshvpn >/dev/null || echo "meshvpn:x:61234:61234::/:/bin/false" >>/etc/passwd; } &&
+        PATH=$0:$PATH "$@" && stat -c "%U %a" /etc/meshvpn/relay/link.key /etc/meshvpn/network.conf' "$dir" "$@"
+}
+does "systemd starts it" "$dir/systemctl enable --now meshvpn-relay.service" with_systemd "$bin/meshvpn" relay enable --home
+[ "$(tail -2 "$dir/out" | tr '\n' ' ')" = "meshvpn 600 root 644 " ] || fail "owners: $(tail -2 "$dir/out")"
+SYSTEMCTL=1 refuses "systemd fails" 1 "systemctl enable --now meshvpn-relay.service failed" with_systemd "$bin/meshvpn" relay enable
+
 [ "$failed" = 0 ] && echo passed
 exit "$failed"
