@@ -449,6 +449,10 @@ static void check_unit(const doctor_facts *f, doctor_verdict *v)
             f->unit);
         repair(v, "sudo apt-get install %s",
                f->role == DOCTOR_CLIENT ? "meshvpn" : "meshvpn-relay");
+    } else if (f->role == DOCTOR_CLIENT && f->lockdown && !f->is_lockdown_enabled) {
+        say(v, DOCTOR_BROKEN,
+            "lockdown = true does not hold from boot on: " DOCTOR_LOCKDOWN_UNIT " is not enabled");
+        repair(v, "sudo systemctl enable " DOCTOR_LOCKDOWN_UNIT);
     } else if (!f->is_unit_enabled) {
         say(v, DOCTOR_UNSURE, "%s is installed, and not started at boot", f->unit);
         repair(v, "sudo systemctl enable %s", f->unit);

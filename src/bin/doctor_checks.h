@@ -25,6 +25,8 @@ enum doctor_role {
     DOCTOR_EXIT,
 };
 
+#define DOCTOR_LOCKDOWN_UNIT "meshvpn-lockdown.service"
+
 /* Who writes /etc/resolv.conf. */
 enum doctor_resolver {
     DOCTOR_RESOLV_MISSING,
@@ -98,6 +100,7 @@ typedef struct doctor_facts {
     enum doctor_seen has_space;
     uint64_t free_bytes;
     bool has_systemd, has_unit, is_unit_enabled;
+    bool is_lockdown_enabled; /* its unit, which holds from boot on */
 } doctor_facts;
 
 enum doctor_mark {

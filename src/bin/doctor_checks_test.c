@@ -322,6 +322,9 @@ static void test_ours(void **state)
         f->has_unit = false);
     ROW("unit", UNSURE, "not started at boot", "sudo systemctl enable meshvpn.service",
         f->is_unit_enabled = false);
+    ROW("unit", BROKEN, "does not hold from boot on",
+        "sudo systemctl enable meshvpn-lockdown.service", f->lockdown = true);
+    ROW("unit", GOOD, "started at boot", "", f->lockdown = f->is_lockdown_enabled = true);
     ROW("daemon", GOOD, "meshvpn-client runs: connected", "", (void)f);
     ROW("daemon", UNSURE, "may not ask", "sudo meshvpn doctor", f->daemon = DOCTOR_DAEMON_DENIED);
     ROW("daemon", BROKEN, "does not answer", "sudo systemctl restart meshvpn.service",

@@ -327,5 +327,6 @@ void doctor_look(enum mvpn_config_kind kind, const char *file, doctor_facts *ret
     ret->has_systemd = program_has_systemd();
     ret->has_unit = program_has_unit(ret->unit);
     ret->is_unit_enabled = program_unit_is_enabled(ret->unit);
+    ret->is_lockdown_enabled = program_unit_is_enabled(DOCTOR_LOCKDOWN_UNIT);
     look_at_state(&config, ret);
 }

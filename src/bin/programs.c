@@ -1,6 +1,7 @@
 #include "bin/programs.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,9 +57,12 @@ bool program_has_unit(const char *unit)
 
 bool program_unit_is_enabled(const char *unit)
 {
-    char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "/etc/systemd/system/multi-user.target.wants/%s", unit);
-    return is_there(path);
+    char pattern[PATH_MAX];
+    glob_t found = {.gl_pathc = 0};
+    (void)snprintf(pattern, sizeof(pattern), "/etc/systemd/system/*.wants/%s", unit);
+    bool is_found = glob(pattern, GLOB_NOSORT, NULL, &found) == 0 && found.gl_pathc > 0;
+    globfree(&found);
+    return is_found;
 }
 
 void program_trust_user(void)

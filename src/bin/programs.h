@@ -18,6 +18,7 @@ const program_info *program_of(enum mvpn_config_kind kind);
 bool program_has_systemd(void);
 /** Does it know `unit`? By the files it would read. */
 bool program_has_unit(const char *unit);
+/** Does it start `unit` by itself? */
 bool program_unit_is_enabled(const char *unit);
 
 /** Secrets of nodes belong to the user that they run as: from here on that is no fault. */
