@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -38,7 +39,8 @@ typedef struct app {
     meshvpn_client *client;
     pthread_t thread;
     int tun_fd, result;
-    unsigned protected_count, states;
+    unsigned protected_count;
+    atomic_uint states;
     bool refuses;
 } app;
 
@@ -99,7 +101,7 @@ static void state_changed(void *ctx, meshvpn_state state, const char *why)
 {
     app *a = ctx;
     assert_non_null(why);
-    a->states |= 1u << state;
+    (void)atomic_fetch_or(&a->states, 1u << state);
 }
 
 static meshvpn_options options_of(app *a)
