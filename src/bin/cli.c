@@ -58,6 +58,30 @@ static int take_proxy(cli *c, const options_given *given)
     return code != -1 ? code : take_address(given, http, &c->proxy_http);
 }
 
+/* A client beside the host's: whatever it would change in the host is off. */
+static int take_tun(cli *c, const options_given *given)
+{
+    mvpn_config_client *client = &c->config.client;
+    const char *dir = options_text(given, "--own-dir");
+    client->has_tun = options_has(given, "--tun-fd");
+    if (client->has_tun != (dir != NULL) || (client->has_tun && c->is_proxy)) {
+        return options_fail(given, "--tun-fd and --own-dir belong together, and not to --proxy");
+    }
+    if (!client->has_tun) {
+        return -1;
+    }
+    client->tun_fd = (int)options_number(given, "--tun-fd", 0);
+    client->routes_all = client->kill_switch = client->lockdown = false;
+    client->dns = MVPN_DNS_NONE;
+    client->split = (mvpn_config_split){0};
+    (void)snprintf(c->config.run_dir, sizeof(c->config.run_dir), "%s", dir);
+    (void)snprintf(c->config.state_dir, sizeof(c->config.state_dir), "%s", dir);
+    int n = snprintf(c->config.control_socket, sizeof(c->config.control_socket), "%s/control.sock",
+                     dir);
+    return n < (int)sizeof(c->config.control_socket) ? -1
+                                                     : options_fail(given, "%s is too long", dir);
+}
+
 /* Options of exits and clients alone are not in the tables of the others. -1: go on. */
 static int take_arguments(cli *c, const options_given *given, enum mvpn_config_kind kind)
 {
@@ -105,6 +129,10 @@ int cli_start(cli *c, int argc, char **argv, enum mvpn_config_kind kind,
             return options_fail(&given, "--hops: the configuration's path has %u",
                                 c->config.client.path_count);
         }
+    }
+    code = kind == MVPN_CONFIG_CLIENT ? take_tun(c, &given) : -1;
+    if (code != -1) {
+        return code;
     }
     mvpn_logger_init(&c->log, c->config.log_level);
     if (mvpn_sandbox_find_user(c->config.user, &c->user, &fault) != 0) {
@@ -304,6 +332,17 @@ static void on_helper_lost(void *ctx)
     mvpn_loop_stop(s->loop);
 }
 
+/* Who started us is gone. */
+static void on_input(void *ctx, unsigned events)
+{
+    stopper *s = ctx;
+    char byte;
+    (void)events;
+    if (read(STDIN_FILENO, &byte, 1) <= 0) {
+        on_signal(s, SIGTERM);
+    }
+}
+
 static void on_watchdog(void *ctx)
 {
     mvpn_notify_send(ctx, "WATCHDOG=1");
@@ -328,7 +367,11 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
         return cli_fail(c, &fault);
     }
     mvpn_notify_init(&c->notify);
-    r = c->helper != NULL ? mvpn_helper_watch(c->helper, loop, on_helper_lost, &s) : 0;
+    if (c->config.client.has_tun) {
+        mvpn_loop_watch *input;
+        r = mvpn_loop_watch_fd(loop, STDIN_FILENO, MVPN_LOOP_READABLE, on_input, &s, &input);
+    }
+    r = c->helper != NULL && r == 0 ? mvpn_helper_watch(c->helper, loop, on_helper_lost, &s) : 0;
     if (r != 0) {
         (void)mvpn_fault_set(&fault, r, "cannot watch the helper: %s", mvpn_strerror(r));
     }

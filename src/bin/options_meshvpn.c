@@ -444,19 +444,23 @@ static const option_example report_examples[] = {
 };
 static const option_row run_options[] = {
     {.name = "--outside", .help = "outside the tunnel, seen by whoever watches the line"},
+    {.name = "--exit", .value = "CC|NAME|ID", .kind = OPTION_TEXT, .help = "by this exit, or one in these countries"},
+    {.name = "--config", .letter = 'c', .value = "FILE", .kind = OPTION_FILE,
+     .help = "with --exit: the client's configuration (/etc/meshvpn/client.conf)"},
     CONTROL_OPTION,
     {0},
 };
 static const option_row run_operands[] = {
     {.name = "COMMAND...", .kind = OPTION_TEXT, .is_command = true,
      .help = "what is run, with its arguments; options of meshvpn come before it",
-     .if_missing = "run what? meshvpn run --outside COMMAND"},
+     .if_missing = "run what? meshvpn run --outside COMMAND, or meshvpn run --exit CC COMMAND"},
     {0},
 };
 static const option_exit run_exits[] = {
     {0, "the command's own; and if it is not run:"},
     {1, "failed, or this host has no cgroup for it"},
     {2, "wrong usage"},
+    {3, "no circuit to that exit"},
     {4, "no daemon"},
     {126, "the command cannot be run"},
     {127, "there is no such command"},
@@ -464,6 +468,7 @@ static const option_exit run_exits[] = {
 };
 static const option_example run_examples[] = {
     {"sudo meshvpn run --outside setpriv --reuid=anna --init-groups firefox", "a browser outside, as the user anna"},
+    {"sudo meshvpn run --exit CH curl https://example.org/", "a page as it is seen from Switzerland"},
     {0},
 };
 
@@ -580,9 +585,11 @@ static const option_verb verbs[] = {
      .text = "The default holds then, or what a file of KIND.conf.d says.",
      .options = config_set_options, .operands = config_unset_operands, .exits = config_set_exits},
     {.name = "config docs", .id = VERB_CONFIG_DOCS, .summary = "print all keys of the configuration files"},
-    {.name = "run", .id = VERB_RUN, .summary = "a command outside the tunnel",
-     .text = "For root and the operators of the configuration, while a client with a kill switch runs. The command and what it "
-             "starts go as if there were no VPN, until they end; all others stay as they are. (docs/split-tunnelling.md)",
+    {.name = "run", .id = VERB_RUN, .summary = "a command outside the tunnel, or by another exit",
+     .text = "With --outside: for root and the operators of the configuration, while a client with a kill switch runs. The "
+             "command and what it starts go as if there were no VPN, until they end.\n\n"
+             "With --exit: for root, whether or not a client runs. The command has a network of its own, whose only way out is "
+             "a second client to that exit, by the same guards; it ends with the command. (docs/split-tunnelling.md)",
      .options = run_options, .operands = run_operands, .exits = run_exits, .examples = run_examples},
     {.name = "version", .id = VERB_VERSION, .summary = "print the version", .options = version_options},
     {.name = "help", .id = VERB_HELP, .summary = "what a command does", .operands = options_help_operands},

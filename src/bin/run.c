@@ -6,12 +6,13 @@
 #include <unistd.h>
 
 #include "bin/ask.h"
+#include "bin/run_exit.h"
 
 /* As shells say it. */
 #define EXIT_CANNOT_RUN 126
 #define EXIT_NOT_FOUND 127
 
-static int execute(char **command)
+int run_execute(char **command)
 {
     (void)execvp(command[0], command);
     (void)fprintf(stderr, "meshvpn: cannot run %s: %s\n", command[0], strerror(errno));
@@ -32,13 +33,15 @@ static int run_outside(const options_given *given)
         return status;
     }
     json_decref(reply);
-    return execute(given->rest);
+    return run_execute(given->rest);
 }
 
 int run_command(const options_given *given)
 {
-    if (!options_has(given, "--outside")) {
-        return options_fail(given, "run which way? meshvpn run --outside COMMAND");
+    const char *exit = options_text(given, "--exit");
+    if (options_has(given, "--outside") == (exit != NULL)) {
+        return options_fail(given, "run which way? meshvpn run --outside COMMAND, or meshvpn run "
+                                   "--exit CC COMMAND");
     }
-    return run_outside(given);
+    return exit != NULL ? run_exit(given, exit) : run_outside(given);
 }

@@ -5,5 +5,7 @@
 #include "bin/options.h"
 
 int run_command(const options_given *given);
+/** Become `command`; returns the exit status if that is not possible, which has been said. */
+int run_execute(char **command);
 
 #endif

@@ -148,6 +148,9 @@ typedef struct mvpn_config_client {
     bool lockdown;             /* not even when no client runs */
     bool allow_lan;            /* but to private addresses */
     mvpn_config_split split;
+    bool has_tun; /* not of the file: the device is made, and the host left alone, by somebody else
+                   */
+    int tun_fd;
     unsigned operator_count;
     struct {
         uid_t uid;

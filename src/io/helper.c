@@ -189,9 +189,13 @@ static int set_up_exit(server *s, mvpn_fault *fault)
 
 static int set_up_client(server *s, mvpn_privileged_reply *reply, mvpn_fault *fault)
 {
-    lock_device(s->config->client.tun_name);
+    if (!s->config->client.has_tun) {
+        lock_device(s->config->client.tun_name);
+    }
     int r = mvpn_host_dns_start(&s->config->client, s->config->sandbox, s->report, &s->dns, fault);
-    r = r != 0 ? r : mvpn_host_client_setup(&s->client, &s->config->client, fault);
+    r = r != 0 ? r
+               : (s->config->client.has_tun ? mvpn_host_client_adopt : mvpn_host_client_setup)(
+                     &s->client, &s->config->client, fault);
     s->has_host = r == 0;
     reply->tun_v4 = s->client.tun_v4;
     reply->tun_v6 = s->client.tun_v6;

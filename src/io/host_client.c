@@ -353,6 +353,18 @@ int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *faul
     return r != 0 ? r : mvpn_outside_group_add(&host->group, pid, fault);
 }
 
+int mvpn_host_client_adopt(mvpn_host_client *ret, const mvpn_config_client *config,
+                           mvpn_fault *fault)
+{
+    const mvpn_tun_options options = {.use_fd = true, .fd = config->tun_fd};
+    *ret = (mvpn_host_client){.mark = config->mark, .route_events = -1};
+    ret->group.processes = ret->group.parent = -1;
+    ret->tun_v4 = mvpn_inner_client_addr(4);
+    ret->tun_v6 = mvpn_inner_client_addr(6);
+    ret->gateway_v4 = mvpn_inner_gateway_addr(4);
+    return mvpn_tun_open(&ret->tun, &options, fault);
+}
+
 int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *config,
                            mvpn_fault *fault)
 {

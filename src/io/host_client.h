@@ -43,6 +43,9 @@ typedef struct mvpn_host_client {
  */
 MVPN_WUR int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *config,
                                     mvpn_fault *fault);
+/** Take over the device of `config->tun_fd`, and change nothing in this host. As mvpn_tun_open. */
+MVPN_WUR int mvpn_host_client_adopt(mvpn_host_client *ret, const mvpn_config_client *config,
+                                    mvpn_fault *fault);
 /**
  * The circuit stands (MVPN_PROTECT_ESTABLISHED), is lost (LOST), or the end is wanted (DOWN).
  * MVPN_E_SYSTEM: what was in force still is.
