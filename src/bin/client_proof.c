@@ -36,6 +36,7 @@ static void on_seen(void *ctx, const mvpn_proof_observation *seen)
     mvpn_proof_judge(seen, &c->proof);
     c->is_known = true;
     c->checked = c->ended = mvpn_clock_now();
+    mvpn_engine_checked(mvpn_node_engine(c->node), mvpn_proof_holds(&c->proof), c->checked);
     mvpn_prover_free(c->prover);
     c->prover = NULL;
 }

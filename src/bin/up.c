@@ -31,8 +31,6 @@
 #define SURE_MS 2000
 /* A daemon that was started opens its socket within this, or says why not. */
 #define OPEN_MS 15000
-/* The test of the protection begins when the client is connected: so long it is waited for. */
-#define PROOF_MS 3000
 
 typedef struct up_run {
     const options_given *given;
@@ -174,24 +172,6 @@ static int connected(up_run *u, const json_t *status, bool was_before)
 
 /* ---- following ---- */
 
-/* It is connected, and names resolve: shortly wait for the proof. */
-static int finish(up_run *u, json_t *status)
-{
-    mvpn_time since = mvpn_clock_now();
-    int error = 0;
-    while (up_proof_is_awaited(status) && elapsed_ms(since) < PROOF_MS && !is_interrupted) {
-        pause_ms(POLL_MS);
-        json_t *later = ask_status(u, &error);
-        if (later != NULL) {
-            json_decref(status);
-            status = later;
-        }
-    }
-    int exit_status = connected(u, status, false);
-    json_decref(status);
-    return exit_status;
-}
-
 typedef struct trouble_watch {
     up_trouble last;
     mvpn_time since, looked; /* since when it is the same; when the host was looked at */
@@ -238,7 +218,8 @@ static int follow(up_run *u)
             stage_view_show(&u->view, status);
         }
         if (is_connected(status) && stage_view_is_over(status)) {
-            return finish(u, status);
+            exit_status = connected(u, status, false);
+            break;
         }
         if (up_daemon_has_died(&u->daemon, &exit_status)) {
             exit_status = has_ended(u, exit_status);
@@ -246,6 +227,9 @@ static int follow(up_run *u)
         }
         if (status != NULL && is_hopeless(&watch, u, status)) {
             exit_status = fail(u, &watch.last, true);
+            if (is_connected(status) && !u->is_json) {
+                up_proof_show(&u->view.term, status);
+            }
             break;
         }
         if (elapsed_ms(heard) > OPEN_MS) {

@@ -38,26 +38,55 @@ static bool names_resolve(const json_t *status)
     return false;
 }
 
-static void fill(const json_t *status, proof_line lines[static LINES])
+/* What the test says of a part: 1 holds, 0 fails, -1 not tested. */
+static int tested(const json_t *status, const char *key)
+{
+    const json_t *ok =
+        json_object_get(json_object_get(json_object_get(status, "proof"), key), "ok");
+    return json_is_boolean(ok) ? json_is_true(ok) : -1;
+}
+
+static void fill_exit(const json_t *status, proof_line *line)
 {
     const json_t *path = json_object_get(status, "path");
     const json_t *exit = json_array_get(path, json_array_size(path) - 1);
+    const json_t *seen = json_object_get(json_object_get(status, "proof"), "exit_address");
+    const char *published = text_of(status, "exit_address"), *address = text_of(seen, "seen");
+    const char *name = text_of(exit, "name"), *country = text_of(exit, "country");
+    json_int_t witnesses = json_integer_value(json_object_get(seen, "witnesses"));
+    int is_tested = tested(status, "exit_address");
+    char text[160], by[40] = ", seen by a relay";
+    address = address[0] != '\0' ? address : published;
+    if (witnesses > 1) {
+        (void)snprintf(by, sizeof(by), ", seen by %d relays", (int)witnesses);
+    }
+    (void)snprintf(text, sizeof(text), "%.48s%s%.32s%s%.2s%s%s",
+                   address[0] != '\0' ? address : "not known", name[0] != '\0' ? " " : "", name,
+                   country[0] != '\0' ? " (" : "", country, country[0] != '\0' ? ")" : "",
+                   is_tested == 0  ? ": relays see this computer elsewhere"
+                   : witnesses > 0 ? by
+                                   : ", as it says of itself");
+    say(line, "exit", "exit address", is_tested != 0 && address[0] != '\0', text);
+}
+
+static void fill(const json_t *status, proof_line lines[static LINES])
+{
     const json_t *protection = json_object_get(status, "protection");
-    const char *address = text_of(status, "exit_address"), *country = text_of(exit, "country");
     bool has_v6 = json_is_true(json_object_get(status, "ipv6"));
     bool is_on = json_is_true(json_object_get(protection, "kill_switch"));
-    bool resolves = names_resolve(status);
-    char text[160];
-    (void)snprintf(text, sizeof(text), "%s%s%s%s%s%s", address[0] != '\0' ? address : "not known",
-                   text_of(exit, "name")[0] != '\0' ? " " : "", text_of(exit, "name"),
-                   country[0] != '\0' ? " (" : "", country, country[0] != '\0' ? ")" : "");
-    say(&lines[0], "exit", "exit address", address[0] != '\0', text);
+    int names = tested(status, "dns"), ipv6 = tested(status, "ipv6");
+    int kill_switch = tested(status, "kill_switch");
+    bool resolves = names == -1 ? names_resolve(status) : names == 1;
+    fill_exit(status, &lines[0]);
     say(&lines[1], "dns", "DNS", resolves,
         resolves ? "answered through the tunnel" : "no answer through the tunnel");
-    say(&lines[2], "ipv6", "IPv6", true,
-        has_v6 ? "carried" : "not carried by this exit, and refused here: nothing leaks");
-    say(&lines[3], "kill_switch", "kill switch", is_on,
-        is_on                        ? "on: nothing leaves outside the tunnel"
+    say(&lines[2], "ipv6", "IPv6", ipv6 != 0,
+        ipv6 == 0 ? "neither carried nor refused"
+        : has_v6  ? "carried"
+                  : "not carried by this exit, and refused here: nothing leaks");
+    say(&lines[3], "kill_switch", "kill switch", is_on && kill_switch != 0,
+        kill_switch == 0             ? "a packet left this computer outside the tunnel"
+        : is_on                      ? "on: nothing leaves outside the tunnel"
         : json_is_object(protection) ? "off: without the tunnel, packets leave as they are"
                                      : "none: a proxy protects its programs alone");
 }
@@ -87,10 +116,4 @@ json_t *up_proof_json(const json_t *status)
             json_pack("{s:b, s:s}", "is_good", lines[i].is_good, "text", lines[i].text));
     }
     return o;
-}
-
-bool up_proof_is_awaited(const json_t *status)
-{
-    (void)status;
-    return false;
 }

@@ -1,6 +1,6 @@
 /*
  * What `meshvpn up` shows of a client that is connected: exit address, names, IPv6, kill switch,
- * each by what its status says happened.
+ * each as the client's test found it; what was not tested, by what its status says happened.
  */
 #ifndef MVPN_BIN_UP_PROOF_H
 #define MVPN_BIN_UP_PROOF_H
@@ -13,7 +13,5 @@
 void up_proof_show(const terminal *term, const json_t *status);
 /** The same as an object. */
 json_t *up_proof_json(const json_t *status);
-/** The client is still testing. */
-bool up_proof_is_awaited(const json_t *status);
 
 #endif

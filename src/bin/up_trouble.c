@@ -56,7 +56,7 @@ static const struct trouble_row {
      ". Without it: meshvpn proxy"},
     {"no-rights", UP_NO_RIGHTS, 0, "you may not set up the network of this computer",
      "sudo meshvpn up; or without any rights, for some programs: meshvpn proxy"},
-    {"not-proven", UP_NOT_PROVEN, 0, "connected, but the test of the protection failed",
+    {"check-failed", UP_NOT_PROVEN, 1000, "connected, but the test of the protection failed",
      "See meshvpn status; sudo meshvpn down, then sudo meshvpn up sets everything up anew"},
 };
 

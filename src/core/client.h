@@ -39,6 +39,7 @@ typedef struct mvpn_client_config {
     size_t flows_max;  /* 0: MVPN_FLOWS_MAX */
     mvpn_time started; /* when the program began to set up its host; 0: now */
     bool asks_names;   /* whether the exit resolves is asked after connecting (client_stage.h) */
+    bool has_check;    /* somebody tests what protects the host, and tells: mvpn_client_checked */
     /* The TUN's own addresses, where they differ from the constant inner ones; family 0: the
      * constants. */
     mvpn_addr tun_v4, tun_v6;
@@ -158,9 +159,11 @@ mvpn_packet_queue *mvpn_client_tun_out(mvpn_client *client);
 bool mvpn_client_pull_event(mvpn_client *client, mvpn_client_event *ret);
 void mvpn_client_get_status(const mvpn_client *client, mvpn_client_status *ret);
 
-/** What it is doing while it connects. */
-void mvpn_client_stages(const mvpn_client *client, mvpn_time now,
-                        mvpn_stage_report ret[static MVPN_STAGES]);
+/** What it is doing while it connects; returns how many stages it has. */
+unsigned mvpn_client_stages(const mvpn_client *client, mvpn_time now,
+                            mvpn_stage_report ret[static MVPN_STAGES]);
+/** What protects the host was tested at the exit in use, and holds or not. */
+void mvpn_client_checked(mvpn_client *client, bool holds, mvpn_time now);
 
 /* All that a client can have at a time, those that end included. */
 #define MVPN_CLIENT_CIRCUITS_MAX 10

@@ -45,10 +45,23 @@ size_t mvpn_client_circuits(const mvpn_client *client,
 
 /* ---- stages ---- */
 
-void mvpn_client_stages(const mvpn_client *client, mvpn_time now,
-                        mvpn_stage_report ret[static MVPN_STAGES])
+unsigned mvpn_client_stages(const mvpn_client *client, mvpn_time now,
+                            mvpn_stage_report ret[static MVPN_STAGES])
 {
     mvpn_stages_get(&client->stages, now, ret);
+    return client->cfg.has_check ? MVPN_STAGES : MVPN_STAGE_CHECK;
+}
+
+void mvpn_client_checked(mvpn_client *client, bool holds, mvpn_time now)
+{
+    static const mvpn_stage_trouble refuted = {.cause = MVPN_STAGE_NO_PROOF};
+    if (holds && client->state == MVPN_CLIENT_CONNECTED) {
+        mvpn_stages_reach(&client->stages, MVPN_STAGE_CHECK, now);
+    } else if (!holds) {
+        mvpn_stages_lose(&client->stages, MVPN_STAGE_CHECK, now);
+        mvpn_stages_hold(&client->stages, MVPN_STAGE_CHECK, &refuted);
+    }
+    client->next_check = now;
 }
 
 /* Guards that fail in a row until nobody seems to be there, where there is no list of ours. */

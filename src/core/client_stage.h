@@ -3,7 +3,7 @@
  * each with how long it took or what holds it up. Pure: fed by the client (client.c) when something
  * happens, read at any time.
  *
- *   HOST -> NETWORK -> GUARD -> CIRCUIT -> EXIT -> NAMES
+ *   HOST -> NETWORK -> GUARD -> CIRCUIT -> EXIT -> NAMES -> CHECK
  *
  * A stage is reached once it has happened, all before it with it. One that failed is still being
  * tried: what failed is told until it is reached. When the connection is lost, the stages from
@@ -23,8 +23,9 @@ enum mvpn_stage {
     MVPN_STAGE_CIRCUIT, /* and all hops behind it */
     MVPN_STAGE_EXIT,    /* the exit has opened a session: packets flow */
     MVPN_STAGE_NAMES,   /* it has answered a question of DNS */
+    MVPN_STAGE_CHECK,   /* what protects the host was tested, and holds (core/proof.h) */
 };
-#define MVPN_STAGES 6
+#define MVPN_STAGES 7
 
 enum mvpn_stage_state {
     MVPN_STAGE_WAITING, /* for those before it */
@@ -44,6 +45,7 @@ enum mvpn_stage_cause {
     MVPN_STAGE_NO_SESSION, /* the exit opens none: `error` */
     MVPN_STAGE_NO_ANSWER,  /* its resolver says nothing */
     MVPN_STAGE_NO_NAMES,   /* or that it cannot resolve */
+    MVPN_STAGE_NO_PROOF,   /* the test found something that does not hold */
 };
 
 typedef struct mvpn_stage_trouble {

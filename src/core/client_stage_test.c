@@ -13,7 +13,7 @@
 
 #define START MVPN_S(100)
 
-/* "dddr.." is what the stages are: done, running, failed, waiting. */
+/* "dddr..." is what the stages are: done, running, failed, waiting. */
 static void expect(const mvpn_stages *stages, mvpn_time now, const char *states,
                    const unsigned ms[MVPN_STAGES])
 {
@@ -34,17 +34,18 @@ static void test_one_after_the_other(void **state)
     mvpn_stages s;
     (void)state;
     mvpn_stages_init(&s, START);
-    expect(&s, START + MVPN_MS(3), "r.....", (const unsigned[]){3, 0, 0, 0, 0, 0});
+    expect(&s, START + MVPN_MS(3), "r......", (const unsigned[]){3, 0, 0, 0, 0, 0, 0});
     mvpn_stages_reach(&s, MVPN_STAGE_HOST, START + MVPN_MS(10));
-    expect(&s, START + MVPN_MS(15), "dr....", (const unsigned[]){10, 5, 0, 0, 0, 0});
+    expect(&s, START + MVPN_MS(15), "dr.....", (const unsigned[]){10, 5, 0, 0, 0, 0, 0});
     mvpn_stages_reach(&s, MVPN_STAGE_NETWORK, START + MVPN_MS(30));
     mvpn_stages_reach(&s, MVPN_STAGE_GUARD, START + MVPN_MS(60));
     mvpn_stages_reach(&s, MVPN_STAGE_CIRCUIT, START + MVPN_MS(100));
     mvpn_stages_reach(&s, MVPN_STAGE_EXIT, START + MVPN_MS(150));
     mvpn_stages_reach(&s, MVPN_STAGE_GUARD, START + MVPN_MS(155)); /* of a second circuit */
-    expect(&s, START + MVPN_MS(160), "dddddr", (const unsigned[]){10, 20, 30, 40, 50, 10});
+    expect(&s, START + MVPN_MS(160), "dddddr.", (const unsigned[]){10, 20, 30, 40, 50, 10, 0});
     mvpn_stages_reach(&s, MVPN_STAGE_NAMES, START + MVPN_MS(210));
-    expect(&s, START + MVPN_S(99), "dddddd", (const unsigned[]){10, 20, 30, 40, 50, 60});
+    mvpn_stages_reach(&s, MVPN_STAGE_CHECK, START + MVPN_MS(280));
+    expect(&s, START + MVPN_S(99), "ddddddd", (const unsigned[]){10, 20, 30, 40, 50, 60, 70});
 }
 
 static void test_later_means_all_before(void **state)
@@ -53,7 +54,7 @@ static void test_later_means_all_before(void **state)
     (void)state;
     mvpn_stages_init(&s, START);
     mvpn_stages_reach(&s, MVPN_STAGE_CIRCUIT, START + MVPN_MS(40));
-    expect(&s, START + MVPN_MS(45), "ddddr.", (const unsigned[]){40, 0, 0, 0, 5, 0});
+    expect(&s, START + MVPN_MS(45), "ddddr..", (const unsigned[]){40, 0, 0, 0, 5, 0, 0});
 }
 
 static void test_trouble_is_of_the_next_alone(void **state)
@@ -67,12 +68,12 @@ static void test_trouble_is_of_the_next_alone(void **state)
     mvpn_stages_init(&s, START);
     mvpn_stages_reach(&s, MVPN_STAGE_NETWORK, START);
     mvpn_stages_hold(&s, MVPN_STAGE_CIRCUIT, &hop); /* not its turn */
-    expect(&s, START, "ddr...", (const unsigned[MVPN_STAGES]){0});
+    expect(&s, START, "ddr....", (const unsigned[MVPN_STAGES]){0});
     mvpn_stages_hold(&s, MVPN_STAGE_GUARD, &dead);
-    expect(&s, START + MVPN_MS(7), "ddf...", (const unsigned[]){0, 0, 7, 0, 0, 0});
+    expect(&s, START + MVPN_MS(7), "ddf....", (const unsigned[]){0, 0, 7, 0, 0, 0, 0});
     mvpn_stages_reach(&s, MVPN_STAGE_GUARD, START);
     mvpn_stages_hold(&s, MVPN_STAGE_GUARD, &dead); /* over */
-    expect(&s, START, "dddr..", (const unsigned[MVPN_STAGES]){0});
+    expect(&s, START, "dddr...", (const unsigned[MVPN_STAGES]){0});
     mvpn_stages_hold(&s, MVPN_STAGE_CIRCUIT, &hop);
     mvpn_stages_get(&s, START, report);
     assert_int_equal(report[MVPN_STAGE_CIRCUIT].trouble.cause, MVPN_STAGE_NO_HOP);
@@ -89,9 +90,11 @@ static void test_lost(void **state)
     mvpn_stages_lose(&s, MVPN_STAGE_EXIT, START + MVPN_MS(11)); /* there was none */
     mvpn_stages_reach(&s, MVPN_STAGE_NAMES, START + MVPN_MS(20));
     mvpn_stages_lose(&s, MVPN_STAGE_GUARD, START + MVPN_S(60));
-    expect(&s, START + MVPN_S(60) + MVPN_MS(5), "ddr...", (const unsigned[]){10, 0, 5, 0, 0, 0});
+    expect(&s, START + MVPN_S(60) + MVPN_MS(5), "ddr....",
+           (const unsigned[]){10, 0, 5, 0, 0, 0, 0});
     mvpn_stages_reach(&s, MVPN_STAGE_CIRCUIT, START + MVPN_S(60) + MVPN_MS(30));
-    expect(&s, START + MVPN_S(60) + MVPN_MS(31), "ddddr.", (const unsigned[]){10, 0, 30, 0, 1, 0});
+    expect(&s, START + MVPN_S(60) + MVPN_MS(31), "ddddr..",
+           (const unsigned[]){10, 0, 30, 0, 1, 0, 0});
 }
 
 static void test_changes_are_told_once(void **state)

@@ -1061,6 +1061,13 @@ void mvpn_engine_reconnect(mvpn_engine *e, mvpn_time now)
     }
 }
 
+void mvpn_engine_checked(mvpn_engine *e, bool holds, mvpn_time now)
+{
+    if (e->client != NULL) {
+        mvpn_client_checked(e->client, holds, now);
+    }
+}
+
 int mvpn_engine_set_hops(mvpn_engine *e, unsigned hops, mvpn_time now)
 {
     return e->client == NULL ? MVPN_E_STATE : mvpn_client_set_hops(e->client, hops, now);

@@ -152,6 +152,8 @@ void mvpn_engine_network_changed(mvpn_engine *engine, const mvpn_addr *addresses
 /** A client: become another to the exits. (client.h) */
 void mvpn_engine_new_identity(mvpn_engine *engine, mvpn_time now);
 void mvpn_engine_reconnect(mvpn_engine *engine, mvpn_time now);
+/** A client: what protects its host was tested. (client.h) */
+void mvpn_engine_checked(mvpn_engine *engine, bool holds, mvpn_time now);
 MVPN_WUR int mvpn_engine_set_hops(mvpn_engine *engine, unsigned hops, mvpn_time now);
 /** A client: other exits were chosen. (client.h) */
 enum mvpn_path_block mvpn_engine_set_exit_choice(mvpn_engine *engine,

@@ -15,6 +15,7 @@ static const struct {
     [MVPN_STAGE_CIRCUIT] = {"circuit", "circuit built"},
     [MVPN_STAGE_EXIT] = {"exit", "exit answers"},
     [MVPN_STAGE_NAMES] = {"names", "names resolve"},
+    [MVPN_STAGE_CHECK] = {"checked", "protection checked"},
 };
 
 static const char *code_of(enum mvpn_stage_cause cause)
@@ -38,6 +39,8 @@ static const char *code_of(enum mvpn_stage_cause cause)
         return "names-silent";
     case MVPN_STAGE_NO_NAMES:
         return "names-refused";
+    case MVPN_STAGE_NO_PROOF:
+        return "check-failed";
     }
     return NULL;
 }
@@ -73,6 +76,9 @@ static void reason_of(const mvpn_stage_trouble *t, char out[static MVPN_STATUS_S
         break;
     case MVPN_STAGE_NO_NAMES:
         text = "the exit's resolver cannot resolve names";
+        break;
+    case MVPN_STAGE_NO_PROOF:
+        text = "the test of what protects this host failed: see the proof";
         break;
     }
     (void)snprintf(out, MVPN_STATUS_STAGE_TEXT, "%s", text);
@@ -128,8 +134,8 @@ json_t *mvpn_status_stages(const mvpn_client *client, bool is_unheard, mvpn_time
 {
     mvpn_stage_report reports[MVPN_STAGES];
     json_t *list = json_array();
-    mvpn_client_stages(client, now, reports);
-    for (unsigned i = 0; i < MVPN_STAGES; i++) {
+    unsigned count = mvpn_client_stages(client, now, reports);
+    for (unsigned i = 0; i < count; i++) {
         (void)json_array_append_new(list, describe(i, &reports[i], is_unheard));
     }
     return list;
@@ -141,11 +147,11 @@ void mvpn_status_stage_line(const mvpn_client *client, bool is_unheard, mvpn_tim
     mvpn_stage_report reports[MVPN_STAGES];
     char reason[MVPN_STATUS_STAGE_TEXT] = "";
     unsigned at = 0;
-    mvpn_client_stages(client, now, reports);
-    while (at < MVPN_STAGES && reports[at].state == MVPN_STAGE_DONE) {
+    unsigned count = mvpn_client_stages(client, now, reports);
+    while (at < count && reports[at].state == MVPN_STAGE_DONE) {
         at++;
     }
-    if (at == MVPN_STAGES) {
+    if (at == count) {
         (void)snprintf(out, MVPN_STATUS_STAGE_TEXT, "connected");
         return;
     }
@@ -156,5 +162,5 @@ void mvpn_status_stage_line(const mvpn_client *client, bool is_unheard, mvpn_tim
     }
     (void)snprintf(out, MVPN_STATUS_STAGE_TEXT, "%s: %s (%u/%u)%s%.150s",
                    at > MVPN_STAGE_EXIT ? "connected" : "connecting", stages[at].title, at + 1,
-                   (unsigned)MVPN_STAGES, reason[0] != '\0' ? ": " : "", reason);
+                   count, reason[0] != '\0' ? ": " : "", reason);
 }
