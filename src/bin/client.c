@@ -13,6 +13,8 @@
 #include "io/host_client.h"
 #include "io/keyfile.h"
 
+#define BLOCK_PATIENCE_S 2
+
 static void log_failure(client_program *p, const mvpn_client_event *e)
 {
     const mvpn_view *view = mvpn_engine_view(mvpn_node_engine(p->node));
@@ -50,6 +52,18 @@ static void tell_rotations(client_program *p)
     p->rotations = status.rotations;
 }
 
+/* A start looks blocked until the first relays are known: what lasts is told. */
+static void tell_block(client_program *p)
+{
+    mvpn_client_status status;
+    mvpn_client_get_status(mvpn_engine_client(mvpn_node_engine(p->node)), &status);
+    p->blocked_s = status.block == MVPN_PATH_OK ? 0 : p->blocked_s + 1;
+    if (p->blocked_s == BLOCK_PATIENCE_S) {
+        mvpn_logf(&p->cli.log, MVPN_LOG_ERROR, "no path can be chosen: %s",
+                  mvpn_path_block_text(status.block));
+    }
+}
+
 /* Whatever is worth keeping, and a word about a wrong clock. */
 static void every_second(void *ctx)
 {
@@ -59,6 +73,7 @@ static void every_second(void *ctx)
     mvpn_client_memory_save(&p->state, engine, false);
     mvpn_client_exits_check(&p->exits, engine, mvpn_clock_now());
     tell_rotations(p);
+    tell_block(p);
     mvpn_client_sources_check(&p->sources);
     client_proof_tend(&p->proof);
     mvpn_engine_clock(engine, &clock);
@@ -149,8 +164,7 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     case MVPN_CLIENT_EVENT_STAGE:
         tell_stage(p);
         break;
-    case MVPN_CLIENT_EVENT_BLOCKED:
-        mvpn_logf(log, MVPN_LOG_ERROR, "no path can be chosen: %s", mvpn_path_block_text(e->block));
+    case MVPN_CLIENT_EVENT_BLOCKED: /* tell_block */
         break;
     }
 }

@@ -28,6 +28,7 @@ typedef struct client_program {
     command_owners owners; /* who may change something by the control socket */
     client_proof proof;
     bool told_clock;
+    unsigned blocked_s; /* no path could be chosen for so long */
     mvpn_connection_log connections;
     mvpn_client_exits exits;
     mvpn_event_ring events; /* of the log */

@@ -21,17 +21,10 @@ struct client_proxy {
     mvpn_addr socks, http;
 };
 
-/* mkdir -p, for its owner alone. */
 static int make_dirs(const char *dir, mvpn_fault *fault)
 {
-    char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s", dir);
-    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)mkdir(path, 0700); /* the last one tells */
-        *slash = '/';
-    }
-    (void)mkdir(path, 0700);
+    user_dir_make_parents(dir);
+    (void)mkdir(dir, 0700); /* what follows tells */
     return access(dir, W_OK) == 0
                ? 0
                : mvpn_fault_set(fault, MVPN_E_CONFIG,

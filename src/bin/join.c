@@ -11,6 +11,7 @@
 
 #include "bin/beside.h"
 #include "base/error.h"
+#include "bin/user_dir.h"
 #include "io/clock.h"
 #include "io/config.h"
 #include "io/file.h"
@@ -92,6 +93,7 @@ static int join(const mvpn_network_file *f, const char *dir, bool is_forced, mvp
     }
     int rc = is_forced ? 0 : check_free(network, f, fault);
     if (rc == 0) {
+        user_dir_make_parents(dir);
         rc = mvpn_file_make_dir(dir, 0755, fault);
     }
     if (rc == 0) {

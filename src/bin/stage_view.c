@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TROUBLE_PATIENCE_MS 500
+
 void stage_view_init(stage_view *view, bool wants_plain, bool is_json, bool is_quiet)
 {
     *view = (stage_view){.is_json = is_json, .is_quiet = is_quiet};
@@ -110,9 +112,12 @@ static void draw(stage_view *view, const json_t *stages, size_t i, bool is_done)
     (void)fflush(stdout);
 }
 
-/* Trouble is told once, by who cannot draw over it. */
+/* Trouble is told once, by who cannot draw over it; not what is over at once. */
 static bool is_told(stage_view *view, const json_t *stage)
 {
+    if (json_number_value(json_object_get(stage, "ms")) < TROUBLE_PATIENCE_MS) {
+        return true;
+    }
     const char *code = text_of(stage, "code");
     bool is_same = strcmp(view->told, code) == 0;
     (void)snprintf(view->told, sizeof(view->told), "%s", code);

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 bool user_dir_find(char out[static PATH_MAX])
 {
@@ -13,4 +15,15 @@ bool user_dir_find(char out[static PATH_MAX])
         n = snprintf(out, PATH_MAX, "%s/.local/state/meshvpn", home);
     }
     return n > 0 && n < PATH_MAX;
+}
+
+void user_dir_make_parents(const char *path)
+{
+    char dir[PATH_MAX];
+    (void)snprintf(dir, sizeof(dir), "%s", path);
+    for (char *slash = strchr(dir + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(dir, 0700);
+        *slash = '/';
+    }
 }

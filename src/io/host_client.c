@@ -251,6 +251,10 @@ int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
     bool is_repaired = false;
     int r = 0;
     *ret_what = NULL;
+    if (host->state == MVPN_PROTECT_DISCONNECTING && host->has_rules && host->route_events >= 0) {
+        MVPN_IGNORE(were_routes_touched(host)); /* the worker has closed the device */
+        host->is_astray = false;
+    }
     if (host->kill_switch != NULL) {
         r = mvpn_kill_switch_tend(host->kill_switch, &is_repaired, NULL);
         *ret_what = r != 0 || is_repaired ? "the kill switch" : NULL;
