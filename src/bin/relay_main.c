@@ -188,6 +188,18 @@ static void report_mapping(const relay_program *p, json_t *reply)
                                   : json_null());
 }
 
+/* Where others see it. */
+static json_t *seen_addresses(const relay_program *p)
+{
+    const mvpn_nat_class *nat = mvpn_engine_nat_class(mvpn_node_engine(p->node));
+    json_t *list = json_array();
+    char text[MVPN_ADDR_STRLEN];
+    for (unsigned i = 0; nat != NULL && i < nat->seen_count; i++) {
+        (void)json_array_append_new(list, json_string(mvpn_addr_format(&nat->seen[i], text)));
+    }
+    return list;
+}
+
 /* What the node says of itself to others. */
 static void report_offer(const relay_program *p, json_t *reply)
 {
@@ -204,6 +216,7 @@ static void report_offer(const relay_program *p, json_t *reply)
     }
     (void)json_object_set_new(offer, "name", json_string(r->name));
     (void)json_object_set_new(offer, "addresses", addresses);
+    (void)json_object_set_new(offer, "seen", seen_addresses(p));
     (void)json_object_set_new(offer, "behind_nat", json_boolean(r->behind_nat));
     (void)json_object_set_new(offer, "limit_mbit",
                               r->limit_mbit != 0 ? json_integer(r->limit_mbit) : json_null());

@@ -61,6 +61,32 @@ static bool is_behind_nat(const json_t *status)
     return is_true(json_object_get(status, "offer"), "behind_nat");
 }
 
+/* The host part of "192.0.2.1:443" or "[2001:db8::1]:443". */
+static size_t host_len(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    return colon != NULL ? (size_t)(colon - address) : strlen(address);
+}
+
+/* Others see it, and at none of the addresses that it publishes. */
+static bool is_elsewhere(const json_t *offer)
+{
+    const json_t *seen = json_object_get(offer, "seen"), *s, *a;
+    size_t i, k;
+    json_array_foreach(seen, i, s)
+    {
+        json_array_foreach(json_object_get(offer, "addresses"), k, a)
+        {
+            const char *x = json_string_value(s), *y = json_string_value(a);
+            if (x != NULL && y != NULL && host_len(x) == host_len(y) &&
+                strncmp(x, y, host_len(x)) == 0) {
+                return false;
+            }
+        }
+    }
+    return json_array_size(seen) > 0;
+}
+
 static void say(relay_verdict *v, enum relay_reach reach, const char *text, const char *advice)
 {
     v->reach = reach;
@@ -105,6 +131,10 @@ void relay_judge(relay_verdict *ret, const json_t *status)
     } else if (number_of(status, "since_s") < RELAY_YOUNG_S) {
         say(ret, RELAY_NOT_YET, "it is published, and nobody has come yet; that takes minutes",
             NULL);
+    } else if (is_elsewhere(json_object_get(status, "offer"))) {
+        say(ret, RELAY_SILENT, "others see it at another address than those it publishes",
+            "sudo meshvpn config set relay address IP:PORT, with the address where it is seen, or "
+            "forward the port to this host");
     } else if (!is_public) {
         say(ret, RELAY_SILENT, "a NAT stands before it, and nobody has come",
             "forward its UDP port in the router, or set port_mapping = true, or behind_nat = true "
@@ -184,6 +214,8 @@ json_t *relay_describe(const char *control, const json_t *status, const json_t *
         o, "is_published", dht != NULL ? json_boolean(is_true(dht, "is_published")) : json_null());
     (void)json_object_set_new(o, "addresses",
                               addresses != NULL ? json_deep_copy(addresses) : json_array());
+    const json_t *seen = json_object_get(offer, "seen");
+    (void)json_object_set_new(o, "seen", seen != NULL ? json_deep_copy(seen) : json_array());
     (void)json_object_set_new(o, "reach", json_string(relay_reach_name(v.reach)));
     (void)json_object_set_new(o, "reason", json_string(v.text));
     (void)json_object_set_new(o, "advice", v.advice != NULL ? json_string(v.advice) : json_null());
@@ -271,6 +303,7 @@ void relay_print(FILE *out, const json_t *relay)
         (void)fprintf(out, "published %s\n", json_is_true(published) ? "yes" : "not yet");
     }
     print_list(out, "at        ", json_object_get(relay, "addresses"));
+    print_list(out, "seen at   ", json_object_get(relay, "seen"));
     (void)fprintf(out, "reached   %s: %s\n",
                   strcmp(text_of(relay, "reach"), "reached") == 0    ? "yes"
                   : strcmp(text_of(relay, "reach"), "by-relay") == 0 ? "through relays"

@@ -17,7 +17,9 @@
 #define OVER_NAT "{\"initiator\":false,\"open\":true,\"since_s\":9,\"nat_relay\":\"oak\"}"
 #define PUBLIC "\"nat\":{\"class\":\"no NAT\",\"bindings\":[]}"
 #define HOME "\"offer\":{\"behind_nat\":true,\"addresses\":[]}"
-#define OFFER "\"offer\":{\"name\":\"elm\",\"addresses\":[\"192.0.2.1:443\"],\"limit_mbit\":50}"
+#define OFFER                                                                                      \
+    "\"offer\":{\"name\":\"elm\",\"addresses\":[\"192.0.2.1:443\"],\"seen\":[\"192.0.2.1:443\"],"  \
+    "\"limit_mbit\":50}"
 #define PUBLISHED "\"dht\":{\"is_published\":true}"
 #define OLD "\"since_s\":901"
 #define YOUNG "\"since_s\":899"
@@ -52,6 +54,13 @@ static void test_verdicts(void **state)
         {"{" OLD ",\"nat\":{\"class\":\"symmetric\"}," PUBLISHED "," OFFER ",\"links\":[" OVER_NAT
          "]}",
          RELAY_SILENT, "a NAT", "forward", 1},
+        {"{" OLD "," PUBLIC "," PUBLISHED ",\"offer\":{\"addresses\":[\"192.0.2.1:443\"],\"seen\":["
+                                          "\"198.51.100.2:443\"]},\"links\":[]}",
+         RELAY_SILENT, "at another address", "with the address where it is seen", 0},
+        {"{" OLD "," PUBLIC "," PUBLISHED
+         ",\"offer\":{\"addresses\":[\"[2001:db8::1]:443\",\"192.0.2.1:443\"],\"seen\":[\"192.0.2."
+         "1:5000\"]},\"links\":[]}",
+         RELAY_SILENT, "it is published, and nobody", "let UDP", 0},
         {"{" YOUNG "," PUBLIC "," PUBLISHED "," OFFER ",\"links\":[]}", RELAY_NOT_YET,
          "that takes minutes", NULL, 0},
         {"{" OLD "," PUBLIC ",\"dht\":{\"is_published\":false}," OFFER ",\"links\":[]}",
@@ -104,6 +113,7 @@ static void test_shown(void **state)
         "exit      elm, running for 15 min 1 s\n",
         "published yes\n",
         "at        192.0.2.1:443\n",
+        "seen at   192.0.2.1:443\n",
         "reached   yes: others have opened links to it by themselves\n",
         "links     3: 1 that other relays opened, the last 1 min 10 s ago; 2 of clients\n",
         "guests    5 reach the network through it\n",
