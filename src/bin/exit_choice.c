@@ -32,7 +32,10 @@ static void print_blocked(const json_t *choice, bool is_first)
             (void)printf(" and %zu more", json_array_size(blocked) - i);
             break;
         }
-        (void)printf("%s%s", i > 0 ? ", " : is_first ? "blocked: " : "; blocked: ",
+        (void)printf("%s%s",
+                     i > 0      ? ", "
+                     : is_first ? "blocked: "
+                                : "; blocked: ",
                      json_string_value(item));
     }
 }
