@@ -17,6 +17,7 @@ typedef struct client {
     mvpn_control *control;
     int fd; /* -1: free slot */
     uid_t uid;
+    mvpn_time active; /* when it last sent something, or took it */
     mvpn_loop_watch *watch;
     size_t used;
     char *reply; /* being sent; no request is read meanwhile */
@@ -69,7 +70,7 @@ static json_t *error_reply(const char *text)
     return json_pack("{s:s}", "error", text);
 }
 
-static json_t *answer(client *c, const char *line, size_t len)
+json_t *mvpn_control_answer(mvpn_control_fn *fn, void *ctx, uid_t uid, const char *line, size_t len)
 {
     json_error_t error;
     json_t *request = json_loadb(line, len, DECODE_FLAGS, &error);
@@ -82,9 +83,7 @@ static json_t *answer(client *c, const char *line, size_t len)
         json_decref(reply);
         return error_reply("a request is an object with a string \"cmd\"");
     }
-    c->control->asker = c;
-    int rc = reply != NULL ? c->control->fn(c->control->ctx, request, c->uid, reply) : MVPN_E_NOMEM;
-    c->control->asker = NULL;
+    int rc = reply != NULL ? fn(ctx, request, uid, reply) : MVPN_E_NOMEM;
     json_decref(request);
     if (rc != 0 && !json_is_string(json_object_get(reply, "error"))) {
         json_decref(reply);
@@ -142,7 +141,9 @@ static bool answer_lines(client *c)
             return c->used < sizeof(c->request);
         }
         size_t len = (size_t)(end - c->request);
-        if (!set_reply(c, answer(c, c->request, len))) {
+        json_t *reply =
+            mvpn_control_answer(c->control->fn, c->control->ctx, c->uid, c->request, len);
+        if (!set_reply(c, reply)) {
             return false;
         }
         c->used -= len + 1;
@@ -168,6 +169,7 @@ static void client_ready(void *ctx, unsigned events)
 {
     client *c = ctx;
     (void)events;
+    c->active = mvpn_clock_now();
     bool is_alive = c->reply != NULL ? send_reply(c) : read_request(c);
     if (!is_alive || !answer_lines(c)) {
         hang_up(c);
@@ -178,14 +180,24 @@ static void client_ready(void *ctx, unsigned events)
 
 /* ---- listening ---- */
 
+/* Whoever has been quiet for longest gives way, if that was long: half a request holds no place. */
 static client *free_slot(mvpn_control *control)
 {
+    client *quietest = NULL;
     for (unsigned i = 0; i < MVPN_CONTROL_CLIENTS; i++) {
-        if (control->clients[i].fd < 0) {
-            return &control->clients[i];
+        client *c = &control->clients[i];
+        if (c->fd < 0) {
+            return c;
+        }
+        if (quietest == NULL || c->active < quietest->active) {
+            quietest = c;
         }
     }
-    return NULL;
+    if (mvpn_clock_now() - quietest->active < MVPN_CONTROL_QUIET) {
+        return NULL;
+    }
+    hang_up(quietest);
+    return quietest;
 }
 
 static void accept_ready(void *ctx, unsigned events)
@@ -208,6 +220,7 @@ static void accept_ready(void *ctx, unsigned events)
     c->control = control;
     c->fd = fd;
     c->uid = cred.uid;
+    c->active = mvpn_clock_now();
     c->used = 0;
 }
 

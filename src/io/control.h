@@ -14,6 +14,8 @@
 
 /* People and dashboards of one machine; more are turned away. */
 #define MVPN_CONTROL_CLIENTS 16
+/* Who was quiet for so long gives its place to others when all are taken. */
+#define MVPN_CONTROL_QUIET MVPN_S(1)
 /* Longest request: a command and a few words. */
 #define MVPN_CONTROL_REQUEST 4096
 /* Longest reply: a status with all its relays; a bigger one becomes an error. */
@@ -28,6 +30,10 @@ typedef struct mvpn_control mvpn_control;
  * set one.
  */
 typedef int mvpn_control_fn(void *ctx, const json_t *request, uid_t uid, json_t *reply);
+
+/** The reply to one line without its end, the caller's; NULL: no memory. */
+json_t *mvpn_control_answer(mvpn_control_fn *fn, void *ctx, uid_t uid, const char *line,
+                            size_t len);
 
 /**
  * Listen at `path` (mode 0660). A socket left there by a dead daemon is replaced, one that answers

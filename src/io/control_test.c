@@ -215,6 +215,13 @@ static void test_client_limit(void **state)
     int extra = connect_raw();
     assert_int_equal(recv(extra, &c, 1, 0), 0); /* turned away */
     (void)close(extra);
+    /* Half a request holds a place for a while, and no longer. */
+    assert_int_equal(send(fds[0], "{\"cmd\":", 7, 0), 7);
+    (void)usleep(MVPN_CONTROL_QUIET + 20000);
+    extra = connect_raw();
+    assert_true(send(extra, "{\"cmd\":\"status\"}\n", 17, 0) == 17);
+    expect(extra, "{\"state\":\"connected\"}\n");
+    (void)close(extra);
     (void)close(fds[0]);
     for (unsigned tries = 0;; tries++) { /* its slot is free once the daemon saw the end */
         json_t *reply = NULL;
@@ -227,7 +234,7 @@ static void test_client_limit(void **state)
     for (unsigned i = 1; i < MVPN_CONTROL_CLIENTS; i++) {
         (void)close(fds[i]);
     }
-    for (unsigned tries = 0; asked < 1 + MVPN_CONTROL_CLIENTS && tries < 1000; tries++) {
+    for (unsigned tries = 0; asked < 2 + MVPN_CONTROL_CLIENTS && tries < 1000; tries++) {
         (void)usleep(1000);
     }
     stop_thread(thread);
