@@ -41,6 +41,7 @@ NODES=
 
 end() {
     local pid
+    exec 2>/dev/null # bash tells of each that is killed
     # What a person's commands started in the background, too: all that has this root.
     for pid in $PIDS $NODES $(rooted); do
         kill -KILL "$pid" 2>/dev/null
