@@ -329,17 +329,17 @@ static int find(mvpn_engine *engine, const char *word, mvpn_ed25519_pub *ret, js
 }
 
 /* Nothing that is known fits: say what would. */
-static int refuse_use(mvpn_engine *engine, const mvpn_state_exits *next, const char *word,
-                      enum mvpn_path_block block, json_t *reply)
+static int refuse_use(const mvpn_client_exits *e, mvpn_engine *engine, const mvpn_state_exits *next,
+                      const char *word, enum mvpn_path_block block, json_t *reply)
 {
     char list[MVPN_EXIT_WORDS_TEXT];
     if (block == MVPN_PATH_NO_EXIT_BLOCKED) {
         return refuse(reply, MVPN_E_STATE, "%s is blocked. See meshvpn exit unblock", word);
     }
     if (next->choice.countries.count > 0) {
-        mvpn_exit_words_countries(mvpn_engine_view(engine), list);
+        mvpn_exit_words_countries(mvpn_engine_view(engine), mvpn_client_exits_country_of, e, list);
         return refuse(reply, MVPN_E_UNKNOWN, "%s: %s. Nothing is changed. Exits are known in: %s",
-                      word, mvpn_path_block_text(block), list[0] != '\0' ? list : "no country");
+                      word, mvpn_path_block_text(block), list);
     }
     return refuse(reply, MVPN_E_UNKNOWN,
                   "%s cannot be used now: it does not answer, or has ended. Nothing is changed",
@@ -380,7 +380,7 @@ int mvpn_client_exits_use(mvpn_client_exits *e, mvpn_engine *engine, const json_
         is_ready(engine) && strcmp(word, "auto") != 0
             ? mvpn_client_judge_choice(mvpn_engine_client(engine), &next.choice, now)
             : MVPN_PATH_OK;
-    return block != MVPN_PATH_OK ? refuse_use(engine, &next, word, block, reply)
+    return block != MVPN_PATH_OK ? refuse_use(e, engine, &next, word, block, reply)
                                  : apply(e, engine, &next, note, now, reply);
 }
 

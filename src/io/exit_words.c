@@ -162,15 +162,22 @@ static int compare_countries(const void *a, const void *b)
     return memcmp(a, b, 2);
 }
 
-const char *mvpn_exit_words_countries(const mvpn_view *view, char out[static MVPN_EXIT_WORDS_TEXT])
+const char *mvpn_exit_words_countries(const mvpn_view *view, mvpn_path_country_of *country_of,
+                                      const void *ctx, char out[static MVPN_EXIT_WORDS_TEXT])
 {
-    char found[26 * 26][2];
-    size_t count = 0;
+    char found[26 * 26][2], line[80];
+    size_t count = 0, wrong = 0;
     text t = {.out = out, .size = MVPN_EXIT_WORDS_TEXT};
     out[0] = '\0';
     for (size_t i = 0; i < mvpn_view_count(view); i++) {
         const mvpn_descriptor *d = mvpn_view_at(view, i);
-        bool is_new = is_exit(d) && d->country[0] != '\0' && count < MVPN_ARRAY_LEN(found);
+        mvpn_view_info info;
+        mvpn_view_get_info(view, i, &info);
+        bool is_wrong = is_exit(d) && mvpn_path_check_country(d, &info, country_of, ctx) ==
+                                          MVPN_PATH_COUNTRY_WRONG;
+        bool is_new =
+            is_exit(d) && !is_wrong && d->country[0] != '\0' && count < MVPN_ARRAY_LEN(found);
+        wrong += is_wrong;
         for (size_t k = 0; is_new && k < count; k++) {
             is_new = memcmp(found[k], d->country, 2) != 0;
         }
@@ -183,6 +190,14 @@ const char *mvpn_exit_words_countries(const mvpn_view *view, char out[static MVP
         char code[5] = {i > 0 ? ',' : found[i][0], i > 0 ? ' ' : found[i][1],
                         i > 0 ? found[i][0] : '\0', i > 0 ? found[i][1] : '\0', '\0'};
         add(&t, code);
+    }
+    if (count == 0) {
+        add(&t, "no country");
+    }
+    if (wrong > 0) {
+        (void)snprintf(line, sizeof(line), "; %zu more whose address lies elsewhere than they say",
+                       wrong);
+        add(&t, line);
     }
     return out;
 }

@@ -5,6 +5,7 @@
 #ifndef MVPN_IO_EXIT_WORDS_H
 #define MVPN_IO_EXIT_WORDS_H
 
+#include "core/path.h"
 #include "core/view.h"
 
 /* Fewer digits are too easily those of another. */
@@ -25,7 +26,11 @@ bool mvpn_exit_words_fits(const char *digits, const mvpn_ed25519_pub *identity);
 MVPN_WUR int mvpn_exit_words_find(const mvpn_view *view, const char *word, mvpn_ed25519_pub *ret,
                                   char why[static MVPN_EXIT_WORDS_TEXT]);
 
-/** "CH, SE": the countries of the exits that are known; "" if none says any. */
-const char *mvpn_exit_words_countries(const mvpn_view *view, char out[static MVPN_EXIT_WORDS_TEXT]);
+/**
+ * "CH, SE": the countries of the exits that are known, as far as no table of addresses
+ * (`country_of`, may be NULL) denies what they say; "no country" if there is none.
+ */
+const char *mvpn_exit_words_countries(const mvpn_view *view, mvpn_path_country_of *country_of,
+                                      const void *ctx, char out[static MVPN_EXIT_WORDS_TEXT]);
 
 #endif

@@ -104,16 +104,27 @@ static void test_many(void **state)
     assert_true(strlen(why) < sizeof(why));
 }
 
+/* A mvpn_path_country_of. */
+static bool all_in_sweden(const void *ctx, const mvpn_addr *addr, char ret_country[3])
+{
+    (void)ctx;
+    (void)addr;
+    memcpy(ret_country, "SE", 3);
+    return true;
+}
+
 static void test_countries(void **state)
 {
     (void)state;
     char text[MVPN_EXIT_WORDS_TEXT];
-    assert_string_equal(mvpn_exit_words_countries(view, text), "CH, DE, SE");
+    assert_string_equal(mvpn_exit_words_countries(view, NULL, NULL, text), "CH, DE, SE");
+    assert_non_null(strstr(mvpn_exit_words_countries(view, all_in_sweden, NULL, text), "SE; "));
+    assert_null(strstr(text, "CH"));
     for (unsigned i = 8; i < 250; i++) { /* more than there is room for */
         char code[3] = {(char)('A' + i % 26), (char)('A' + i / 26), '\0'};
         add((uint8_t)i, "", code, MVPN_ROLE_EXIT);
     }
-    assert_true(strlen(mvpn_exit_words_countries(view, text)) < sizeof(text));
+    assert_true(strlen(mvpn_exit_words_countries(view, NULL, NULL, text)) < sizeof(text));
 }
 
 static void test_identities(void **state)
