@@ -294,6 +294,17 @@ static void hide_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *set
     }
 }
 
+/*
+ * The chain's policy would do it, but not while one table takes another's place: the kernel gives a
+ * new chain its policy some time after the old one is gone, and accepts meanwhile. Rules are there
+ * at once.
+ */
+static void drop_the_rest(mvpn_protect_rules *rules)
+{
+    (void)begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_DROP);
+    (void)begin(rules, MVPN_PROTECT_FORWARD, MVPN_PROTECT_DROP);
+}
+
 void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_state state,
                              mvpn_protect_rules *ret)
 {
@@ -319,4 +330,5 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
     pass_targets(ret, MVPN_PROTECT_OUTPUT, setup);
     pass_targets(ret, MVPN_PROTECT_FORWARD, setup);
     hide_tunnel(ret, setup);
+    drop_the_rest(ret);
 }

@@ -2,11 +2,11 @@
  * The kill switch as a list of rules, which io/kill_switch turns into one transaction of the
  * kernel's packet filter, and which the tests ask about every packet they can think of.
  *
- * In each chain the first rule whose matches all hold decides, else the chain's policy: drop for
- * what leaves (OUTPUT, FORWARD), accept for the others. No connection is tracked: a rule looks at
- * the packet alone, so nothing can be put into a state that opens it. The exception is what a
- * person sends outside by user or cgroup (core/split.h): the connection keeps its mark, because the
- * last packets of a socket that was closed have no owner any more.
+ * In each chain the first rule whose matches all hold decides, else the chain's policy: accept. For
+ * what leaves (OUTPUT, FORWARD) the last rule drops the rest. No connection is tracked: a rule
+ * looks at the packet alone, so nothing can be put into a state that opens it. The exception is
+ * what a person sends outside by user or cgroup (core/split.h): the connection keeps its mark,
+ * because the last packets of a socket that was closed have no owner any more.
  */
 #ifndef MVPN_CORE_PROTECT_RULES_H
 #define MVPN_CORE_PROTECT_RULES_H
@@ -57,7 +57,7 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 66 at most, and for OUTPUT and FORWARD each what is sent outside. */
+/* All of one table: 68 at most, and for OUTPUT and FORWARD each what is sent outside. */
 #define MVPN_PROTECT_RULES                                                                         \
     (80 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
 

@@ -1,7 +1,8 @@
 /*
  * The kill switch in the kernel's packet filter (nf_tables): tables "inet meshvpn_guard" and "arp
  * meshvpn_guard", whose rules core/protect_rules makes. Every change replaces both whole, in one
- * transaction: no packet meets half of it. They are the kernel's, so they stay when we are killed.
+ * transaction: no packet meets half of it (as long as rules, not the chain's policy, drop:
+ * protect_rules.c). They are the kernel's, so they stay when we are killed.
  *
  * No program is run for it (the helper may run none): the messages are written here. When somebody
  * else touches the tables, `nft flush ruleset` above all, the kernel tells, and they are put back.

@@ -29,6 +29,7 @@
 #include "io/addrwatch.h"
 #include "io/conntrack.h"
 #include "io/helper.h"
+#include "io/kill_switch.h"
 #include "io/nat.h"
 #include "io/netlink.h"
 #include "io/nft.h"
@@ -881,6 +882,52 @@ static void test_network_is_watched(void **state)
     (void)close(w.fd);
 }
 
+/* As fast as it can, until it is told to end: how many left? */
+static int flood(const int *stop)
+{
+    const struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(0x0b0b0002)};
+    struct pollfd p = {.fd = *stop, .events = POLLIN};
+    int left = 0, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    do {
+        for (int i = 0; i < 64; i++) {
+            left += sendto(fd, "x", 1, 0, (const struct sockaddr *)&to, sizeof(to)) >= 0;
+        }
+    } while (poll(&p, 1, 0) == 0);
+    return MVPN_MIN(left, 255);
+}
+
+/* One table takes another's place: nothing that both drop leaves in between. */
+static void test_no_packet_between_states(void **state)
+{
+    static const mvpn_protect_setup setup = {
+        .lockdown = true, .mark = 0x4d56, .tun_name = "mvpn-test"};
+    mvpn_fault fault = {.text = ""};
+    mvpn_kill_switch *ks = NULL;
+    int stop[2], status = 0;
+    (void)state;
+    run("ip link add ks0 type dummy && ip link set ks0 up && ip addr add 11.11.0.1/24 dev ks0");
+    assert_int_equal(mvpn_kill_switch_open(&ks, &fault), 0);
+    assert_int_equal(mvpn_kill_switch_set(ks, &setup, MVPN_PROTECT_ERROR, &fault), 0);
+    assert_int_equal(pipe(stop), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(flood(&stop[0]));
+    }
+    for (unsigned i = 0; i < 600; i++) {
+        enum mvpn_protect_state s = i % 2 == 0 ? MVPN_PROTECT_CONNECTED : MVPN_PROTECT_ERROR;
+        assert_int_equal(mvpn_kill_switch_set(ks, &setup, s, &fault), 0);
+    }
+    assert_int_equal(write(stop[1], "x", 1), 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    mvpn_kill_switch_close(ks);
+    (void)close(stop[0]);
+    (void)close(stop[1]);
+    run("nft delete table inet meshvpn_guard; nft delete table arp meshvpn_guard; ip link del ks0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -895,6 +942,7 @@ int main(void)
         cmocka_unit_test(test_sessions_end_together),
         cmocka_unit_test(test_sessions_end_at_the_end),
         cmocka_unit_test(test_exit_traffic),
+        cmocka_unit_test(test_no_packet_between_states),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
