@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bin/options_tables.h"
+#include "bin/output.h"
 
 int bootstrap_fail(const mvpn_fault *fault)
 {
@@ -38,6 +39,7 @@ int main(int argc, char **argv)
         [BOOTSTRAP_SHOW] = command_show,
     };
     options_given given;
+    output_begin();
     int exit_status = options_parse(&options_bootstrap, argc, argv, &given);
-    return exit_status != -1 ? exit_status : commands[given.verb->id](&given);
+    return output_end(exit_status != -1 ? exit_status : commands[given.verb->id](&given));
 }

@@ -94,6 +94,9 @@ static void print_row(const json_t *circuit)
                  text_of(circuit, "state"), format_duration(number_of(circuit, "age_s"), age),
                  milliseconds(circuit, "rtt_ms", rtt),
                  format_bytes(number_of(circuit, "bytes"), bytes));
+    if (json_is_integer(json_object_get(circuit, "group"))) {
+        (void)printf("user %.0f: ", number_of(circuit, "group"));
+    }
     print_path(circuit);
 }
 
@@ -105,6 +108,9 @@ static void print_circuit(const json_t *circuit)
     (void)printf("circuit   %.0f, %s%s\n", number_of(circuit, "number"), text_of(circuit, "state"),
                  json_is_true(json_object_get(circuit, "is_current")) ? ": new connections use it"
                                                                       : "");
+    if (json_is_integer(json_object_get(circuit, "group"))) {
+        (void)printf("user      %.0f, of the proxy\n", number_of(circuit, "group"));
+    }
     (void)printf("age       %s\n", format_duration(number_of(circuit, "age_s"), text));
     (void)printf("built in  %s\n", milliseconds(circuit, "build_ms", ms));
     (void)printf("rtt       %s\n", milliseconds(circuit, "rtt_ms", ms));

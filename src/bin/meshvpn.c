@@ -34,6 +34,7 @@
 #include "bin/show_protection.h"
 #include "bin/netcheck.h"
 #include "bin/options_tables.h"
+#include "bin/output.h"
 #include "bin/programs.h"
 #include "bin/stage_view.h"
 #include "bin/top.h"
@@ -377,7 +378,9 @@ static int status_watch(const options_given *given, const char *socket, const te
             (void)putchar('\n');
         }
         exit_status = status_once(given, socket, term);
-        (void)fflush(stdout);
+        if (!output_is_sound()) {
+            break;
+        }
         (void)nanosleep(&pause, NULL);
     }
     return exit_status;
@@ -443,7 +446,8 @@ int main(int argc, char **argv)
         [VERB_VERSION] = command_version,
     };
     options_given given;
+    output_begin();
     int exit_status = options_parse(&options_meshvpn, argc, argv, &given);
     program_trust_user();
-    return exit_status != -1 ? exit_status : commands[given.verb->id](&given);
+    return output_end(exit_status != -1 ? exit_status : commands[given.verb->id](&given));
 }

@@ -555,13 +555,30 @@ static void write_fish(const option_program *p)
     (void)puts(" -l version -d 'print the version'");
 }
 
+/* For tests that go through all commands: name, then its options with what they say of a schema. */
+static void write_list(const option_program *p)
+{
+    for (const option_verb *v = p->verbs; v->name != NULL; v++) {
+        (void)fputs(v->name, stdout);
+        for (const option_row *o = v->options; is_row(o); o++) {
+            const char *schema = strstr(o->help, "schema ");
+            (void)printf("\t%s%s%s", o->name, schema != NULL ? " " : "",
+                         schema != NULL ? schema : "");
+        }
+        (void)putchar('\n');
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*write)(const option_program *p);
-    } formats[] = {
-        {"man", write_man}, {"bash", write_bash}, {"zsh", write_zsh}, {"fish", write_fish}};
+    } formats[] = {{"man", write_man},
+                   {"bash", write_bash},
+                   {"zsh", write_zsh},
+                   {"fish", write_fish},
+                   {"list", write_list}};
     for (size_t f = 0; argc == 3 && f < MVPN_ARRAY_LEN(formats); f++) {
         for (size_t i = 0; i < MVPN_ARRAY_LEN(programs); i++) {
             if (strcmp(argv[1], formats[f].name) == 0 && strcmp(argv[2], programs[i]->name) == 0) {
@@ -570,6 +587,6 @@ int main(int argc, char **argv)
             }
         }
     }
-    (void)fputs("usage: options_docs man|bash|zsh|fish PROGRAM\n", stderr);
+    (void)fputs("usage: options_docs man|bash|zsh|fish|list PROGRAM\n", stderr);
     return OPTIONS_USAGE;
 }

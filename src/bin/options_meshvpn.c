@@ -141,7 +141,7 @@ static const option_row circuit_show_options[] = {
     {0},
 };
 static const option_row circuit_show_operands[] = {
-    {.name = "NUMBER", .kind = OPTION_NUMBER, .max = MVPN_CLIENT_CIRCUITS_MAX, .is_optional = true,
+    {.name = "NUMBER", .kind = OPTION_NUMBER, .max = MVPN_CLIENT_CIRCUITS_MAX * (1 + MVPN_CLIENT_BESIDE_MAX), .is_optional = true,
      .help = "of circuit list; without it the one that new connections use"},
     {0},
 };
@@ -270,7 +270,7 @@ static const option_row ping_options[] = {
      .help = "end after so many; without it when the link is direct, or after 10"},
     {.name = "--interval", .value = "MS", .kind = OPTION_NUMBER, .max = 60000, .unit = "milliseconds",
      .help = "milliseconds between two (1000)"},
-    {.name = "--json", .help = "print one JSON object for each"},
+    {.name = "--json", .help = "print one JSON object for each (schema meshvpn.ping/1)"},
     CONTROL_OPTION,
     {0},
 };

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "bin/daemon_socket.h"
+#include "bin/output.h"
 #include "io/clock.h"
 #include "io/control.h"
 
@@ -81,7 +82,8 @@ static bool is_direct(const json_t *reply)
 static void print_json(const json_t *reply)
 {
     static const char *const keys[] = {
-        "seq", "rtt_ms", "type", "state", "reason", "via", "opened_after_ms", "direct_after_ms"};
+        "schema", "node",   "seq", "rtt_ms",          "type",
+        "state",  "reason", "via", "opened_after_ms", "direct_after_ms"};
     json_t *line = json_object();
     for (size_t i = 0; i < MVPN_ARRAY_LEN(keys); i++) {
         json_t *value = json_object_get(reply, keys[i]);
@@ -192,10 +194,10 @@ static int run(ping *p)
         } else {
             print_silence(reply);
         }
-        (void)fflush(stdout);
         p->answers += is_answered;
         json_decref(reply);
-        if (is_over || (i + 1 < count && !wait_between(p, next, &exit_status))) {
+        if (is_over || !output_is_sound() ||
+            (i + 1 < count && !wait_between(p, next, &exit_status))) {
             break;
         }
     }

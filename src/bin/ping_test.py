@@ -18,7 +18,7 @@ import time
 
 PROGRAMS = os.path.abspath(sys.argv[1])
 NODES = {"alpha": "127.2.0.1:4102", "bravo": "127.3.0.1:4103", "charlie": "127.4.0.1:4104"}
-PING_KEYS = {"seq", "rtt_ms", "type", "state", "reason", "via", "opened_after_ms", "direct_after_ms"}
+PING_KEYS = {"schema", "node", "seq", "rtt_ms", "type", "state", "reason", "via", "opened_after_ms", "direct_after_ms"}
 children = {}
 
 

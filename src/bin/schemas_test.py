@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 """The objects that meshvpn prints with --json are what docs/schemas says: asked of real daemons over loopback.
 
-    schemas_test.py DIRECTORY-OF-PROGRAMS DIRECTORY-OF-SCHEMAS
+    schemas_test.py DIRECTORY-OF-PROGRAMS DIRECTORY-OF-SCHEMAS OPTIONS-DOCS
+
+Every command of the option table (options_docs list) that has --json must name its schema, and something that it prints
+must have been judged by it.
 
 Works in a network namespace of its own; needs root and /dev/net/tun.
 """
@@ -20,6 +23,7 @@ import jsonschema
 
 PROGRAMS = os.path.abspath(sys.argv[1])
 SCHEMAS = {}
+judged = set()
 NODES = {"alpha": ("relay", "127.2.0.1:4102"), "bravo": ("exit", "127.3.0.1:4103"), "charlie": ("exit", "127.4.0.1:4104")}
 OPTIONS = {"alpha": [], "bravo": ["--exit", "--country", "CH", "--bandwidth-mbit", "100"],
            "charlie": ["--exit", "--country", "SE", "--bandwidth-mbit", "200"]}
@@ -55,6 +59,7 @@ def judge(text):
     """An object by the schema that it names."""
     found = json.loads(text)
     check(found["schema"] in SCHEMAS, found["schema"])
+    judged.add(found["schema"])
     schema = SCHEMAS[found["schema"]]
     try:
         jsonschema.validate(found, schema, cls=jsonschema.Draft202012Validator)
@@ -331,6 +336,42 @@ def test_up(directory):
     check(done.returncode == 0, done)
 
 
+def test_ping(directory):
+    """Each line is an object."""
+    done = meshvpn(directory, "alpha", "ping", "bravo", "--count", "2", "--interval", "100", "--json")
+    lines = [judge(line) for line in done.stdout.splitlines()]
+    check(done.returncode == 0 and len(lines) == 2 and all(line["node"] == "bravo" and line["rtt_ms"] > 0 for line in lines), done)
+    line = judge(meshvpn(directory, "alpha", "ping", "charlie", "--count", "1", "--json").stdout)
+    check(line["rtt_ms"] is None, line)
+
+
+def test_netcheck(directory):
+    """Without a network, and with one where nobody answers."""
+    words = ["netcheck", "--json", "--config", os.path.join(directory, "client.conf")]
+    check(judge(program("meshvpn", *words).stdout)["verdict"] == "offline", "a namespace with loopback alone")
+    for command in ("link add home0 type veth peer name away0", "addr add 198.18.0.1/24 dev home0", "link set home0 up", "link set away0 up",
+                    "route add default via 198.18.0.2"):
+        subprocess.run(["ip", *command.split()], check=True)
+    found = judge(program("meshvpn", *words).stdout)
+    check(found["ipv4"]["local"] == "198.18.0.1" and found["port_mapping"]["gateway"] == "198.18.0.2", found)
+
+
+def test_table():
+    """Every command that speaks JSON was heard, and no schema is nobody's."""
+    table = subprocess.run([sys.argv[3], "list", "meshvpn"], text=True, capture_output=True, check=True).stdout
+    told = set()
+    for line in table.splitlines():
+        verb, *options = line.split("\t")
+        for option in options:
+            words = option.split()
+            if words[0] == "--json":
+                check(len(words) == 3, "%s --json names no schema" % verb)
+                told.add(words[2].rstrip(")"))
+    check(told <= set(SCHEMAS), "no schema file: %s" % (told - set(SCHEMAS)))
+    check(told <= judged, "never judged: %s" % (told - judged))
+    check(set(SCHEMAS) <= judged, "schemas that nothing was judged by: %s" % (set(SCHEMAS) - judged))
+
+
 def test_others(directory):
     """A relay has neither."""
     for words in (("circuit", "list"), ("circuit", "show"), ("exit", "list"), ("exit", "suggest"), ("exit", "use", "auto")):
@@ -372,6 +413,9 @@ def main():
             test_choices(directory)
             test_config(directory)
             test_others(directory)
+            test_ping(directory)
+            test_netcheck(directory)
+            test_table()
             for name in reversed(list(children)):
                 child = children.pop(name)
                 child.send_signal(signal.SIGTERM)
