@@ -78,6 +78,7 @@ static void conversation(mvpn_reader *in)
                    (kind == 1 && state == MVPN_PRIVILEGED_SEALED && descriptors == 1));
         FUZZ_CHECK(m.op == MVPN_PRIVILEGED_MARK || m.op == MVPN_PRIVILEGED_OUTSIDE ||
                    descriptors == 0);
+        FUZZ_CHECK(m.op != MVPN_PRIVILEGED_OPEN); /* no domains here */
         FUZZ_CHECK(m.op == MVPN_PRIVILEGED_RELEASE || m.pairs.n == 0);
         /* A worker cannot say that it starts anew, is done, or has fallen: none of these opens. */
         FUZZ_CHECK(m.op != MVPN_PRIVILEGED_PROTECT ||

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "bin/client_control.h"
+#include "bin/client_split.h"
 #include "io/clock.h"
 #include "io/status_stages.h"
 #include "io/families.h"
@@ -256,6 +257,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
         .marker = &p->cli.marker,
         .tun = p->host.tun,
         .on_event = on_event,
+        .on_arrivals = p->cli.config.client.split.domains.count > 0 ? client_split_look : NULL,
         .ctx = p,
         .log = &p->cli.log,
     };

@@ -135,6 +135,7 @@ static int status(void *program, const json_t *request, json_t *reply)
                                                  mvpn_node_was_never_heard(p->node),
                                                  mvpn_clock_now()));
     client_protection_status(p, reply);
+    (void)json_object_set_new(reply, "split", client_split_status(p));
     client_proof_status(&p->proof, reply);
     (void)json_object_set_new(reply, "exit_choice",
                               mvpn_client_exits_status(&p->exits, mvpn_node_engine(p->node)));

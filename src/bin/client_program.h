@@ -25,7 +25,8 @@ typedef struct client_program {
     mvpn_client_sources sources;
     mvpn_client_config client;
     mvpn_engine_config engine;
-    command_owners owners; /* who may change something by the control socket */
+    mvpn_split_leases leases; /* of names of outside_domains: what the helper has, too */
+    command_owners owners;    /* who may change something by the control socket */
     client_proof proof;
     bool told_clock;
     unsigned blocked_s; /* no path could be chosen for so long */

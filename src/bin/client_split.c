@@ -2,6 +2,59 @@
 
 #include "base/error.h"
 #include "bin/client_program.h"
+#include "io/clock.h"
+#include "network/ip/inner.h"
+
+static void open_new(client_program *p, const mvpn_addr *addrs, unsigned count, mvpn_time now)
+{
+    mvpn_addr fresh[MVPN_SPLIT_ANSWER_MAX];
+    unsigned fresh_count = 0;
+    mvpn_fault fault = {.text = ""};
+    (void)mvpn_split_leases_expire(&p->leases, now);
+    mvpn_split_leases after = p->leases;
+    for (unsigned i = 0; i < count; i++) {
+        if (mvpn_split_leases_add(&after, &addrs[i], now)) {
+            fresh[fresh_count++] = addrs[i];
+        }
+    }
+    if (fresh_count == 0) {
+        return;
+    }
+    if (mvpn_helper_open(p->cli.helper, fresh, fresh_count, &fault) == 0) {
+        p->leases = after;
+    } else { /* it is reached through the tunnel, then */
+        mvpn_logf(&p->cli.log, MVPN_LOG_WARN, "a name stays inside the tunnel: %s", fault.text);
+    }
+}
+
+void client_split_look(void *program, const mvpn_packet_queue *packets)
+{
+    client_program *p = program;
+    const mvpn_addr gateway_v6 = mvpn_inner_gateway_addr(6);
+    mvpn_addr addrs[MVPN_SPLIT_ANSWER_MAX];
+    MVPN_LIST_FOREACH(it, &packets->head)
+    {
+        const mvpn_packet *packet = MVPN_CONTAINER_OF(it, mvpn_packet, link);
+        unsigned count = mvpn_split_names_read(&p->cli.config.client.split.domains,
+                                               mvpn_bytes_of(packet->data, packet->len),
+                                               &p->host.gateway_v4, &gateway_v6, addrs);
+        if (count > 0) {
+            open_new(p, addrs, count, mvpn_clock_now());
+        }
+    }
+}
+
+json_t *client_split_status(const void *program)
+{
+    const client_program *p = program;
+    const mvpn_config_split *split = &p->cli.config.client.split;
+    mvpn_split_leases now = p->leases;
+    (void)mvpn_split_leases_expire(&now, mvpn_clock_now());
+    return json_pack("{s:s, s:i, s:i, s:i, s:i}", "mode",
+                     mvpn_config_split_is_used(split) ? "outside" : "none", "networks",
+                     (int)split->network_count, "users", (int)split->user_count, "domains",
+                     (int)split->domains.count, "addresses_now", (int)now.count);
+}
 
 int client_outside_command(void *program, const json_t *request, json_t *reply)
 {

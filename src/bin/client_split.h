@@ -4,6 +4,13 @@
 
 #include <jansson.h>
 
+#include "base/packet.h"
+
+/** A mvpn_node_options.on_arrivals: what answers say of outside_domains is outside before the host
+ * reads them. */
+void client_split_look(void *program, const mvpn_packet_queue *packets);
+/** The "split" of a status. */
+json_t *client_split_status(const void *program);
 /** "outside": the process that asks goes outside from now on. A command_fn. */
 int client_outside_command(void *program, const json_t *request, json_t *reply);
 

@@ -219,6 +219,7 @@ static void print_client(const json_t *status, const json_t *later, double secon
     show_protection(status);
     show_proof(status);
     show_names(status);
+    show_split(status);
     print_path(status);
     if (exit_address != NULL) {
         (void)printf("exit      %s\n", exit_address);

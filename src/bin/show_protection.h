@@ -18,4 +18,7 @@ void show_names(const json_t *status);
  */
 void show_proof(const json_t *status);
 
+/** What goes outside the tunnel, if anything does. */
+void show_split(const json_t *status);
+
 #endif

@@ -244,6 +244,28 @@ int mvpn_dns_answer_read(const uint8_t *message, uint32_t len, mvpn_dns_answer_i
     return mvpn_reader_done(&r) ? 0 : MVPN_E_FORMAT;
 }
 
+unsigned mvpn_dns_answer_addresses(const uint8_t *message, uint32_t len, mvpn_addr *ret,
+                                   unsigned max)
+{
+    mvpn_reader r = mvpn_reader_init(mvpn_bytes_of(message, len));
+    mvpn_dns_question question;
+    record rr;
+    unsigned count = 0;
+    (void)mvpn_read_raw(&r, MVPN_DNS_HEADER);
+    if (r.failed || !read_question(&r, &question)) {
+        return 0;
+    }
+    for (unsigned left = mvpn_load16(message + 6);
+         left > 0 && count < max && read_record(&r, message, &rr); left--) {
+        bool is_v4 = rr.type == MVPN_DNS_TYPE_A && rr.data.n == 4;
+        if (is_v4 || (rr.type == MVPN_DNS_TYPE_AAAA && rr.data.n == 16)) {
+            ret[count] = (mvpn_addr){.family = is_v4 ? 4 : 6};
+            memcpy(ret[count++].ip, rr.data.p, rr.data.n);
+        }
+    }
+    return count;
+}
+
 uint32_t mvpn_dns_make_empty(uint8_t *message, const mvpn_dns_question *question)
 {
     uint16_t flags = mvpn_load16(message + 2);

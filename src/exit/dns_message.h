@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "base/addr.h"
 #include "base/bytes.h"
 #include "base/macros.h"
 
@@ -64,6 +65,11 @@ MVPN_WUR int mvpn_dns_query_read(uint8_t *message, uint32_t *len, uint16_t udp_m
  * records are not looked at, and must not be passed on. MVPN_E_FORMAT (drop).
  */
 MVPN_WUR int mvpn_dns_answer_read(const uint8_t *message, uint32_t len, mvpn_dns_answer_info *ret);
+
+/** The addresses in the answer section of an answer that was read before, at most `max`; those of
+ * the names that its CNAMEs lead to as well. Returns how many. */
+unsigned mvpn_dns_answer_addresses(const uint8_t *message, uint32_t len, mvpn_addr *ret,
+                                   unsigned max);
 
 /** Turn a query or an answer into an answer without records, in place; returns its length. `info`
  * is the question that was read from it. */

@@ -902,6 +902,11 @@ static int set_outside_network(void *target, const mvpn_setting_value *v, mvpn_f
     return mvpn_config_split_network(&((mvpn_config *)target)->client.split, v, why);
 }
 
+static int set_outside_domain(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return mvpn_config_split_domain(&((mvpn_config *)target)->client.split, v, why);
+}
+
 static int set_outside_user(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     return mvpn_config_split_user(&((mvpn_config *)target)->client.split, v, why);
@@ -1039,6 +1044,8 @@ static const mvpn_setting settings[] = {
      "Users who may change what the client does (`meshvpn down`, `reconnect`, `circuit new`, ..), besides root and whoever started it; at most 16. They need to be able to open `control_socket`: be in its group."},
     {"outside_networks", LIST, CLIENT, set_outside_network, "{}",
      "Networks and addresses that are reached outside the tunnel, seen by whoever watches the line; never their name servers (ports 53 and 853). At most 32. (docs/split-tunnelling.md)"},
+    {"outside_domains", LIST, CLIENT, set_outside_domain, "{}",
+     "Domains whose names, and all below them, are reached outside the tunnel: the addresses that the tunnel's resolver gives for them, for an hour each; at most 32."},
     {"outside_users", LIST, CLIENT, set_outside_user, "{}",
      "Users of this computer, by name or number, all of whose connections go outside the tunnel; at most 16."},
     {"dns", TEXT, CLIENT, set_dns, "auto",

@@ -73,9 +73,25 @@ int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v
     return 0;
 }
 
+int mvpn_config_split_domain(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    if (split->domains.count == MVPN_SPLIT_DOMAINS_MAX) {
+        return refuse_more(MVPN_SPLIT_DOMAINS_MAX, why);
+    }
+    if (!mvpn_split_domain_read(v->text, split->domains.names[split->domains.count])) {
+        return mvpn_fault_set(
+            why, MVPN_E_CONFIG,
+            "'%.60s' is no name of a domain. Write it as example.org, which means "
+            "all names below it too",
+            v->text);
+    }
+    split->domains.count++;
+    return 0;
+}
+
 bool mvpn_config_split_is_used(const mvpn_config_split *split)
 {
-    return split->network_count > 0 || split->user_count > 0;
+    return split->network_count > 0 || split->user_count > 0 || split->domains.count > 0;
 }
 
 void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret)

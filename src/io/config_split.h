@@ -5,7 +5,7 @@
 #ifndef MVPN_IO_CONFIG_SPLIT_H
 #define MVPN_IO_CONFIG_SPLIT_H
 
-#include "core/split.h"
+#include "core/split_names.h"
 #include "io/netlink.h"
 #include "io/settings.h"
 
@@ -13,6 +13,7 @@ typedef struct mvpn_config_split {
     unsigned network_count, user_count;
     mvpn_prefix networks[MVPN_SPLIT_NETWORKS_MAX]; /* without bits behind the prefix */
     uint32_t users[MVPN_SPLIT_USERS_MAX];
+    mvpn_split_domains domains;
 } mvpn_config_split;
 
 /** As mvpn_setting.set; the target is the mvpn_config_split. */
@@ -20,6 +21,9 @@ int mvpn_config_split_network(mvpn_config_split *split, const mvpn_setting_value
                               mvpn_fault *why);
 /** A name, looked up at once, or a number. */
 int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why);
+
+int mvpn_config_split_domain(mvpn_config_split *split, const mvpn_setting_value *v,
+                             mvpn_fault *why);
 
 /** True if anything at all goes outside. */
 bool mvpn_config_split_is_used(const mvpn_config_split *split);

@@ -591,7 +591,10 @@ static void test_outside(void **state)
     assert_false(mvpn_config_split_is_used(split));
     expect(MVPN_CONFIG_CLIENT,
            "outside_networks = {192.0.2.77/24, \"2001:db8::1/32\", 198.51.100.7}\n"
-           "outside_users = {daemon, 1234}\n");
+           "outside_users = {daemon, 1234}\n"
+           "outside_domains = {Example.ORG}\n");
+    assert_int_equal(split->domains.count, 1);
+    assert_string_equal(split->domains.names[0], "example.org");
     assert_true(mvpn_config_split_is_used(split));
     mvpn_config_split_fill(split, &kernel);
     assert_int_equal(kernel.target_count, 3);
@@ -616,6 +619,8 @@ static void test_outside_mistakes(void **state)
         {"outside_networks = {192.0.2.0/33}", "is no network"},
         {"outside_users = {nobody-at-all}", "there is no user 'nobody-at-all' here"},
         {"outside_users = {4294967295}", "there is no user"},
+        {"outside_domains = {a..b}", "'a..b' is no name of a domain"},
+        {"outside_domains = {\"*.org\"}", "is no name of a domain"},
         {"outside_users = {root}", "root is not possible"},
         {"outside_users = {0}", "root is not possible"},
         {"outside_users = {1}\nroutes = none", "with routes = none everything is outside already"},

@@ -43,6 +43,8 @@
 #define DESCRIPTORS_MAX 4
 /* A kill switch that cannot be put back. */
 #define REPAIR_PAUSE_MS 200
+/* Addresses of names that may have been outside for long enough. */
+#define EXPIRY_PAUSE_MS 30000
 #define LOCK_TRIES 150
 #define LOCK_PAUSE_MS 20
 
@@ -146,6 +148,8 @@ typedef struct server {
     mvpn_host_dns_report *report;
     bool has_host;
     mvpn_time tell_again; /* about repairs */
+    mvpn_time open_since;
+    unsigned open_count;
     /* The control socket, as it was when the worker said so. */
     int control_dir;
     char control_name[MVPN_CONFIG_SOCKET_PATH_MAX + 1];
@@ -309,6 +313,32 @@ static int go_outside(server *s, int fd, mvpn_fault *fault)
     return s->has_host ? mvpn_host_client_outside(&s->client, asker.pid, fault) : MVPN_E_STATE;
 }
 
+/* Each is a transaction of the kernel's; a page asks for some ten names at once. */
+#define OPEN_PER_SECOND 40
+
+static int open_addresses(server *s, const mvpn_privileged_request *m, mvpn_fault *fault)
+{
+    mvpn_addr addrs[2 * MVPN_SPLIT_ANSWER_MAX];
+    unsigned count = 0;
+    mvpn_time now = mvpn_clock_now();
+    if (now - s->open_since >= MVPN_S(1)) {
+        s->open_since = now;
+        s->open_count = 0;
+    }
+    if (++s->open_count > OPEN_PER_SECOND) {
+        return mvpn_fault_set(fault, MVPN_E_LIMIT, "too many names of outside_domains at once");
+    }
+    for (size_t at = 0; at < m->pairs.n; at += MVPN_PRIVILEGED_PAIR_LEN) {
+        mvpn_addr v4, v6;
+        mvpn_privileged_pair_decode(m->pairs.p + at, &v4, &v6);
+        addrs[count] = v4;
+        count += v4.family != 0;
+        addrs[count] = v6;
+        count += v6.family != 0;
+    }
+    return s->has_host ? mvpn_host_client_open(&s->client, addrs, count, now, fault) : MVPN_E_STATE;
+}
+
 static int tun_of(const server *s)
 {
     const mvpn_tun *tun = s->limits.is_exit ? s->exit.tun : s->client.tun;
@@ -401,6 +431,9 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
     case MVPN_PRIVILEGED_OUTSIDE:
         code = go_outside(s, in->descriptors[0], &fault);
         break;
+    case MVPN_PRIVILEGED_OPEN:
+        code = open_addresses(s, m, &fault);
+        break;
     case MVPN_PRIVILEGED_FINISH:
         take_back(s);
         (void)answer(s, &reply, 0, &fault);
@@ -456,7 +489,8 @@ static bool tend_host(server *s)
         if (what != NULL && (r == 0 || wait_ms < 0)) {
             tell_repair(s, what, r == 0);
         }
-        wait_ms = r == 0 ? -1 : REPAIR_PAUSE_MS;
+        mvpn_host_client_expire(&s->client, mvpn_clock_now());
+        wait_ms = r != 0 ? REPAIR_PAUSE_MS : s->client.leases.count > 0 ? EXPIRY_PAUSE_MS : -1;
     }
     return true;
 }
@@ -501,6 +535,7 @@ _Noreturn static void run_server(const mvpn_config *config, mvpn_host_dns_report
         .limits = {.is_exit = is_exit, .is_client = is_client},
         .control_dir = -1,
     };
+    s->limits.has_domains = is_client && config->client.split.domains.count > 0;
     if (is_exit) {
         s->limits.pool_v4 = config->exit.pool_v4;
         s->limits.pool_v6 = config->exit.pool_v6;
@@ -813,6 +848,24 @@ int mvpn_helper_outside(mvpn_helper *helper, int asker, mvpn_fault *fault)
 {
     mvpn_privileged_reply reply;
     return ask(helper, MVPN_PRIVILEGED_OUTSIDE, asker, ANSWER_MS, &reply, NULL, fault);
+}
+
+int mvpn_helper_open(mvpn_helper *helper, const mvpn_addr *addrs, unsigned count, mvpn_fault *fault)
+{
+    uint8_t pairs[MVPN_SPLIT_ANSWER_MAX * MVPN_PRIVILEGED_PAIR_LEN];
+    static const mvpn_addr none = {.family = 0};
+    mvpn_privileged_reply reply;
+    for (unsigned i = 0; i < count; i++) {
+        bool is_v4 = addrs[i].family == 4;
+        mvpn_privileged_pair_encode(is_v4 ? &addrs[i] : &none, is_v4 ? &none : &addrs[i],
+                                    pairs + (size_t)i * MVPN_PRIVILEGED_PAIR_LEN);
+    }
+    mvpn_bytes bytes = mvpn_bytes_of(pairs, (size_t)count * MVPN_PRIVILEGED_PAIR_LEN);
+    if (helper->is_lost || send_request(helper, MVPN_PRIVILEGED_OPEN, bytes, -1) != 0 ||
+        wait_readable(helper->fd, ANSWER_MS) != 0) {
+        return gone(helper, fault);
+    }
+    return take_reply(helper, MVPN_PRIVILEGED_OPEN, helper->serial, &reply, NULL, fault);
 }
 
 void mvpn_helper_finish(mvpn_helper *helper)

@@ -121,7 +121,7 @@ static int set_own(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t famil
     };
     const mvpn_split *split = &host->protect.split;
     bool has_lan = host->kill_switch != NULL && host->protect.allow_lan;
-    return has_lan || split->target_count > 0 || mvpn_split_has_senders(split)
+    return has_lan || host->has_domains || split->target_count > 0 || mvpn_split_has_senders(split)
                ? set_rule(nl, &own, fault)
                : 0;
 }
@@ -300,6 +300,8 @@ static void fill_protect(mvpn_host_client *host, const mvpn_config_client *confi
     };
     (void)snprintf(host->protect.tun_name, sizeof(host->protect.tun_name), "%s", name);
     mvpn_config_split_fill(&config->split, &host->protect.split);
+    host->network_count = host->protect.split.target_count;
+    host->has_domains = config->split.domains.count > 0;
 }
 
 /* Before anything else changes: from here on nothing leaves but what the state allows. */
@@ -357,6 +359,69 @@ int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *faul
     return r != 0 ? r : mvpn_outside_group_add(&host->group, pid, fault);
 }
 
+static mvpn_rule lease_rule(const mvpn_addr *addr)
+{
+    return (mvpn_rule){.family = addr->family,
+                       .priority = PRIORITY_SPECIFIC,
+                       .table = TABLE_MAIN,
+                       .to = {*addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8)}};
+}
+
+static bool is_leased(const mvpn_split_leases *leases, const mvpn_addr *addr)
+{
+    bool is = false;
+    for (unsigned i = 0; i < leases->count; i++) {
+        is = is || mvpn_addr_ip_eq(&leases->at[i].addr, addr);
+    }
+    return is;
+}
+
+/* Routes and the packet filter follow from `before` to what is leased now. */
+static int follow_leases(mvpn_host_client *host, const mvpn_split_leases *before, mvpn_fault *fault)
+{
+    mvpn_split *split = &host->protect.split;
+    int r = 0;
+    split->target_count = host->network_count;
+    for (unsigned i = 0; i < host->leases.count; i++) {
+        const mvpn_addr *addr = &host->leases.at[i].addr;
+        split->targets[split->target_count++] =
+            (mvpn_split_range){*addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8)};
+        if (r == 0 && !is_leased(before, addr)) {
+            const mvpn_rule rule = lease_rule(addr);
+            r = set_rule(host->nl, &rule, fault);
+        }
+    }
+    for (unsigned i = 0; i < before->count; i++) {
+        if (!is_leased(&host->leases, &before->at[i].addr)) {
+            const mvpn_rule rule = lease_rule(&before->at[i].addr);
+            MVPN_IGNORE(mvpn_netlink_rule_del(host->nl, &rule, NULL));
+        }
+    }
+    return r == 0 && host->kill_switch != NULL
+               ? mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault)
+               : r;
+}
+
+int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addrs, unsigned count,
+                          mvpn_time now, mvpn_fault *fault)
+{
+    const mvpn_split_leases before = host->leases;
+    bool has_new = mvpn_split_leases_expire(&host->leases, now);
+    for (unsigned i = 0; i < count; i++) {
+        has_new |= mvpn_split_leases_add(&host->leases, &addrs[i], now);
+    }
+    return has_new ? follow_leases(host, &before, fault) : 0;
+}
+
+void mvpn_host_client_expire(mvpn_host_client *host, mvpn_time now)
+{
+    const mvpn_split_leases before = host->leases;
+    if (mvpn_split_leases_expire(&host->leases, now)) {
+        MVPN_IGNORE(follow_leases(host, &before, NULL)); /* a filter that stays passes too much of
+                                                          * what was outside before, nothing else */
+    }
+}
+
 int mvpn_host_client_adopt(mvpn_host_client *ret, const mvpn_config_client *config,
                            mvpn_fault *fault)
 {
@@ -409,6 +474,7 @@ static enum mvpn_protect_event last_event(const mvpn_host_client *host, enum mvp
 void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
 {
     enum mvpn_protect_event last = last_event(host, end);
+    host->protect.split.target_count = host->network_count; /* nobody would end leases of names */
     bool stays =
         host->kill_switch != NULL && (last == MVPN_PROTECT_FAILED || host->protect.lockdown);
     /* Nothing more can be done about what fails here: what was in force before still is. */

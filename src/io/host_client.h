@@ -8,6 +8,7 @@
 
 #include "io/config.h"
 #include "core/protect.h"
+#include "core/split_names.h"
 #include "io/fault.h"
 #include "io/kill_switch.h"
 #include "io/netlink.h"
@@ -30,7 +31,10 @@ typedef struct mvpn_host_client {
     mvpn_kill_switch *kill_switch; /* NULL = none is wanted */
     mvpn_protect_setup protect;
     enum mvpn_protect_state state;
-    bool was_in_force; /* a run before left it so, or lockdown */
+    bool was_in_force;        /* a run before left it so, or lockdown */
+    mvpn_split_leases leases; /* of names: the targets behind those of the configuration */
+    unsigned network_count;
+    bool has_domains;
     bool is_group_open;
     mvpn_outside_group
         group;         /* of `meshvpn run --outside`; its rules come with its first process */
@@ -57,6 +61,11 @@ MVPN_WUR int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_ev
  * here; MVPN_E_SYSTEM.
  */
 MVPN_WUR int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *fault);
+/** These addresses are outside for MVPN_SPLIT_LEASE. MVPN_E_SYSTEM: what was outside still is. */
+MVPN_WUR int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addrs, unsigned count,
+                                   mvpn_time now, mvpn_fault *fault);
+/** Take back what has been outside for long enough. */
+void mvpn_host_client_expire(mvpn_host_client *host, mvpn_time now);
 /** Descriptors that are readable when others may have touched what is ours; -1: none. */
 void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2]);
 /**

@@ -59,6 +59,7 @@ struct mvpn_node {
     mvpn_packet_queue datagrams, from_tun;
     mvpn_packet_queue further; /* datagrams for further sockets */
     mvpn_node_event_fn *on_event;
+    void (*on_arrivals)(void *ctx, const mvpn_packet_queue *packets);
     void *ctx;
     void (*on_withdrawn)(void *ctx);
     void *withdrawn_ctx;
@@ -208,6 +209,9 @@ static void send_all(mvpn_node *node, mvpn_time now)
     MVPN_IGNORE(mvpn_udp_send(node->udp, out, pool)); /* what is left waits in the queue */
     if (node->dns != NULL && dns != NULL) {
         mvpn_dns_sockets_send(node->dns, dns, now);
+    }
+    if (node->on_arrivals != NULL && tun != NULL && tun->count > 0) {
+        node->on_arrivals(node->ctx, tun);
     }
     if (node->tun != NULL && tun != NULL && mvpn_tun_write(node->tun, tun, pool) != 0) {
         break_node(node);
@@ -374,6 +378,7 @@ int mvpn_node_new(const mvpn_node_options *options, mvpn_node **ret, mvpn_fault 
     node->tun = options->tun;
     node->marker = options->marker;
     node->on_event = options->on_event;
+    node->on_arrivals = options->on_arrivals;
     node->ctx = options->ctx;
     node->log = options->log;
     mvpn_packet_queue_init(&node->datagrams);

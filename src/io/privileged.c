@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/cursor.h"
 #include "base/error.h"
+#include "exit/policy.h"
 
 #define REQUEST_MAGIC 0x4d565071u /* "MVPq" */
 #define REPLY_MAGIC 0x4d565072u   /* "MVPr" */
@@ -111,7 +112,8 @@ int mvpn_privileged_request_decode(mvpn_bytes in, mvpn_privileged_request *ret)
     unsigned op = mvpn_read8(&r), event = mvpn_read8(&r), count = mvpn_read16(&r);
     ok = ok && is_op(op) && count <= MVPN_PRIVILEGED_PAIRS_MAX;
     ok = ok && (op == MVPN_PRIVILEGED_PROTECT ? is_event(event) : event == 0);
-    ok = ok && (count != 0) == (op == MVPN_PRIVILEGED_RELEASE);
+    ok = ok && (count != 0) == (op == MVPN_PRIVILEGED_RELEASE || op == MVPN_PRIVILEGED_OPEN);
+    ok = ok && (op != MVPN_PRIVILEGED_OPEN || count <= MVPN_SPLIT_ANSWER_MAX);
     if (!ok) {
         return MVPN_E_FORMAT;
     }
@@ -239,6 +241,20 @@ static bool are_of_pool(const mvpn_privileged_limits *limits, mvpn_bytes pairs)
     return true;
 }
 
+/* What a name may open: never this network, the local one, or everybody (multicast). */
+static bool are_public(mvpn_bytes pairs)
+{
+    for (size_t at = 0; at < pairs.n; at += MVPN_PRIVILEGED_PAIR_LEN) {
+        mvpn_addr v4, v6;
+        mvpn_privileged_pair_decode(pairs.p + at, &v4, &v6);
+        if ((v4.family != 0 && !mvpn_policy_is_public(4, v4.ip)) ||
+            (v6.family != 0 && !mvpn_policy_is_public(6, v6.ip))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool brings_descriptor(enum mvpn_privileged_op op)
 {
     return op == MVPN_PRIVILEGED_MARK || op == MVPN_PRIVILEGED_OUTSIDE;
@@ -269,6 +285,10 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
         is_ours = limits->is_client;
         is_right_time = !is_new;
         break;
+    case MVPN_PRIVILEGED_OPEN:
+        is_ours = limits->is_client && limits->has_domains;
+        is_right_time = !is_new;
+        break;
     case MVPN_PRIVILEGED_FINISH:
         is_right_time = true; /* also a start that failed */
         break;
@@ -276,5 +296,7 @@ int mvpn_privileged_check(const mvpn_privileged_limits *limits, enum mvpn_privil
     if (!is_right_time || !is_ours || descriptors != (brings_descriptor(request->op) ? 1u : 0u)) {
         return MVPN_E_PROTOCOL;
     }
-    return are_of_pool(limits, request->pairs) ? 0 : MVPN_E_REFUSED;
+    bool is_good = request->op == MVPN_PRIVILEGED_OPEN ? are_public(request->pairs)
+                                                       : are_of_pool(limits, request->pairs);
+    return is_good ? 0 : MVPN_E_REFUSED;
 }

@@ -20,6 +20,7 @@
 
 #include "base/bytes.h"
 #include "core/protect.h"
+#include "core/split_names.h"
 #include "io/netlink.h"
 
 #define MVPN_PRIVILEGED_HEAD_LEN 12
@@ -43,6 +44,7 @@ enum mvpn_privileged_op {
     MVPN_PRIVILEGED_LOOK,      /* client: what protects this host now? */
     MVPN_PRIVILEGED_OUTSIDE,   /* client: who is connected to the control socket that comes along
                                 * may go outside the tunnel: his process is put there */
+    MVPN_PRIVILEGED_OPEN,      /* client: names of outside_domains have these addresses now */
     MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
 };
 #define MVPN_PRIVILEGED_OP_LAST MVPN_PRIVILEGED_FINISH
@@ -50,8 +52,10 @@ enum mvpn_privileged_op {
 typedef struct mvpn_privileged_request {
     enum mvpn_privileged_op op;
     uint32_t serial;
-    uint8_t event;    /* PROTECT: mvpn_protect_event ESTABLISHED, LOST or DOWN; else 0 */
-    mvpn_bytes pairs; /* RELEASE: 1 to MVPN_PRIVILEGED_PAIRS_MAX; else none. Borrowed */
+    uint8_t event; /* PROTECT: mvpn_protect_event ESTABLISHED, LOST or DOWN; else 0 */
+    /* RELEASE: 1 to MVPN_PRIVILEGED_PAIRS_MAX; OPEN: 1 to MVPN_SPLIT_ANSWER_MAX; else none.
+     * Borrowed */
+    mvpn_bytes pairs;
 } mvpn_privileged_request;
 
 /* What the helper sees and does, for whom it protects. */
@@ -77,6 +81,7 @@ enum mvpn_privileged_state { MVPN_PRIVILEGED_NEW, MVPN_PRIVILEGED_SEALED };
 /* What the helper knows by itself. */
 typedef struct mvpn_privileged_limits {
     bool is_exit, is_client;
+    bool has_domains;             /* client: some of its names go outside */
     mvpn_prefix pool_v4, pool_v6; /* exit */
 } mvpn_privileged_limits;
 

@@ -33,7 +33,7 @@ static mvpn_privileged_request sample(enum mvpn_privileged_op op)
     mvpn_privileged_pair_encode(&none, &pool_address6, sample_pairs[1]);
     mvpn_privileged_pair_encode(&pool_address4, &none, sample_pairs[2]);
     m.event = op == MVPN_PRIVILEGED_PROTECT ? MVPN_PROTECT_LOST : 0;
-    if (op == MVPN_PRIVILEGED_RELEASE) {
+    if (op == MVPN_PRIVILEGED_RELEASE || op == MVPN_PRIVILEGED_OPEN) {
         m.pairs = MVPN_BYTES_ARRAY(sample_pairs);
     }
     return m;
@@ -264,6 +264,53 @@ static void test_only_the_pool(void **state)
     }
 }
 
+/* A worker that somebody took over opens neither the local network nor, without domains, anything.
+ */
+static void test_only_public_addresses_are_opened(void **state)
+{
+    static const struct {
+        mvpn_addr addr;
+        int want;
+    } rows[] = {
+        {{.family = 4, .ip = {192, 0, 32, 7}}, 0},
+        {{.family = 6, .ip = {0x2a, 0x10, [15] = 7}}, 0},
+        {{.family = 4, .ip = {192, 168, 1, 1}}, MVPN_E_REFUSED},
+        {{.family = 4, .ip = {10, 8, 0, 1}}, MVPN_E_REFUSED},
+        {{.family = 4, .ip = {127, 0, 0, 1}}, MVPN_E_REFUSED},
+        {{.family = 4, .ip = {224, 0, 0, 1}}, MVPN_E_REFUSED},
+        {{.family = 6, .ip = {0xfe, 0x80, [15] = 7}}, MVPN_E_REFUSED},
+        {{.family = 6, .ip = {0xfd, 1, [15] = 7}}, MVPN_E_REFUSED},
+    };
+    static const mvpn_addr none = {.family = 0};
+    const mvpn_privileged_limits with_domains = {.is_client = true, .has_domains = true};
+    const mvpn_privileged_limits without = {.is_client = true};
+    static uint8_t bytes[MVPN_PRIVILEGED_REQUEST_MAX];
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint8_t pairs[(MVPN_SPLIT_ANSWER_MAX + 1) * MVPN_PRIVILEGED_PAIR_LEN];
+        mvpn_privileged_request m = {.op = MVPN_PRIVILEGED_OPEN}, out;
+        bool is_v4 = rows[i].addr.family == 4;
+        for (size_t k = 0; k <= MVPN_SPLIT_ANSWER_MAX; k++) {
+            mvpn_privileged_pair_encode(is_v4 ? &rows[i].addr : &none,
+                                        is_v4 ? &none : &rows[i].addr,
+                                        pairs + k * MVPN_PRIVILEGED_PAIR_LEN);
+        }
+        m.pairs = mvpn_bytes_of(pairs, sizeof(pairs) - MVPN_PRIVILEGED_PAIR_LEN);
+        size_t n = mvpn_privileged_request_encode(&m, bytes);
+        assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out), 0);
+        assert_int_equal(mvpn_privileged_check(&with_domains, MVPN_PRIVILEGED_SEALED, &out, 0),
+                         rows[i].want);
+        assert_int_equal(mvpn_privileged_check(&without, MVPN_PRIVILEGED_SEALED, &out, 0),
+                         MVPN_E_PROTOCOL);
+        assert_int_equal(mvpn_privileged_check(&with_domains, MVPN_PRIVILEGED_NEW, &out, 0),
+                         MVPN_E_PROTOCOL);
+        m.pairs = mvpn_bytes_of(pairs, sizeof(pairs)); /* one too many */
+        n = mvpn_privileged_request_encode(&m, bytes);
+        assert_int_equal(mvpn_privileged_request_decode(mvpn_bytes_of(bytes, n), &out),
+                         MVPN_E_FORMAT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_reply_round_trip),
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_only_the_pool),
+        cmocka_unit_test(test_only_public_addresses_are_opened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,6 +151,39 @@ lab_check next_start_knows_its_own_alone both_inside "${OUTSIDE[@]}"
 mesh_client_stop
 lab_check stop_restores_everything is_as_before
 
+# ---- domains ----
+
+look_up() {
+    lab_in client "${LEAK_USER[@]}" "$LAB_PYTHON" "$LAB_TOOL" dns "$MESH_GATEWAY4" "$1" "$2" >/dev/null
+}
+
+# The first packet after the answer: there is no moment between.
+domain_goes_outside() {
+    look_up "$LAB_WEB_NAME" A && is_seen_as "$OWN4" "$(lab_addr4 web)" "${LEAK_USER[@]}" &&
+        is_seen_as "$(lab_addr6 maple)" "[$(lab_addr6 web)]" "${LEAK_USER[@]}" &&
+        look_up "$LAB_WEB_NAME" AAAA && both_outside "${LEAK_USER[@]}"
+}
+
+status_says() {
+    mesh_status | tee "$LAB_DIR/status.json"
+    [ "$(mesh_get split.domains <"$LAB_DIR/status.json")" = 1 ] &&
+        [ "$(mesh_get split.addresses_now <"$LAB_DIR/status.json")" = "$1" ]
+}
+
+leak_client_start "outside_domains = {lab.example}"
+mesh_client_wait
+lab_check domain_is_inside_unasked both_inside "${LEAK_USER[@]}"
+lab_check status_knows_none status_says 0
+lab_check domain_goes_outside domain_goes_outside
+lab_check status_knows_two status_says 2
+lab_check domain_survives_flush eval 'leak_flush && both_outside "${LEAK_USER[@]}"'
+mesh_client_stop
+lab_check stop_restores_everything_after_names is_as_before
+leak_client_start "outside_domains = {other.example}"
+mesh_client_wait
+lab_check other_domains_stay_inside eval 'look_up "$LAB_WEB_NAME" A && both_inside "${LEAK_USER[@]}" && status_says 0'
+mesh_client_stop
+
 # ---- commands, by cgroup ----
 
 RUN=("$MESH_PROGRAMS/meshvpn" run --control "$LAB_DIR/sock/client" --outside)
