@@ -332,7 +332,7 @@ static int start_and_follow(up_run *u, const char *path, bool is_default)
         up_daemon_start(&u->daemon, &u->config, path, is_default, u->given, &exit_status, &fault);
     if (r != 0) {
         return r == MVPN_E_CLOSED
-                   ? exit_status
+                   ? has_ended(u, exit_status)
                    : fail_with(u, UP_FAILED, "no-start", "See meshvpn doctor", fault.text);
     }
     bool by_systemd = u->daemon.pid <= 0;

@@ -4,6 +4,7 @@
 #
 #     up.sh [--times N]      also measure N times from up to the end of a page, cold and warm
 #                            MVPN_BUILD names the build directory
+# shellcheck disable=SC2016,SC2034 # what is evaluated later
 set -u
 # shellcheck source=tests/netns/lab.sh
 . "$(dirname "$0")/lab.sh"
@@ -41,6 +42,11 @@ lab_check up_with_hops eval 'up_meshvpn 0 down --config "$LAB_DIR/client.conf" &
 up_crash
 lab_check fall_is_told eval 'up_meshvpn 5 status --control "$LAB_DIR/sock/client" && grep -q "kill switch" "$LAB_DIR/out"'
 lab_check down_takes_it_back eval 'up_meshvpn 0 down --config "$LAB_DIR/client.conf" && diff <(echo "$before") <(up_state)'
+
+# ---- by systemd ----
+
+lab_check up_by_systemd up_by_systemd
+lab_check up_by_systemd_that_fails eval '! UP_UNIT_FAILS=1 up_by_systemd && grep -q "systemd could not start" "$LAB_DIR/out" && grep -q "a word of the journal" "$LAB_DIR/out"'
 
 up_times "$@"
 exit "$LAB_FAILED"

@@ -122,3 +122,35 @@ up_is_in_time() {
     done
     [ $# -gt 0 ]
 }
+
+# up_by_systemd: no systemd runs here. In a mount namespace it looks as if one did: its directory, the unit, and commands
+# of its names that do as it would. UP_UNIT_FAILS: the unit does not start.
+up_by_systemd() {
+    local dir=$LAB_DIR/systemd
+    mkdir -p "$dir/bin" "$dir/etc" "$dir/work"
+    cat >"$dir/bin/systemctl" <<SCRIPT
+#!/bin/sh
+echo "systemctl \$*" >>"$dir/calls"
+[ "\$*" = "start meshvpn.service" ] && [ -z "${UP_UNIT_FAILS:-}" ] || exit 1
+setsid "$MESH_PROGRAMS/meshvpn-client" --config /etc/meshvpn/client.conf </dev/null >>"$dir/log" 2>&1 &
+for i in \$(seq 100); do [ -S "$LAB_DIR/sock/client" ] && exit 0; sleep 0.05; done
+exit 1
+SCRIPT
+    printf '#!/bin/sh\necho a word of the journal\n' >"$dir/bin/journalctl"
+    chmod 755 "$dir/bin/systemctl" "$dir/bin/journalctl"
+    : >"$dir/calls"
+    cat >"$dir/do" <<SCRIPT
+mount -t tmpfs none /run && mkdir -p /run/systemd/system && : >/run/systemd/system/meshvpn.service &&
+    mount -t tmpfs none "$dir/work" && mkdir "$dir/work/upper" "$dir/work/work" &&
+    mount -t overlay -o "lowerdir=/etc,upperdir=$dir/work/upper,workdir=$dir/work/work" overlay /etc &&
+    mkdir -p /etc/meshvpn && cp "$LAB_DIR/client.conf" /etc/meshvpn/client.conf || exit 99
+"$MESH_PROGRAMS/meshvpn" up --hops 2 --timeout 20 || exit
+"$MESH_PROGRAMS/meshvpn" status --control "$LAB_DIR/sock/client" --json >"$LAB_DIR/status.json"
+"$MESH_PROGRAMS/meshvpn" down
+SCRIPT
+    lab_in client env PATH="$dir/bin:$PATH" unshare -m --propagation private sh "$dir/do" >"$LAB_DIR/out" 2>&1 </dev/null
+    local got=$?
+    cat "$LAB_DIR/out" "$dir/calls" "$dir/log"
+    [ "$got" = 0 ] && [ "$(cat "$dir/calls")" = "systemctl start meshvpn.service" ] && [ "$(mesh_path | wc -l)" = 2 ] &&
+        grep -q 'as it was before' "$LAB_DIR/out"
+}
