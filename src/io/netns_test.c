@@ -906,7 +906,8 @@ static void test_no_packet_between_states(void **state)
     mvpn_kill_switch *ks = NULL;
     int stop[2], status = 0;
     (void)state;
-    run("ip link add ks0 type dummy && ip link set ks0 up && ip addr add 11.11.0.1/24 dev ks0");
+    run("ip link add ks0 type veth peer name ks1 && ip link set ks1 up && ip link set ks0 up && "
+        "ip addr add 11.11.0.1/24 dev ks0");
     assert_int_equal(mvpn_kill_switch_open(&ks, &fault), 0);
     assert_int_equal(mvpn_kill_switch_set(ks, &setup, MVPN_PROTECT_ERROR, &fault), 0);
     assert_int_equal(pipe(stop), 0);
@@ -914,7 +915,7 @@ static void test_no_packet_between_states(void **state)
     if (pid == 0) {
         _exit(flood(&stop[0]));
     }
-    for (unsigned i = 0; i < 600; i++) {
+    for (unsigned i = 0; i < 2000; i++) {
         enum mvpn_protect_state s = i % 2 == 0 ? MVPN_PROTECT_CONNECTED : MVPN_PROTECT_ERROR;
         assert_int_equal(mvpn_kill_switch_set(ks, &setup, s, &fault), 0);
     }
