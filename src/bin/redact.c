@@ -415,7 +415,7 @@ typedef struct text {
 
 static void put(text *out, const char *bytes, size_t len)
 {
-    if (out->len + len + 1 > out->room) {
+    if (out->bytes == NULL || out->len + len + 1 > out->room) {
         size_t room = (out->len + len + 1) * 2;
         char *grown = realloc(out->bytes, room);
         if (grown == NULL) {

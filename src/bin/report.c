@@ -302,19 +302,15 @@ int report_command(const options_given *given)
         mvpn_config_init(&r.config, r.kind);
     }
     r.redactor = redact_new();
-    r.out = open_memstream(&r.text, &r.len);
-    if (r.redactor != NULL && r.out != NULL) {
+    r.out = r.redactor != NULL ? open_memstream(&r.text, &r.len) : NULL;
+    if (r.out != NULL) {
         collect(&r);
         (void)fclose(r.out);
-        r.out = NULL;
         (void)fputs(r.text, stdout);
         (void)fflush(stdout);
         status = write_report(given, &r);
     } else {
         (void)fputs("meshvpn: out of memory\n", stderr);
-    }
-    if (r.out != NULL) {
-        (void)fclose(r.out);
     }
     free(r.text);
     redact_free(r.redactor);
