@@ -16,6 +16,7 @@
 #include "bin/up_trouble.h"
 #include "io/clock.h"
 #include "io/control.h"
+#include "io/host_dns_file.h"
 #include "io/host_look.h"
 #include "io/kill_switch.h"
 
@@ -96,7 +97,7 @@ static int clean_up(const mvpn_config *config, const char *path)
 {
     static char program[] = "meshvpn-client", option[] = "--config", cleanup[] = "--cleanup";
     char *const argv[] = {program, option, (char *)path, cleanup, NULL}; /* execv changes nothing */
-    if (!down_is_blocked(config)) {
+    if (!down_is_blocked(config) && !mvpn_dns_file_is_left(MVPN_DNS_FILE_DIR)) {
         (void)puts("No client runs here, and none has left anything.");
         return UP_CONNECTED;
     }

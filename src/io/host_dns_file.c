@@ -341,20 +341,25 @@ static void finish_exchange(mvpn_dns_file *f)
     }
 }
 
+bool mvpn_dns_file_is_left(const char *dir)
+{
+    static const char *const names[] = {BACKUP, NEW};
+    char path[PATH_MAX];
+    struct stat st;
+    bool is_left = false;
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+        is_left |= lstat(path, &st) == 0;
+    }
+    return is_left;
+}
+
 int mvpn_dns_file_mend(const char *dir, mvpn_fault *fault)
 {
     char tun[MVPN_RESOLV_CONF_TUN_MAX + 1];
     mvpn_dns_file *f = NULL;
     size_t len = 0;
-    char path[PATH_MAX];
-    struct stat st;
-    bool is_left = false;
-    static const char *const names[] = {BACKUP, NEW};
-    for (size_t i = 0; i < MVPN_ARRAY_LEN(names); i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
-        is_left |= lstat(path, &st) == 0;
-    }
-    if (!is_left) {
+    if (!mvpn_dns_file_is_left(dir)) {
         return 0; /* also for whom may not write there */
     }
     int r = mvpn_dns_file_open(dir, &f, fault);

@@ -42,6 +42,8 @@ MVPN_WUR int mvpn_dns_file_tend(mvpn_dns_file *file, bool *ret_repaired, mvpn_fa
  * MVPN_E_SYSTEM. */
 MVPN_WUR int mvpn_dns_file_restore(mvpn_dns_file *file, mvpn_fault *fault);
 
+/** Has a run before left anything in `dir`, or does one go on? */
+bool mvpn_dns_file_is_left(const char *dir);
 /**
  * Put back what a run before left in `dir`, if one did. MVPN_E_BUSY: its tunnel still exists, so
  * that it goes on; else as mvpn_dns_file_restore.

@@ -145,8 +145,11 @@ static void test_link(void **state)
 static void test_nothing(void **state)
 {
     (void)state;
+    assert_false(mvpn_dns_file_is_left(dir));
     mvpn_dns_file *f = begin();
+    assert_true(mvpn_dns_file_is_left(dir));
     assert_int_equal(mvpn_dns_file_restore(f, &fault), 0);
+    assert_false(mvpn_dns_file_is_left(dir));
     assert_false(is_there(CONF));
     expect_clean();
     mvpn_dns_file_close(f);

@@ -107,6 +107,8 @@ case_kinds() {
     local kind
     for kind in link none mount; do
         dns_place $kind
+        MESH_KILL_SWITCH=true
+        [ $kind != link ] || MESH_KILL_SWITCH=false # then names are all that is left
         up auto
         lab_check "${kind}_is_set" dns_is_ours
         [ $kind != mount ] || lab_check mount_repairs repairs 'echo nameserver 172.16.7.7 >/etc/resolv.conf && false || true'
@@ -116,8 +118,8 @@ case_kinds() {
         lab_check "${kind}_stop_restores" is_put_back
         up auto
         dns_kill_all
-        lab_check "${kind}_cleanup" cleanup
-        lab_check "${kind}_cleanup_restores" is_put_back
+        lab_check "${kind}_down" dns_in "$MESH_PROGRAMS/meshvpn" down --config "$LAB_DIR/client.conf"
+        lab_check "${kind}_down_restores" is_put_back
     done
     dns_place file
     dns_sh 'mount -o remount,ro /etc'
