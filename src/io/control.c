@@ -141,8 +141,10 @@ static bool answer_lines(client *c)
             return c->used < sizeof(c->request);
         }
         size_t len = (size_t)(end - c->request);
+        c->control->asker = c;
         json_t *reply =
             mvpn_control_answer(c->control->fn, c->control->ctx, c->uid, c->request, len);
+        c->control->asker = NULL;
         if (!set_reply(c, reply)) {
             return false;
         }

@@ -28,12 +28,17 @@ static mvpn_loop *loop;
 static mvpn_control *control;
 static unsigned asked;
 static uid_t asker = 12345;
+static pid_t asker_pid;
 
 static int handle(void *ctx, const json_t *request, uid_t uid, json_t *reply)
 {
     (void)ctx;
     asked++;
     asker = uid;
+    struct ucred cred = {0};
+    socklen_t len = sizeof(cred);
+    (void)getsockopt(mvpn_control_asker(control), SOL_SOCKET, SO_PEERCRED, &cred, &len);
+    asker_pid = cred.pid;
     const char *cmd = json_string_value(json_object_get(request, "cmd"));
     if (strcmp(cmd, "status") == 0) {
         return json_object_set_new(reply, "state", json_string("connected")) == 0 ? 0
@@ -135,6 +140,7 @@ static void test_ask(void **state)
     assert_string_equal(json_string_value(json_object_get(reply, "state")), "connected");
     json_decref(reply);
     assert_int_equal(asker, geteuid());
+    assert_int_equal(asker_pid, getpid());
     assert_int_equal(ask("big", &reply), 0);
     assert_int_equal(json_object_size(reply), 40000);
     json_decref(reply);
