@@ -55,7 +55,7 @@ static void test_verdicts(void **state)
          "]}",
          RELAY_SILENT, "a NAT", "forward", 1},
         {"{" OLD "," PUBLIC "," PUBLISHED ",\"offer\":{\"addresses\":[\"192.0.2.1:443\"],\"seen\":["
-                                          "\"198.51.100.2:443\"]},\"links\":[]}",
+         "\"198.51.100.2:443\"]},\"links\":[]}",
          RELAY_SILENT, "at another address", "with the address where it is seen", 0},
         {"{" OLD "," PUBLIC "," PUBLISHED
          ",\"offer\":{\"addresses\":[\"[2001:db8::1]:443\",\"192.0.2.1:443\"],\"seen\":[\"192.0.2."
