@@ -396,7 +396,7 @@ static int run(up_run *u)
     }
     exit_status = greet(u, status);
     bool has_wishes = options_has(u->given, "--exit") || options_has(u->given, "--hops");
-    bool was_connected = is_connected(status);
+    bool was_connected = is_connected(status) && stage_view_is_over(status);
     if (exit_status == 0 && tell_wishes(u, &exit_status)) {
         exit_status = was_connected && !has_wishes ? connected(u, status, true)
                       : wants_to_wait(u)           ? follow(u)
