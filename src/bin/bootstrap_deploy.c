@@ -54,7 +54,7 @@ static const char script[] =
     "    cat \"$stage/check\" >&2\n"
     "    [ $status != 127 ] || say \"install the libraries that it needs: apt-get install "
     "libsodium23 libuv1 libconfuse2 libjansson4 libmnl0 libssl3 libcurl4 libmicrohttpd12 "
-    "libseccomp2 libcap2 (amd64: "
+    "libcares2 libminiupnpc17 libseccomp2 libcap2 libdbus-1-3 (amd64: "
     "libipsec-mb1)\"\n"
     "    fail \"$program --check failed here; nothing was changed\"\n"
     "fi\n"
