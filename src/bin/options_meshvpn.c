@@ -110,6 +110,7 @@ static const option_exit reconnect_exits[] = {
 };
 
 static const option_row status_options[] = {
+    {.name = "--prove", .help = "have the client test anew whether it protects this host, and wait for that (four seconds)"},
     {.name = "--watch", .help = "again every second, until a signal ends it"},
     NO_COLOR_OPTION,
     {.name = "--json", .help = "print the daemon's own object (schema meshvpn.status/1)"},

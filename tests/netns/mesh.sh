@@ -6,8 +6,8 @@
 MESH_PROGRAMS=$LAB_BUILD/src/bin
 MESH_LOG_LEVEL=info
 MESH_TUN=mvpn0
-# Most labs look at the client from outside, and at what it reaches of its own local network: leak.sh has it on, as
-# everybody else.
+# Labs that look at the client from outside, or at what it reaches of its own local network, are without; the others have
+# it on, as everybody else.
 MESH_KILL_SWITCH=false
 MESH_GATEWAY4=10.8.0.1
 # shellcheck disable=SC2034 # for the scripts that source this

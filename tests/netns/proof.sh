@@ -102,7 +102,7 @@ missing_kill_switch_shows() {
 }
 
 person_sees_it() {
-    lab_in client env LC_ALL=C "$MESH_PROGRAMS/meshvpn" status --control "$LAB_DIR/sock/client" |
+    lab_in client env LC_ALL=C "$MESH_PROGRAMS/meshvpn" status --prove --control "$LAB_DIR/sock/client" |
         grep -F "proof     ok address (2 witnesses)  ok names  ok IPv6  ok kill switch"
 }
 
