@@ -93,7 +93,9 @@ static void answer_tcp(const mvpn_ip *to, uint8_t flags, uint32_t seq, uint32_t 
 {
     mvpn_packet_queue in;
     mvpn_packet *p = mvpn_packet_new(&pool);
-    size_t total = MVPN_IPV4_HEADER + MVPN_TCP_HEADER + data;
+    static const uint8_t scale[4] = {3, 3, 7, 1}; /* RFC 7323 §2.2, and a NOP: as hosts do */
+    size_t options = (flags & MVPN_TCP_SYN) != 0 ? sizeof(scale) : 0;
+    size_t total = MVPN_IPV4_HEADER + MVPN_TCP_HEADER + options + data;
     mvpn_ip ip;
     assert_non_null(p);
     uint8_t *at = mvpn_packet_append(p, (uint32_t)total), *tcp = at + MVPN_IPV4_HEADER;
@@ -108,9 +110,10 @@ static void answer_tcp(const mvpn_ip *to, uint8_t flags, uint32_t seq, uint32_t 
     mvpn_store16(tcp + 2, to->src_port);
     mvpn_store32(tcp + 4, seq);
     mvpn_store32(tcp + 8, ack);
-    tcp[12] = 5 << 4;
+    tcp[12] = (uint8_t)((MVPN_TCP_HEADER + options) / 4 << 4);
     tcp[13] = flags;
     mvpn_store16(tcp + 14, 60000);
+    memcpy(tcp + MVPN_TCP_HEADER, scale, options);
     mvpn_csum_ipv4_set(at);
     assert_int_equal(mvpn_ip_parse(at, total, &ip), 0);
     mvpn_csum_transport_set(at, &ip);
