@@ -14,7 +14,7 @@ set -u
 . "$(dirname "$0")/mesh.sh"
 
 # In this order: there is no member without a network.
-GUIDES=("$LAB_ROOT/docs/operators.md")
+GUIDES=("$LAB_ROOT/docs/operators.md" "$LAB_ROOT/docs/guide.md" "$LAB_ROOT/docs/troubleshooting.md")
 DOCS_USER=ann
 SERVERS="boot alder birch maple"
 declare -A HOLDER=()
@@ -101,7 +101,7 @@ run_block() {
         machine_as "$1" "$user" timeout --foreground --signal=INT "$seconds" script -q -e -c "bash $2.run" /dev/null || status=$?
         [ "$status" = 124 ] || [ "$status" = 130 ] && status=0
     else
-        machine_as "$1" "$user" timeout 60 bash "$2.run" || status=$?
+        machine_as "$1" "$user" timeout 60 bash "$2.run" </dev/null || status=$?
     fi
     echo "exit status $status"
     [ "$status" = "$3" ]
@@ -131,8 +131,8 @@ chmod 777 "$LAB_DIR/shared"
 "$LAB_PYTHON" "$LAB_HERE/docs_tool.py" blocks "${GUIDES[@]}" --out "$LAB_DIR/blocks" \
     --set "203.0.113.4=$(lab_addr4 boot)" --set "203.0.113.5=$(lab_addr4 alder)" \
     --set "198.51.100.7=$(lab_addr4 birch)" --set "192.0.2.9=$(lab_addr4 maple)" \
-    --set "/tmp/link=$LAB_DIR/shared/link" >"$LAB_DIR/blocks.list" || lab_die "the guides cannot be read"
-while read -r number where place status seconds; do
+    --set "example.org=$LAB_WEB_NAME" --set "/tmp/link=$LAB_DIR/shared/link" >"$LAB_DIR/blocks.list" || lab_die "the guides cannot be read"
+while read -r number where place status seconds <&3; do
     case $place in
     operator) node=away user=$DOCS_USER ;;
     member) node=client user=$DOCS_USER ;;
@@ -143,5 +143,6 @@ while read -r number where place status seconds; do
     esac
     lab_check "docs_$where" run_block "$node" "$user" "$LAB_DIR/blocks/$number.sh" "$status" "$seconds"
     [ -z "${DOCS_SHOW:-}" ] || cat "$LAB_DIR/check.out"
-done <"$LAB_DIR/blocks.list"
+done 3<"$LAB_DIR/blocks.list"
+lab_check docs_messages "$LAB_PYTHON" "$LAB_HERE/docs_tool.py" messages "${GUIDES[@]}" --source "$LAB_ROOT/src"
 exit $((LAB_FAILED > 0))

@@ -7,9 +7,15 @@ Writes each block "```sh MACHINE [exit=N] [for=SECONDS]" of the files to DIR/NNN
 NNN FILE:LINE MACHINE EXIT SECONDS. Words of the text that stand for the reader's own (addresses, the link) are
 replaced. A block of shell commands that names no machine, or a word that no text has, is an error: every command
 of a guide is run.
+
+    docs_tool.py messages FILE... --source DIR
+
+Whether a program says what the first column of each table "it says" quotes; "..." stands for what differs.
 """
 import argparse
+import glob
 import os
+import re
 import sys
 
 
@@ -29,13 +35,40 @@ def blocks(path):
     return found
 
 
+def messages(paths, source):
+    """Says which quoted messages no program has; returns how many there are."""
+    texts = []
+    for path in glob.glob(os.path.join(source, "**", "*.c"), recursive=True):
+        with open(path, encoding="utf-8") as file:
+            texts.append(re.sub(r'"\s*"', "", file.read())) # literals that are one
+    quoted = missing = 0
+    for path in paths:
+        is_table = False
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                is_table = line.startswith("| it says |") or is_table and line.startswith("|")
+                found = re.match(r"\| `([^`]+)`", line) if is_table else None
+                if not found:
+                    continue
+                quoted += 1
+                parts = [part.strip() for part in found.group(1).split("...") if part.strip()]
+                if not all(any(part in text for text in texts) for part in parts):
+                    print(f"{os.path.basename(path)}:{number}: no program says '{found.group(1)}'")
+                    missing += 1
+    print(f"{quoted} messages")
+    return missing if quoted else 1
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["blocks"])
+    parser.add_argument("verb", choices=["blocks", "messages"])
     parser.add_argument("files", nargs="+")
-    parser.add_argument("--out", required=True)
+    parser.add_argument("--source")
+    parser.add_argument("--out")
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
+    if args.verb == "messages":
+        sys.exit(messages(args.files, args.source) > 0)
     words = [word.split("=", 1) for word in args.set]
     used = set()
     count = 0
