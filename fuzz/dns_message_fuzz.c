@@ -1,5 +1,6 @@
 /* Messages of DNS: a query, then an answer that is aged: what was read once is read again alike. */
 #include "exit/dns_message.h"
+#include "exit/policy.h"
 #include "fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -19,6 +20,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(message, data, size);
     if (mvpn_dns_answer_read(message, (uint32_t)size, &answer) == 0) {
         FUZZ_CHECK(answer.ttl <= MVPN_DNS_TTL_MAX);
+        mvpn_addr addrs[3];
+        unsigned count = mvpn_dns_answer_addresses(message, (uint32_t)size, addrs, 3);
+        FUZZ_CHECK(count <= 3);
+        for (unsigned i = 0; i < count && (answer.flags & MVPN_DNS_TC) == 0; i++) {
+            FUZZ_CHECK(answer.has_private || mvpn_policy_is_public(addrs[i].family, addrs[i].ip));
+        }
         if ((answer.flags & MVPN_DNS_TC) == 0) {
             mvpn_dns_age(message, (uint32_t)size, 1);
             FUZZ_CHECK(mvpn_dns_answer_read(message, (uint32_t)size, &again) == 0);
