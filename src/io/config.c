@@ -946,7 +946,7 @@ static const mvpn_setting settings[] = {
      "Answer members who ask for an entry by multicast on the local network, if this node serves "
      "the DHT. Whoever listens there sees that a relay runs here."},
     {"stun_listen", LIST, NODE, set_stun_listen, "{} (no STUN)",
-     "Addresses at which STUN (RFC 8489) is served to anybody, port 3478 if none is said. A second one of a family, which differs in address and port, makes behaviour discovery (RFC 5780) possible: both addresses are served on both ports."},
+     "Addresses at which STUN (RFC 8489) is served to anybody, port 3478 if none is said. A second one of a family, which differs in address and port, makes behaviour discovery (RFC 5780) possible: both addresses are served on both ports. If the first is a published `address`, the descriptor says so, and clients ask here what address they have behind their exit."},
     {"stun_strict", BOOL, NODE, set_stun_strict, "true",
      "Never answer STUN with more bytes than were asked with: nobody can make this node flood others, but clients that ask without padding (most) get no answer. With false they get up to 4.6 times as many bytes, at most 10 answers a second to a block of addresses."},
     {"port_mapping", BOOL, RELAYS, set_port_mapping, "false",
