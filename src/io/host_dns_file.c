@@ -239,6 +239,19 @@ int mvpn_dns_file_restore(mvpn_dns_file *f, mvpn_fault *fault)
 
 /* ---- life ---- */
 
+/* -1: there is no watching here, only looking. */
+static int watch(const char *dir)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (fd >= 0 &&
+        inotify_add_watch(
+            fd, dir, IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) < 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
 int mvpn_dns_file_open(const char *dir, mvpn_dns_file **ret, mvpn_fault *fault)
 {
     mvpn_dns_file *f = calloc(1, sizeof(*f));
@@ -257,11 +270,7 @@ int mvpn_dns_file_open(const char *dir, mvpn_dns_file **ret, mvpn_fault *fault)
     }
     ssize_t n = read_all(f->dir, CONF, 0, f->former, sizeof(f->former));
     f->former_len = n > 0 ? (size_t)n : 0;
-    f->events = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (f->events >= 0) {
-        (void)inotify_add_watch(
-            f->events, dir, IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO);
-    }
+    f->events = watch(dir);
     *ret = f;
     return 0;
 }
