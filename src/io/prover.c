@@ -276,7 +276,7 @@ int mvpn_prover_new(mvpn_loop *loop, const mvpn_prover_options *options, mvpn_pr
         mvpn_prover_free(p);
         return r;
     }
-    if (options->past_index != 0) {
+    if (options->known.has_kill_switch && options->past_index != 0) { /* else it would leave */
         p->seen.past_v4 = try_past(options->past_index, &nowhere_v4);
         p->seen.past_v6 = try_past(options->past_index, &nowhere_v6);
     }

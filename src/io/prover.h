@@ -2,8 +2,8 @@
  * Looks whether the tunnel protects this host, by sockets like those of any other program: without
  * mark, so that the host's routes, rules and filters are what is tested. What it sees becomes
  * verdicts in core/proof. It takes four seconds at most and sends about twenty packets, of which
- * one each goes to documentation addresses (RFC 5737, RFC 3849) past the tunnel, to be refused.
- * (docs/threat-model.md "The proof")
+ * one each goes to documentation addresses (RFC 5737, RFC 3849) past the tunnel, to be refused by
+ * the kill switch if there is one. (docs/threat-model.md "The proof")
  */
 #ifndef MVPN_IO_PROVER_H
 #define MVPN_IO_PROVER_H
