@@ -25,6 +25,7 @@ lab_check up_without_a_terminal_is_plain eval '! grep -q "$(printf "\033")" "$LA
 lab_check page_comes mesh_curl -o /dev/null "http://$(lab_addr4 web)/"
 lab_check up_again_says_so up_says 0 'Already connected'
 lab_check status_is_connected up_meshvpn 0 status --control "$LAB_DIR/sock/client"
+lab_check status_watch_goes_on eval 'lab_in client timeout -s INT 2.5 "$MESH_PROGRAMS/meshvpn" status --watch --json --control "$LAB_DIR/sock/client" >"$LAB_DIR/out"; [ "$(grep -c "\"state\":\"connected\"" "$LAB_DIR/out")" -ge 2 ]'
 lab_check up_as_somebody_may_not_ask up_as_nobody 10 up --config "$LAB_DIR/client.conf"
 chmod 666 "$LAB_DIR/sock/client"
 lab_check down_as_somebody_is_refused up_as_nobody 10 down --config "$LAB_DIR/client.conf"
