@@ -372,7 +372,7 @@ int mvpn_dns_file_mend(const char *dir, mvpn_fault *fault)
         return 0; /* also for whom may not write there */
     }
     int r = mvpn_dns_file_open(dir, &f, fault);
-    if (r != 0) {
+    if (f == NULL) {
         return r;
     }
     if (look(f, CONF, &len) == OURS && mvpn_resolv_conf_is_ours(mvpn_bytes_of(f->seen, len), tun) &&
