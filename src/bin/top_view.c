@@ -248,6 +248,29 @@ static bool draw_protection(top_frame *f, const top_model *m, unsigned row)
     return true;
 }
 
+/* What the daemon proved by itself; what was not tested is left out. */
+static bool draw_proof(top_frame *f, const top_model *m, unsigned row)
+{
+    static const char *const parts[][2] = {{"exit_address", "exit address"},
+                                           {"dns", "names"},
+                                           {"ipv6", "IPv6"},
+                                           {"kill_switch", "kill switch"}};
+    pen p = pen_at(f, m, row, 0);
+    const json_t *proof = json_object_get(m->status, "proof");
+    if (!json_is_object(proof)) {
+        return false;
+    }
+    label(&p, "proof");
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(parts); i++) {
+        const json_t *ok = json_object_get(json_object_get(proof, parts[i][0]), "ok");
+        if (json_is_boolean(ok)) {
+            print_check(&p, parts[i][1], json_is_true(ok));
+        }
+    }
+    print(&p, TOP_DIM, "%.0f s ago", number_of(proof, "checked_s_ago"));
+    return true;
+}
+
 static void draw_traffic(top_frame *f, const top_model *m, unsigned row)
 {
     pen p = pen_at(f, m, row, 0);
@@ -423,6 +446,7 @@ void top_draw(top_frame *f, const top_model *m)
         draw_path(f, m, row++);
         draw_exit(f, m, row++);
         row += draw_protection(f, m, row) ? 1 : 0;
+        row += draw_proof(f, m, row) ? 1 : 0;
         draw_traffic(f, m, row++);
     }
     unsigned left = f->rows - 1 - row; /* the last line has the keys */

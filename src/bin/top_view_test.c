@@ -171,6 +171,15 @@ static void test_screen(void **state)
     assert_string_equal(row_of(23), "q quit   p pause   c new circuit   up/down circuits");
     assert_int_equal(frame.cell[0][9].style, TOP_GOOD);
     assert_int_equal(frame.cell[3][10].style, TOP_GOOD);
+    /* With a proof: what failed is said, what was not tested is not. */
+    json_object_set_new(s.status, "proof",
+                        load("{\"checked_s_ago\":12,\"exit_address\":{\"ok\":true},"
+                             "\"dns\":{\"ok\":false},\"ipv6\":{\"ok\":null},"
+                             "\"kill_switch\":{\"ok\":true}}"));
+    draw(&s.model, 80, 24);
+    assert_string_equal(row_of(4), "proof     exit address  NO names  kill switch  12 s ago");
+    assert_int_equal(frame.cell[4][24].style, TOP_BAD);
+    assert_memory_equal(row_of(5), "traffic", 7);
     scene_free(&s);
 }
 
@@ -238,6 +247,7 @@ static void test_sizes(void **state)
     scene s;
     (void)state;
     scene_make(&s);
+    json_object_set_new(s.status, "proof", load("{\"checked_s_ago\":1}"));
     for (unsigned i = 0; i < 9; i++) {
         json_t *list = json_object_get(s.circuits, "circuits");
         json_array_append_new(list, json_deep_copy(json_array_get(list, 1)));
