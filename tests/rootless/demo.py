@@ -42,7 +42,7 @@ WEB_NAME, WEB_ADDRESS, WEB_HERE = "web.lab.example", "11.201.158.93", "127.201.1
 NOBODY = "11.201.158.94"  # the policy refuses it
 PAGE = b"<!doctype html><title>A page</title><p>It came through the network.</p>\n"
 PIECE = bytes(range(256)) * 4096
-WAIT_S = 30
+WAIT_S = 45
 
 
 class Failure(Exception):
@@ -216,6 +216,19 @@ class Story:
         role = NODES[name][1]
         self.start(name, PROGRAM_OF[role], "--config", self.node_path(name, role + ".conf"))
 
+    def wait_for_network(self):
+        """Until the relays have found each other: who asks before is told too little, and asks again much later."""
+        others = [name for name in NODES if name != "boot"]
+        until = time.monotonic() + WAIT_S
+        known = 0
+        while known < len(others) and time.monotonic() < until:
+            self.check_alive()
+            try:
+                known = min(self.status(name)["view"]["relays"] for name in others)
+            except (Failure, ValueError, KeyError):
+                pass
+            time.sleep(0.1)
+
     # ---- the client ----
 
     def join(self):
@@ -318,6 +331,7 @@ class Story:
         self.make_network()
         for name in NODES:
             self.start_node(name)
+        self.wait_for_network()
         self.tell(f"3. The client joins by a link and builds a circuit of {hops} hop(s): meshvpn proxy, no device, no rights.")
         link = self.join()
         self.tell(f"      meshvpn join {link[:48]}...   ({len(link)} characters)")
