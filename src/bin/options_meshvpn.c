@@ -85,6 +85,7 @@ static const option_exit up_exits[] = {
     {12, "no exit opens a session"},
     {13, "connected, but names do not resolve"},
     {14, "connected, but the test of the protection failed"},
+    {15, "this computer drops the answers (rp_filter)"},
     {0},
 };
 static const option_example up_examples[] = {

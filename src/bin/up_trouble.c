@@ -31,6 +31,10 @@ static const struct trouble_row {
     {"other-vpn", UP_OTHER_VPN, 4000,
      "another VPN takes our packets and nothing comes back: they leave by its interface",
      "End that VPN first, or have it leave the mark 0x4d56 alone (ip rule shows its rules)"},
+    {"rp-filter", UP_RP_FILTER, 2000,
+     "this computer drops the answers of guards: strict reverse path filtering (rp_filter = 1)",
+     "Make it loose: sudo sysctl net.ipv4.conf.all.rp_filter=2 (and in /etc/sysctl.d for the next "
+     "start); then sudo meshvpn reconnect"},
     {"clock", UP_CLOCK, 2000, "this computer's clock is wrong",
      "Set it: sudo timedatectl set-ntp true; then sudo meshvpn reconnect"},
     {"udp-blocked", UP_UDP_BLOCKED, 0,
@@ -114,14 +118,40 @@ bool up_trouble_before(const mvpn_config *config, up_trouble *ret)
     return false;
 }
 
+/* net/ipv4/ip_sysctl "rp_filter": the greater one of all and the interface's; 1 is strict. Answers
+ * to marked packets come another way in than unmarked ones would go out. */
+static int read_rp_filter(const char *name)
+{
+    char path[80];
+    int value = 0;
+    (void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/rp_filter", name);
+    FILE *f = fopen(path, "r");
+    if (f != NULL && fscanf(f, "%d", &value) != 1) {
+        value = 0;
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return value;
+}
+
+static bool is_filtered_strictly(uint32_t index)
+{
+    char name[IF_NAMESIZE];
+    return if_indextoname(index, name) != NULL &&
+           MVPN_MAX(read_rp_filter("all"), read_rp_filter(name)) == 1;
+}
+
 /* The ways out of packets with our mark: false if there is none. `tunnel`: somebody else's tunnel
  * that one of them takes, or "". */
-static bool find_ways(const mvpn_config *config, char tunnel[static IF_NAMESIZE])
+static bool find_ways(const mvpn_config *config, char tunnel[static IF_NAMESIZE],
+                      bool *ret_is_filtered)
 {
     mvpn_netlink *nl = NULL;
     mvpn_host_view view;
     bool has_way = false;
     tunnel[0] = '\0';
+    *ret_is_filtered = false;
     if (mvpn_netlink_open(&nl, NULL) != 0) {
         return true; /* nobody knows */
     }
@@ -133,6 +163,7 @@ static bool find_ways(const mvpn_config *config, char tunnel[static IF_NAMESIZE]
             continue;
         }
         has_way = true;
+        *ret_is_filtered = *ret_is_filtered || (family == 4 && is_filtered_strictly(way.index));
         for (unsigned i = 0; i < view.tunnel_count; i++) {
             if (view.tunnels[i].index == way.index &&
                 strcmp(view.tunnels[i].name, config->client.tun_name) != 0) {
@@ -205,11 +236,13 @@ bool up_trouble_find(const json_t *status, const mvpn_config *config, up_trouble
     const char *state = json_string_value(json_object_get(status, "state"));
     char tunnel[IF_NAMESIZE] = "", text[128] = "";
     bool is_connected = state != NULL && strcmp(state, "connected") == 0;
-    bool found = false;
-    if (!is_connected && !find_ways(config, tunnel)) {
+    bool found = false, is_filtered = false;
+    if (!is_connected && !find_ways(config, tunnel, &is_filtered)) {
         found = fill(ret, "offline", "");
     } else if (!is_connected && tunnel[0] != '\0') {
         found = fill(ret, "other-vpn", tunnel);
+    } else if (code != NULL && !is_connected && is_filtered) {
+        found = fill(ret, "rp-filter", "");
     } else if (code != NULL && !is_connected &&
                (clock_is_off(status, text) || file_is_out_of_time(config, text))) {
         found = fill(ret, "clock", text);

@@ -27,6 +27,7 @@ enum up_exit {
     UP_NO_EXIT = 12,
     UP_NO_NAMES = 13,
     UP_NOT_PROVEN = 14,
+    UP_RP_FILTER = 15,
 };
 
 typedef struct up_trouble {

@@ -106,6 +106,7 @@ row guards 7 "none of this client's guards answers" 'reconnect'
 row clock 8 'clock is wrong: it says 20[0-9-]+, and' 'timedatectl'
 row notun 9 '/dev/net/tun is missing' 'modprobe tun'
 row norights 10 'you may not set up the network' 'sudo meshvpn up'
+row strict 15 'drops the answers of guards' 'rp_filter=2'
 row vpn 11 'another VPN takes our packets.*wg0' 'End that VPN'
 row broken 2 'client.conf:5: unknown key .hopps.. Did you mean .hops' 'config check' 'hopps = 3'
 row nopath 5 'no path can be chosen: .*country' 'exit_country' 'exit_country = AQ'
@@ -119,6 +120,7 @@ drop udp
 # shellcheck disable=SC2086 # addresses are words
 drop guards $relays
 mesh_set "$LAB_DIR/rows/clock/client.conf" network_file "\"$old/network.conf\""
+lab_in strict sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter'
 lab_in vpn ip tuntap add wg0 mode tun
 lab_in vpn ip link set wg0 up
 for family in -4 -6; do
