@@ -365,6 +365,7 @@ static void read_http(mvpn_proxy_request *r)
 {
     const uint8_t *p = r->buf, *end = r->buf + r->len, *eol;
     bool is_first = true;
+    r->user = (mvpn_proxy_user){.is_set = false}; /* the whole head is read again with each piece */
     while ((eol = line_end(p, (size_t)(end - p))) != NULL) {
         size_t n = (size_t)(eol - p);
         if (n == 0 && !is_first) { /* the empty line */
