@@ -195,7 +195,7 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     const mvpn_config_client *c = &p->cli.config.client;
     const mvpn_network_file *n = &p->cli.network;
     p->client.asks_names = true;
-    p->client.has_check = c->routes_all && !p->cli.is_proxy;
+    p->client.has_check = c->routes_all && !c->split.is_inside && !p->cli.is_proxy;
     p->client.hops = c->hops;
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;

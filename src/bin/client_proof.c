@@ -15,7 +15,8 @@
 int client_proof_open(client_proof *c, mvpn_loop *loop, mvpn_node *node,
                       const mvpn_config_client *config, unsigned relax, const mvpn_addr *resolver)
 {
-    *c = (client_proof){.loop = config->routes_all ? loop : NULL,
+    /* It looks as any other program does, which is not inside where only some are. */
+    *c = (client_proof){.loop = config->routes_all && !config->split.is_inside ? loop : NULL,
                         .node = node,
                         .config = config,
                         .relax = relax,

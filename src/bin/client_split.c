@@ -50,8 +50,10 @@ json_t *client_split_status(const void *program)
     const mvpn_config_split *split = &p->cli.config.client.split;
     mvpn_split_leases now = p->leases;
     (void)mvpn_split_leases_expire(&now, mvpn_clock_now());
-    return json_pack("{s:s, s:i, s:i, s:i, s:i}", "mode",
-                     mvpn_config_split_is_used(split) ? "outside" : "none", "networks",
+    const char *mode = !mvpn_config_split_is_used(split) ? "none"
+                       : split->is_inside                ? "inside"
+                                                         : "outside";
+    return json_pack("{s:s, s:i, s:i, s:i, s:i}", "mode", mode, "networks",
                      (int)split->network_count, "users", (int)split->user_count, "domains",
                      (int)split->domains.count, "addresses_now", (int)now.count);
 }

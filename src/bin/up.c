@@ -117,9 +117,10 @@ static int fail(up_run *u, const up_trouble *t, bool runs)
     (void)fprintf(stderr, "meshvpn: %s%s\n  %s.\n", t->cause, has_stop ? "" : ".", t->remedy);
     if (runs) {
         (void)fprintf(stderr, "  The client goes on trying%s. sudo meshvpn down ends it.\n",
-                      u->config.client.kill_switch && u->config.client.routes_all
-                          ? ", and nothing leaves this computer outside the tunnel"
-                          : "");
+                      !u->config.client.kill_switch || !u->config.client.routes_all ? ""
+                      : u->config.client.split.is_inside
+                          ? ", and nothing of inside_* leaves outside the tunnel"
+                          : ", and nothing leaves this computer outside the tunnel");
     }
     return say_end(u, "failed", t, NULL);
 }

@@ -72,6 +72,7 @@ static void fill_exit(const json_t *status, proof_line *line)
 static void fill(const json_t *status, proof_line lines[static LINES])
 {
     const json_t *protection = json_object_get(status, "protection");
+    bool is_part = strcmp(text_of(json_object_get(status, "split"), "mode"), "inside") == 0;
     bool has_v6 = json_is_true(json_object_get(status, "ipv6"));
     bool is_on = json_is_true(json_object_get(protection, "kill_switch"));
     int names = tested(status, "dns"), ipv6 = tested(status, "ipv6");
@@ -79,13 +80,16 @@ static void fill(const json_t *status, proof_line lines[static LINES])
     bool resolves = names == -1 ? names_resolve(status) : names == 1;
     fill_exit(status, &lines[0]);
     say(&lines[1], "dns", "DNS", resolves,
-        resolves ? "answered through the tunnel" : "no answer through the tunnel");
+        resolves && is_part ? "answered through the tunnel, to who asks there"
+        : resolves          ? "answered through the tunnel"
+                            : "no answer through the tunnel");
     say(&lines[2], "ipv6", "IPv6", ipv6 != 0,
         ipv6 == 0 ? "neither carried nor refused"
         : has_v6  ? "carried"
                   : "not carried by this exit, and refused here: nothing leaks");
     say(&lines[3], "kill_switch", "kill switch", is_on && kill_switch != 0,
         kill_switch == 0             ? "a packet left this computer outside the tunnel"
+        : is_on && is_part           ? "on: nothing of inside_* leaves outside the tunnel"
         : is_on                      ? "on: nothing leaves outside the tunnel"
         : json_is_object(protection) ? "off: without the tunnel, packets leave as they are"
                                      : "none: a proxy protects its programs alone");

@@ -155,14 +155,20 @@ static void pass_link(mvpn_protect_rules *rules)
 
 /* DNS, DNS over TLS; what is asked where DNS does not know: NetBIOS, mDNS (RFC 6762), LLMNR (RFC
  * 4795). Questions tell where a person goes, whoever is asked. */
+static const uint8_t name_protocols[] = {UDP, TCP};
+static const uint16_t name_ports[] = {53, 853, 137, 5353, 5355};
+#define NAME_RULES (MVPN_ARRAY_LEN(name_protocols) * MVPN_ARRAY_LEN(name_ports))
+
+static void add_name_port(mvpn_protect_rule *rule, size_t i)
+{
+    (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, name_protocols[i / MVPN_ARRAY_LEN(name_ports)]);
+    add_port(rule, MVPN_PROTECT_PORT_TO, name_ports[i % MVPN_ARRAY_LEN(name_ports)]);
+}
+
 static void drop_names(mvpn_protect_rules *rules, enum mvpn_protect_chain chain)
 {
-    static const uint8_t protocols[] = {UDP, TCP};
-    static const uint16_t ports[] = {53, 853, 137, 5353, 5355};
-    for (size_t i = 0; i < MVPN_ARRAY_LEN(protocols) * MVPN_ARRAY_LEN(ports); i++) {
-        mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_DROP);
-        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, protocols[i / MVPN_ARRAY_LEN(ports)]);
-        add_port(rule, MVPN_PROTECT_PORT_TO, ports[i % MVPN_ARRAY_LEN(ports)]);
+    for (size_t i = 0; i < NAME_RULES; i++) {
+        add_name_port(begin(rules, chain, MVPN_PROTECT_DROP), i);
     }
 }
 
@@ -209,7 +215,7 @@ static void pass_targets(mvpn_protect_rules *rules, enum mvpn_protect_chain chai
     }
 }
 
-/* ---- what a person sends outside by user or cgroup ---- */
+/* ---- what a person sends its own way by user or cgroup ---- */
 
 static mvpn_protect_rule *begin_mark(mvpn_protect_rules *rules, uint32_t mark)
 {
@@ -271,6 +277,60 @@ static void pass_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *se
               sizeof(mark));
 }
 
+/* ---- what alone goes inside ---- */
+
+static mvpn_protect_rule *begin_marked(mvpn_protect_rules *rules, enum mvpn_protect_action action,
+                                       uint32_t mark)
+{
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, action);
+    (void)add(rule, MVPN_PROTECT_MARK, &mark, sizeof(mark));
+    return rule;
+}
+
+/* The local network where it is open, as for everybody else; never its resolver. */
+static void hold_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    const uint32_t mark = mvpn_split_mark(setup->mark);
+    if (!mvpn_split_has_senders(&setup->split)) {
+        return;
+    }
+    mark_senders(rules, setup, mark);
+    for (size_t i = 0; setup->allow_lan && i < NAME_RULES; i++) {
+        add_name_port(begin_marked(rules, MVPN_PROTECT_DROP, mark), i);
+    }
+    for (size_t i = 0; setup->allow_lan && i < MVPN_ARRAY_LEN(lan); i++) {
+        add_addr(begin_marked(rules, MVPN_PROTECT_ACCEPT, mark), MVPN_PROTECT_TARGET, &lan[i].addr,
+                 lan[i].bits);
+    }
+    (void)begin_marked(rules, MVPN_PROTECT_DROP, mark);
+}
+
+/* Whatever is left of it here, the tunnel has not taken. */
+static void hold_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    static const enum mvpn_protect_chain leaving[] = {MVPN_PROTECT_OUTPUT, MVPN_PROTECT_FORWARD};
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    const mvpn_split *split = &setup->split;
+    /* The last words of a connection that was inside, which no user and no route knows any more. */
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
+        if (own[i]->family != 0) {
+            add_addr(begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_DROP), MVPN_PROTECT_SOURCE,
+                     own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
+        }
+    }
+    for (size_t k = 0; k < MVPN_ARRAY_LEN(leaving); k++) {
+        drop_tunnel_range(rules, leaving[k], setup);
+        for (unsigned i = 0; i < split->target_count; i++) {
+            add_addr(begin(rules, leaving[k], MVPN_PROTECT_DROP), MVPN_PROTECT_TARGET,
+                     &split->targets[i].addr, split->targets[i].bits);
+        }
+    }
+    hold_senders(rules, setup);
+    for (size_t k = 0; k < MVPN_ARRAY_LEN(leaving); k++) {
+        (void)begin(rules, leaving[k], MVPN_PROTECT_ACCEPT); /* against the chain's policy */
+    }
+}
+
 /* ---- what arrives ---- */
 
 /* Who is on the local network and guesses the tunnel's address learns from our answers what goes on
@@ -326,9 +386,13 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
         pass_own(ret, setup, policy.pass_search);
     }
     pass_link(ret);
+    hide_tunnel(ret, setup);
+    if (setup->split.is_inside) {
+        hold_inside(ret, setup);
+        return;
+    }
     pass_senders(ret, setup);
     pass_targets(ret, MVPN_PROTECT_OUTPUT, setup);
     pass_targets(ret, MVPN_PROTECT_FORWARD, setup);
-    hide_tunnel(ret, setup);
     drop_the_rest(ret);
 }

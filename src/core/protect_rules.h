@@ -6,7 +6,9 @@
  * what leaves (OUTPUT, FORWARD) the last rule drops the rest. No connection is tracked: a rule
  * looks at the packet alone, so nothing can be put into a state that opens it. The exception is
  * what a person sends outside by user or cgroup (core/split.h): the connection keeps its mark,
- * because the last packets of a socket that was closed have no owner any more.
+ * because the last packets of a socket that was closed have no owner any more. Where a person says
+ * what alone goes inside (mvpn_split.is_inside), that is held as everything is else, and the rest
+ * passes.
  */
 #ifndef MVPN_CORE_PROTECT_RULES_H
 #define MVPN_CORE_PROTECT_RULES_H
@@ -57,7 +59,7 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 68 at most, and for OUTPUT and FORWARD each what is sent outside. */
+/* All of one table: 68 at most, and for OUTPUT and FORWARD each what goes its own way. */
 #define MVPN_PROTECT_RULES                                                                         \
     (80 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
 

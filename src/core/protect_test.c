@@ -466,6 +466,110 @@ static void test_what_goes_outside(void **state)
     }
 }
 
+/* ---- what alone goes inside ---- */
+
+static bool is_tunnel_range(const mvpn_addr *a)
+{
+    const mvpn_addr *own = a->family == 4 ? &addresses[0] : &addresses[7];
+    return same_bits(a->ip, own->ip, a->family == 4 ? 24 : 64);
+}
+
+/* 192.169.0.0/16 and one address; for them ports mean nothing. */
+static bool is_inside_target(const mvpn_addr *a)
+{
+    return (a->family == 4 && a->ip[0] == 192 && a->ip[1] == 169) ||
+           (a->family == 6 && a->ip[0] == 0x2a) || is_tunnel_range(a);
+}
+
+/* Into the tunnel as ever; past it everything but this. */
+static bool may_leave_inside(const packet *p, const struct situation *s, bool is_sender)
+{
+    const mvpn_addr *own = p->source.family == 4 ? &s->setup.tun_v4 : &s->setup.tun_v6;
+    bool is_tun = strcmp(p->out, "mvpn0") == 0;
+    mvpn_protect_setup closed = s->setup; /* what passes although it would be held */
+    closed.allow_lan = false;
+    if (is_tun || may_leave(p, &closed, s->state)) {
+        return may_leave(p, &closed, s->state);
+    }
+    if (mvpn_addr_ip_eq(&p->source, own) || is_inside_target(&p->target)) {
+        return false;
+    }
+    return !is_sender || (s->setup.allow_lan && is_lan(&p->target) && !is_local_name(p));
+}
+
+static void check_inside(const packet *p, const void *ctx)
+{
+    const struct situation *s = ctx;
+    const uint8_t last = p->source.ip[mvpn_addr_ip_len(&p->source) - 1];
+    bool is_lo = strcmp(p->out, "lo") == 0, is_tun = strcmp(p->out, "mvpn0") == 0;
+    bool runs = s->state == MVPN_PROTECT_CONNECTING || s->state == MVPN_PROTECT_CONNECTED;
+    bool is_like_another = p->mark == 0xca6c || strcmp(p->out, "mvpn00") == 0;
+    if ((last != 2 && last != 3 && last != 9) || p->protocol == 132 || p->from > 68 ||
+        is_like_another) {
+        return; /* as check_split, and it takes its time */
+    }
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(senders); i++) {
+        const struct sender *from = &senders[i];
+        packet q = *p;
+        q.user = from->user;
+        q.class_id = from->class_id;
+        q.ct_mark = from->ct_mark;
+        q.group = from->group;
+        q = marked(&s->rules, &q);
+        bool is_sender = from->is_outside && p->mark != OWN_MARK && s->rules.count > 0;
+        assert_int_equal(q.mark, is_sender ? OUTSIDE_MARK : p->mark);
+        assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q),
+                         may_leave_inside(p, s, is_sender));
+    }
+    bool may = s->rules.count == 0 || (is_tun ? runs : is_lo || !is_inside_target(&p->target));
+    if (!is_lo) { /* nothing is passed on to it */
+        assert_int_equal(passes(&s->rules, MVPN_PROTECT_FORWARD, p), may);
+    }
+}
+
+/* In each state, also those that nobody wants: what is listed goes inside or nowhere. */
+static void test_what_alone_goes_inside(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
+    mvpn_split *split = &s.setup.split;
+    (void)state;
+    s.setup.tun_v4 = addresses[0];
+    s.setup.tun_v6 = addresses[7];
+    split->is_inside = true;
+    split->targets[0] = (mvpn_split_range){addresses[4], 16};
+    split->targets[1] = (mvpn_split_range){addresses[9], 128};
+    split->target_count = 2;
+    split->users[split->user_count++] = OUTSIDE_USER;
+    split->cgroups[0] = (mvpn_split_cgroup){.class_id = OUTSIDE_CLASS};
+    split->cgroups[1] = (mvpn_split_cgroup){.level = 2, .id = OUTSIDE_GROUP};
+    split->cgroup_count = 2;
+    for (unsigned i = 0; i < MVPN_PROTECT_STATES; i++) {
+        s.state = i;
+        s.setup.lockdown = i % 2 == 0;
+        s.setup.allow_lan = i == MVPN_PROTECT_CONNECTING || i == MVPN_PROTECT_ERROR;
+        mvpn_protect_rules_make(&s.setup, s.state, &s.rules);
+        for_packets(check_inside, &s);
+    }
+}
+
+/* The last packets of a connection have no owner, and its source tells what it was. */
+static void test_what_was_inside_stays(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
+    const packet last = {
+        .in = "", .out = "eth0", .protocol = 6, .source = addresses[0], .target = addresses[2]};
+    packet other = last;
+    (void)state;
+    s.setup.tun_v4 = addresses[0];
+    s.setup.split = (mvpn_split){.is_inside = true, .user_count = 1, .users = {OUTSIDE_USER}};
+    other.source = addresses[3];
+    for (unsigned i = 1; i < MVPN_PROTECT_STATES; i++) {
+        mvpn_protect_rules_make(&s.setup, i, &s.rules);
+        assert_false(passes(&s.rules, MVPN_PROTECT_OUTPUT, &last));
+        assert_true(passes(&s.rules, MVPN_PROTECT_OUTPUT, &other));
+    }
+}
+
 /* Who has nothing outside has no chain that tracks connections. */
 static void test_nothing_outside(void **state)
 {
@@ -491,8 +595,11 @@ static void test_everything_outside(void **state)
     for (unsigned i = 0; i < MVPN_SPLIT_TARGETS_MAX; i++) {
         split->targets[i] = (mvpn_split_range){addresses[2], 32};
     }
-    mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTING, &s.rules);
-    assert_true(s.rules.count < MVPN_PROTECT_RULES);
+    for (unsigned i = 0; i < 2; i++) {
+        split->is_inside = i == 1;
+        mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTING, &s.rules);
+        assert_true(s.rules.count < MVPN_PROTECT_RULES);
+    }
 }
 
 /* Also before the tunnel has addresses, and all of it within its bound. */
@@ -545,6 +652,8 @@ int main(void)
         cmocka_unit_test(test_what_is_passed_on),
         cmocka_unit_test(test_nobody_reaches_the_tunnel_from_outside),
         cmocka_unit_test(test_what_goes_outside),
+        cmocka_unit_test(test_what_alone_goes_inside),
+        cmocka_unit_test(test_what_was_inside_stays),
         cmocka_unit_test(test_nothing_outside),
         cmocka_unit_test(test_everything_outside),
         cmocka_unit_test(test_without_addresses),

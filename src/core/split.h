@@ -1,8 +1,8 @@
 /*
- * Split tunnelling: what of a host goes outside the tunnel although the rest must not. By where it
- * goes (networks, and addresses that names of domains had lately) or by who sends it (users,
- * cgroups). Data alone: core/protect_rules makes packet filter rules of it, io/host_client routes.
- * (docs/split-tunnelling.md)
+ * Split tunnelling: what of a host goes outside the tunnel although the rest must not; or, the
+ * other direction, what alone goes inside. By where it goes (networks, and addresses that names of
+ * domains had lately) or by who sends it (users, cgroups). Data alone: core/protect_rules makes
+ * packet filter rules of it, io/host_client routes. (docs/split-tunnelling.md)
  */
 #ifndef MVPN_CORE_SPLIT_H
 #define MVPN_CORE_SPLIT_H
@@ -32,19 +32,22 @@ typedef struct mvpn_split_cgroup {
 } mvpn_split_cgroup;
 
 typedef struct mvpn_split {
+    bool
+        is_inside; /* what follows goes inside and nothing else; false: outside, and nothing else */
     unsigned target_count, user_count, cgroup_count;
     mvpn_split_range targets[MVPN_SPLIT_TARGETS_MAX];
     uint32_t users[MVPN_SPLIT_USERS_MAX];
     mvpn_split_cgroup cgroups[MVPN_SPLIT_CGROUPS_MAX];
 } mvpn_split;
 
-/** True if something goes outside by who sends it. */
+/** True if something goes its own way by who sends it. */
 static inline bool mvpn_split_has_senders(const mvpn_split *split)
 {
     return split->user_count > 0 || split->cgroup_count > 0;
 }
 
-/** The firewall mark of what goes outside, beside the client's own `mark`. Never 0 or that. */
+/** The firewall mark of what goes its own way by who sends it, beside the client's own `mark`.
+ * Never 0 or that. */
 static inline uint32_t mvpn_split_mark(uint32_t mark)
 {
     const uint32_t bit = UINT32_C(1) << 16;

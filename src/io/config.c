@@ -897,7 +897,7 @@ static int set_operator(void *target, const mvpn_setting_value *v, mvpn_fault *w
     return 0;
 }
 
-static int set_outside_network(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+static int set_split_network(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     return mvpn_config_split_network(&((mvpn_config *)target)->client.split, v, why);
 }
@@ -907,7 +907,7 @@ static int set_outside_domain(void *target, const mvpn_setting_value *v, mvpn_fa
     return mvpn_config_split_domain(&((mvpn_config *)target)->client.split, v, why);
 }
 
-static int set_outside_user(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+static int set_split_user(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     return mvpn_config_split_user(&((mvpn_config *)target)->client.split, v, why);
 }
@@ -1042,14 +1042,18 @@ static const mvpn_setting settings[] = {
      "The kill switch lets packets to private addresses and local multicast pass; not what asks for names: ports 53, 853, 137 (NetBIOS), 5353 (mDNS) and 5355 (LLMNR)."},
     {"operators", LIST, CLIENT, set_operator, "{}",
      "Users who may change what the client does (`meshvpn down`, `reconnect`, `circuit new`, ..), besides root and whoever started it; at most 16. They need to be able to open `control_socket`: be in its group."},
-    {"outside_networks", LIST, CLIENT, set_outside_network, "{}",
+    {"outside_networks", LIST, CLIENT, set_split_network, "{}",
      "Networks and addresses that are reached outside the tunnel, seen by whoever watches the line; never their name servers (ports 53 and 853). At most 32. (docs/split-tunnelling.md)"},
     {"outside_domains", LIST, CLIENT, set_outside_domain, "{}",
      "Domains whose names, and all below them, are reached outside the tunnel: the addresses that the tunnel's resolver gives for them, for an hour each; at most 32."},
-    {"outside_users", LIST, CLIENT, set_outside_user, "{}",
+    {"outside_users", LIST, CLIENT, set_split_user, "{}",
      "Users of this computer, by name or number, all of whose connections go outside the tunnel; at most 16."},
+    {"inside_networks", LIST, CLIENT, set_split_network, "{}",
+     "The other direction: only what goes to these networks and addresses (and what `inside_users` send) goes into the tunnel, and never another way with `kill_switch`; all else goes as without a VPN, names too. Not together with outside_*. At most 32. (docs/split-tunnelling.md)"},
+    {"inside_users", LIST, CLIENT, set_split_user, "{}",
+     "Users of this computer, by name or number, whose connections go into the tunnel, and of the others only those to `inside_networks`; at most 16."},
     {"dns", TEXT, CLIENT, set_dns, "auto",
-     "With `routes = all`: who is told that names are asked through the tunnel, and asked to forget it at the end. resolved (systemd-resolved, by D-Bus), resolvconf (the program), file (/etc/resolv.conf is exchanged for one of ours, kept so, and put back), auto (the one of them that looks after this host's names), none (names stay as they are)."},
+     "With `routes = all`: who is told that names are asked through the tunnel, and asked to forget it at the end. resolved (systemd-resolved, by D-Bus), resolvconf (the program), file (/etc/resolv.conf is exchanged for one of ours, kept so, and put back), auto (the one of them that looks after this host's names; with inside_*: none), none (names stay as they are)."},
 };
 /* clang-format on */
 
@@ -1314,8 +1318,8 @@ int mvpn_config_from_files(const mvpn_config_files *files, enum mvpn_config_kind
     if (mvpn_config_split_is_used(&ret->client.split) && !ret->client.routes_all) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
                               "%s: with routes = none everything is outside already. Remove "
-                              "outside_*, or write routes = all",
-                              path);
+                              "%s, or write routes = all",
+                              path, ret->client.split.is_inside ? "inside_*" : "outside_*");
     }
     for (unsigned i = 0; i < ret->relay.stun_count; i++) {
         if (is_taken(ret, &ret->relay.stun_listen[i])) {

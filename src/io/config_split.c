@@ -1,6 +1,7 @@
 #include "io/config_split.h"
 
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,24 @@
 static int refuse_more(unsigned max, mvpn_fault *why)
 {
     return mvpn_fault_set(why, MVPN_E_CONFIG, "at most %u are possible", max);
+}
+
+/* Both directions at once say nothing about the rest. */
+static int take_direction(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    static const char inside[] = "inside_";
+    bool is_inside = strncmp(v->name, inside, sizeof(inside) - 1) == 0;
+    if (split->first_key[0] == '\0') {
+        (void)snprintf(split->first_key, sizeof(split->first_key), "%s", v->name);
+        split->first_line = v->line;
+        split->is_inside = is_inside;
+    }
+    return split->is_inside == is_inside
+               ? 0
+               : mvpn_fault_set(why, MVPN_E_CONFIG,
+                                "%s and %s (line %u) cannot both be: either only what inside_* "
+                                "lists goes inside, or all but what outside_* lists. Remove one",
+                                v->name, split->first_key, split->first_line);
 }
 
 static void clear_host_bits(mvpn_prefix *p)
@@ -22,6 +41,10 @@ int mvpn_config_split_network(mvpn_config_split *split, const mvpn_setting_value
                               mvpn_fault *why)
 {
     mvpn_prefix p;
+    int r = take_direction(split, v, why);
+    if (r != 0) {
+        return r;
+    }
     if (mvpn_prefix_parse(v->text, &p) != 0) {
         return mvpn_fault_set(why, MVPN_E_CONFIG,
                               "'%.60s' is no network. Write it as 192.0.2.0/24 or 2001:db8::/32",
@@ -29,8 +52,11 @@ int mvpn_config_split_network(mvpn_config_split *split, const mvpn_setting_value
     }
     if (p.bits == 0) {
         return mvpn_fault_set(why, MVPN_E_CONFIG,
-                              "'%.60s' is everything. To send nothing into the tunnel by itself, "
-                              "write routes = none",
+                              split->is_inside
+                                  ? "'%.60s' is everything. To send everything into the tunnel, "
+                                    "remove inside_*"
+                                  : "'%.60s' is everything. To send nothing into the tunnel by "
+                                    "itself, write routes = none",
                               v->text);
     }
     if (split->network_count == MVPN_SPLIT_NETWORKS_MAX) {
@@ -55,6 +81,10 @@ static bool read_uid(const char *text, uint32_t *ret)
 int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why)
 {
     uint32_t uid;
+    int r = take_direction(split, v, why);
+    if (r != 0) {
+        return r;
+    }
     if (!read_uid(v->text, &uid)) {
         return mvpn_fault_set(why, MVPN_E_CONFIG,
                               "there is no user '%.60s' here. Name users of this computer, as "
@@ -64,7 +94,8 @@ int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v
     if (uid == 0) {
         return mvpn_fault_set(why, MVPN_E_CONFIG,
                               "root is not possible: the system's own services run as root. Use "
-                              "meshvpn run --outside");
+                              "meshvpn run %s",
+                              split->is_inside ? "--exit" : "--outside");
     }
     if (split->user_count == MVPN_SPLIT_USERS_MAX) {
         return refuse_more(MVPN_SPLIT_USERS_MAX, why);
@@ -75,6 +106,10 @@ int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v
 
 int mvpn_config_split_domain(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why)
 {
+    int r = take_direction(split, v, why);
+    if (r != 0) {
+        return r;
+    }
     if (split->domains.count == MVPN_SPLIT_DOMAINS_MAX) {
         return refuse_more(MVPN_SPLIT_DOMAINS_MAX, why);
     }
@@ -96,7 +131,9 @@ bool mvpn_config_split_is_used(const mvpn_config_split *split)
 
 void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret)
 {
-    *ret = (mvpn_split){.target_count = split->network_count, .user_count = split->user_count};
+    *ret = (mvpn_split){.is_inside = split->is_inside,
+                        .target_count = split->network_count,
+                        .user_count = split->user_count};
     for (unsigned i = 0; i < split->network_count; i++) {
         ret->targets[i] = (mvpn_split_range){split->networks[i].addr, split->networks[i].bits};
     }

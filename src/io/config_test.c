@@ -635,6 +635,46 @@ static void test_outside_mistakes(void **state)
     assert_int_equal(parse(MVPN_CONFIG_RELAY, "outside_users = {1}"), MVPN_E_CONFIG);
 }
 
+static void test_inside(void **state)
+{
+    const mvpn_config_split *split = &config.client.split;
+    mvpn_split kernel;
+    (void)state;
+    expect(MVPN_CONFIG_CLIENT, "outside_users = {}\ninside_networks = {192.0.2.77/24}\n"
+                               "inside_users = {daemon, 1234}\n");
+    assert_true(split->is_inside && mvpn_config_split_is_used(split));
+    mvpn_config_split_fill(split, &kernel);
+    assert_true(kernel.is_inside);
+    assert_int_equal(kernel.target_count, 1);
+    assert_int_equal(kernel.user_count, 2);
+    assert_int_equal(kernel.users[1], 1234);
+}
+
+/* Which keys, and where both stand. */
+static void test_directions_do_not_mix(void **state)
+{
+    static const struct {
+        const char *text, *why;
+    } rows[] = {
+        {"outside_users = {1}\n\ninside_networks = {192.0.2.1}",
+         "test.conf:3: inside_networks: inside_networks and outside_users (line 1) cannot both be"},
+        {"inside_users = {1}\noutside_domains = {example.org}",
+         "test.conf:2: outside_domains: outside_domains and inside_users (line 1)"},
+        {"inside_networks = {192.0.2.1}\noutside_networks = {192.0.2.1}",
+         "test.conf:2: outside_networks: outside_networks and inside_networks (line 1)"},
+        {"inside_users = {root}", "meshvpn run --exit"},
+        {"inside_networks = {\"::/0\"}", "remove inside_*"},
+        {"inside_users = {1}\nroutes = none", "Remove inside_*"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_int_equal(parse(MVPN_CONFIG_CLIENT, rows[i].text), MVPN_E_CONFIG);
+        if (strstr(fault.text, rows[i].why) == NULL) {
+            fail_msg("%s: %s", rows[i].text, fault.text);
+        }
+    }
+}
+
 static void test_outside_is_bounded(void **state)
 {
     char text[2048] = "outside_users = {1";
@@ -674,6 +714,8 @@ int main(void)
         cmocka_unit_test(test_examples),
         cmocka_unit_test(test_outside),
         cmocka_unit_test(test_outside_mistakes),
+        cmocka_unit_test(test_inside),
+        cmocka_unit_test(test_directions_do_not_mix),
         cmocka_unit_test(test_outside_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

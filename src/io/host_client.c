@@ -121,7 +121,8 @@ static int set_own(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t famil
     };
     const mvpn_split *split = &host->protect.split;
     bool has_lan = host->kill_switch != NULL && host->protect.allow_lan;
-    return has_lan || host->has_domains || split->target_count > 0 || mvpn_split_has_senders(split)
+    return has_lan || host->has_domains || split->is_inside || split->target_count > 0 ||
+                   mvpn_split_has_senders(split)
                ? set_rule(nl, &own, fault)
                : 0;
 }
@@ -137,21 +138,76 @@ static const mvpn_rule dhcp_rule = {
     .port_to = 67,
 };
 
+/* Everything is the tunnel's but what another rule says. */
+static int set_tunnel(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                      mvpn_fault *fault)
+{
+    const mvpn_rule tunnel = {
+        .family = family,
+        .priority = PRIORITY_TUNNEL,
+        .table = host->table,
+        .mark = host->mark,
+        .is_not_mark = true,
+    };
+    int r = set_rule(nl, &tunnel, fault);
+    return r != 0 ? r : set_outside(nl, host, family, fault);
+}
+
+/* Who alone goes inside: by user for the first lookup and the right source address; by mark and by
+ * source what a socket still says after its end, when it belongs to nobody. */
+static int set_inside_senders(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                              mvpn_fault *fault)
+{
+    const mvpn_split *split = &host->protect.split;
+    const mvpn_rule base = {.family = family, .priority = PRIORITY_TUNNEL, .table = host->table};
+    mvpn_rule rule = base;
+    rule.from = family == 4 ? (mvpn_prefix){host->tun_v4, 32} : (mvpn_prefix){host->tun_v6, 128};
+    int r = set_rule(nl, &rule, fault);
+    for (unsigned i = 0; r == 0 && i < split->user_count; i++) {
+        rule = base;
+        rule.has_user = true;
+        rule.user = split->users[i];
+        r = set_rule(nl, &rule, fault);
+    }
+    if (r == 0 && host->kill_switch != NULL && mvpn_split_has_senders(split)) {
+        rule = base;
+        rule.mark = mvpn_split_mark(host->mark);
+        r = set_rule(nl, &rule, fault);
+    }
+    return r;
+}
+
+/* What alone goes inside. Its networks come before an open local network, and the client's own
+ * packets before both: a guard may be in one of them. */
+static int set_inside(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                      mvpn_fault *fault)
+{
+    const mvpn_split *split = &host->protect.split;
+    const mvpn_rule own = {
+        .family = family, .priority = PRIORITY_DHCP, .table = TABLE_MAIN, .mark = host->mark};
+    int r = set_rule(nl, &own, fault);
+    for (unsigned i = 0; r == 0 && i < split->target_count; i++) {
+        const mvpn_rule rule = {
+            .family = family,
+            .priority = PRIORITY_OWN,
+            .table = host->table,
+            .to = {split->targets[i].addr, split->targets[i].bits},
+        };
+        if (rule.to.addr.family == family) {
+            r = set_rule(nl, &rule, fault);
+        }
+    }
+    return r != 0 ? r : set_inside_senders(nl, host, family, fault);
+}
+
 static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault *fault)
 {
     int r = host->kill_switch != NULL ? set_rule(nl, &dhcp_rule, fault) : 0;
     for (uint8_t family = 4; r == 0 && family <= 6; family += 2) {
-        const mvpn_rule tunnel = {
-            .family = family,
-            .priority = PRIORITY_TUNNEL,
-            .table = host->table,
-            .mark = host->mark,
-            .is_not_mark = true,
-        };
-        r = set_rule(nl, &tunnel, fault);
+        r = host->protect.split.is_inside ? set_inside(nl, host, family, fault)
+                                          : set_tunnel(nl, host, family, fault);
         r = r != 0 ? r : set_own(nl, host, family, fault);
         r = r != 0 ? r : set_specific(nl, host, family, fault);
-        r = r != 0 ? r : set_outside(nl, host, family, fault);
     }
     return r;
 }
@@ -162,13 +218,10 @@ static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fau
     int result = mvpn_netlink_rules_clear(nl, &dhcp_rule, fault);
     for (uint8_t family = 4; family <= 6; family += 2) {
         const mvpn_rule rules[] = {
+            {.family = family, .priority = PRIORITY_DHCP, .table = TABLE_MAIN, .mark = mark},
             {.family = family, .priority = PRIORITY_OWN, .table = table},
             {.family = family, .priority = PRIORITY_SPECIFIC, .table = TABLE_MAIN},
-            {.family = family,
-             .priority = PRIORITY_TUNNEL,
-             .table = table,
-             .mark = mark,
-             .is_not_mark = true},
+            {.family = family, .priority = PRIORITY_TUNNEL, .table = table},
         };
         for (size_t i = 0; i < MVPN_ARRAY_LEN(rules); i++) {
             int r = mvpn_netlink_rules_clear(nl, &rules[i], fault);
@@ -347,6 +400,10 @@ static int open_group(mvpn_host_client *host, mvpn_fault *fault)
 
 int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *fault)
 {
+    if (host->protect.split.is_inside) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "with inside_networks or inside_users all else is outside already");
+    }
     if (host->kill_switch == NULL) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
                               "run --outside needs kill_switch = true and routes = all: its packet "
@@ -453,7 +510,7 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
         r = set_routes(nl, ret, index, fault);
         ret->route_events = mvpn_route_watch_open(); /* without it nobody repairs them */
     }
-    if (r == 0 && ret->kill_switch != NULL) {
+    if (r == 0 && ret->kill_switch != NULL && !ret->protect.split.is_inside) {
         mvpn_outside_group_make(&ret->group);
     }
     ret->nl = nl;

@@ -400,6 +400,11 @@ int mvpn_host_dns_start(const mvpn_config_client *config, bool sandbox,
     if (r != 0) {
         return r;
     }
+    if (config->dns == MVPN_DNS_AUTO && config->split.is_inside) {
+        say("info", "only what inside_* lists goes into the tunnel: name servers stay as they are "
+                    "(dns = file would ask all names through the tunnel)");
+        return 0;
+    }
     mvpn_host_dns *dns = calloc(1, sizeof(*dns));
     if (dns == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "no memory for the name servers");

@@ -299,6 +299,10 @@ static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mv
         const struct fib_rule_uid_range range = {rule->user, rule->user};
         mnl_attr_put(msg, FRA_UID_RANGE, sizeof(range), &range);
     }
+    if (rule->from.addr.family != 0) {
+        info->src_len = rule->from.bits;
+        put_ip(msg, FRA_SRC, &rule->from.addr);
+    }
     if (rule->to.addr.family != 0) {
         info->dst_len = rule->to.bits;
         put_ip(msg, FRA_DST, &rule->to.addr);

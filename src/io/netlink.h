@@ -89,6 +89,7 @@ typedef struct mvpn_rule {
     bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
     bool has_user;      /* those of `user`'s sockets alone */
     uint32_t user;
+    mvpn_prefix from; /* whose source this is; family 0 = any */
     mvpn_prefix to;   /* where they go; family 0 = anywhere */
     uint8_t protocol; /* 0 = any; else also the ports, of this machine's order */
     uint16_t port_from, port_to;

@@ -132,6 +132,16 @@ case_kinds() {
     lab_check none_status eval '[ "$(dns_get manager)" = none ] && [ "$(dns_get is_set)" = false ]'
     mesh_client_stop
     cleanup
+    dns_client_start auto 'inside_users = {12345}'
+    mesh_client_wait
+    lab_check inside_leaves_it dns_unchanged
+    lab_check inside_is_told grep -q 'only what inside_\* lists goes into the tunnel' "$LAB_DIR/log/client.log"
+    mesh_client_stop
+    dns_client_start file 'inside_users = {12345}'
+    mesh_client_wait
+    lab_check inside_file_is_set dns_is_ours
+    mesh_client_stop
+    cleanup
 }
 
 # A client in a network namespace without an /etc of its own is no reason to change the machine's. The machine is played

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Split tunnelling: what a person sends outside leaves by the physical side, with the host's own address, and nothing
-# else does; through a flush of the packet filter and a crash; and the end leaves nothing behind. Prints "ok NAME" or
-# "FAIL NAME".
+# else does; or what alone goes inside never leaves by it, and all else does; through a flush of the packet filter and a
+# crash; and the end leaves nothing behind. Prints "ok NAME" or "FAIL NAME".
 #
 #     split.sh            MVPN_BUILD names the build directory
 set -u
@@ -97,12 +97,13 @@ flush_is_repaired() {
 
 # ---- the wire ----
 
+# watch_begin [probe-routed|probe]
 watch_begin() {
     lab_spawn inet split-watch "$LAB_PYTHON" "$SPLIT_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" \
         "$(lab_addr6 $LEAK_GUARD)"
     SPLIT_WATCH=$LAB_PID
     leak_wait_ready split-watch
-    lab_spawn client probe "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" probe-routed "$RATE" \
+    lab_spawn client probe "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" "${1:-probe-routed}" "$RATE" \
         "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
         "$(lab_addr4 fig)" "$(lab_addr6 fig)" 192.168.7.7
     SPLIT_PROBE=$LAB_PID
@@ -150,6 +151,67 @@ mesh_client_wait
 lab_check next_start_knows_its_own_alone both_inside "${OUTSIDE[@]}"
 mesh_client_stop
 lab_check stop_restores_everything is_as_before
+
+# ---- the other direction: what alone goes inside ----
+
+INSIDE="inside_users = {12345}
+inside_networks = {\"$(lab_addr4 dns)\", \"$(lab_addr6 dns)/128\"}"
+
+network_is_inside() {
+    is_seen_as "$(lab_addr4 maple)" "$(lab_addr4 dns)" "${OUTSIDE[@]}" &&
+        is_seen_as "$(lab_addr6 maple)" "[$(lab_addr6 dns)]" "${OUTSIDE[@]}"
+}
+
+network_is_closed() {
+    ! page "$(lab_addr4 dns)" "${OUTSIDE[@]}" && ! page "[$(lab_addr6 dns)]" "${OUTSIDE[@]}"
+}
+
+only_these_are_inside() {
+    both_inside "${LEAK_USER[@]}" && both_outside "${OUTSIDE[@]}" && network_is_inside
+}
+
+these_are_nowhere() {
+    nothing_by "${LEAK_USER[@]}" && network_is_closed && both_outside "${OUTSIDE[@]}"
+}
+
+inside_is_repaired() {
+    local ms
+    ms=$(leak_flush)
+    [ "$ms" -lt 1000 ] && ms="$ms, $(leak_take_routes rules)" && ms="$ms, $(leak_take_routes table)" || return 1
+    echo "back after $ms ms"
+    only_these_are_inside
+}
+
+leak_client_start "$INSIDE"
+mesh_client_wait
+watch_begin probe
+lab_check inside_these_alone only_these_are_inside
+lab_check inside_name_is_asked lab_in client "${LEAK_USER[@]}" "$LAB_PYTHON" "$LAB_TOOL" dns "$MESH_GATEWAY4" \
+    "$LAB_WEB_NAME" A
+lab_check inside_closed_socket_sends_the_rest closed_socket_sends_the_rest "${LEAK_USER[@]}"
+mesh_node_crash client
+lab_check inside_crash_holds_them_alone these_are_nowhere
+leak_client_start "$INSIDE"
+mesh_client_wait
+lab_check inside_after_a_crash only_these_are_inside
+watch_end
+lab_check inside_never_on_the_wire only_listed "$OWN4 > $(lab_addr4 web) 6 80" "$OWN6 > $(lab_addr6 web) 6 80"
+watch_begin
+lab_check inside_is_repaired inside_is_repaired
+watch_end
+lab_check inside_not_on_the_wire_meanwhile only_listed "$OWN4 > $(lab_addr4 web) 6 80" "$OWN6 > $(lab_addr6 web) 6 80"
+mesh_client_stop
+lab_check inside_stop_restores_everything is_as_before
+leak_client_start "$INSIDE
+lockdown = true"
+mesh_client_wait
+mesh_client_stop
+lab_check inside_lockdown_holds_them_alone these_are_nowhere
+MESH_KILL_SWITCH=false leak_client_start "$INSIDE"
+mesh_client_wait
+lab_check inside_without_kill_switch only_these_are_inside
+mesh_client_stop
+lab_check inside_stop_restores_everything_again is_as_before
 
 # ---- domains ----
 
