@@ -180,7 +180,8 @@ def test_terminals(directory, control):
         finally:
             screen.end()
     for term, said in (("dumb", "TERM=dumb"), ("no-such-terminal", "not known here")):
-        screen = Screen(directory, term, [MESHVPN, "top", "--control", control], TERM=term)
+        # ncurses forgets what it had allocated when it does not know a terminal.
+        screen = Screen(directory, term, [MESHVPN, "top", "--control", control], TERM=term, ASAN_OPTIONS="detect_leaks=0")
         try:
             lines = screen.wait(term, lambda l: "ended 2" in l)
             check(said in "".join(lines) and "meshvpn status --json" in "".join(lines), lines)

@@ -36,8 +36,11 @@ bool mvpn_exit_words_fits(const char *digits, const mvpn_ed25519_pub *identity)
 {
     static const char hex[] = "0123456789abcdef";
     for (size_t i = 0; digits[i] != '\0'; i++) {
+        if (i / 2 >= sizeof(identity->b)) {
+            return false;
+        }
         unsigned nibble = i % 2 == 0 ? identity->b[i / 2] >> 4 : identity->b[i / 2] & 15;
-        if (i / 2 >= sizeof(identity->b) || digits[i] != hex[nibble]) {
+        if (digits[i] != hex[nibble]) {
             return false;
         }
     }
