@@ -231,6 +231,20 @@ static void check_vpn(const doctor_facts *f, doctor_verdict *v)
     say(v, DOCTOR_GOOD, "no other VPN is in the way");
 }
 
+static void check_answers(const doctor_facts *f, doctor_verdict *v)
+{
+    if (f->role != DOCTOR_CLIENT || !f->routes_all) {
+        say(v, DOCTOR_GOOD, "may come any way: no routes are set here");
+    } else if (f->strict_interface[0] != '\0') {
+        say(v, DOCTOR_BROKEN,
+            "what guards answer is dropped at %s: strict reverse path filtering (rp_filter = 1)",
+            f->strict_interface);
+        repair(v, "sudo sysctl net.ipv4.conf.all.rp_filter=2");
+    } else {
+        say(v, DOCTOR_GOOD, "no strict reverse path filter drops them");
+    }
+}
+
 static const char *resolver_name(enum doctor_resolver resolver)
 {
     switch (resolver) {
@@ -498,23 +512,12 @@ static const struct {
     const char *name;
     check_fn *check;
 } checks[] = {
-    {"configuration", check_config},
-    {"network", check_network},
-    {"tun", check_tun},
-    {"rights", check_rights},
-    {"user", check_user},
-    {"vpn", check_vpn},
-    {"firewall", check_firewall},
-    {"leftovers", check_leftovers},
-    {"resolver", check_resolver},
-    {"clock", check_clock},
-    {"ports", check_port},
-    {"state", check_state},
-    {"disk", check_disk},
-    {"sandbox", check_sandbox},
-    {"memory", check_memlock},
-    {"udp", check_udp},
-    {"unit", check_unit},
+    {"configuration", check_config}, {"network", check_network},   {"tun", check_tun},
+    {"rights", check_rights},        {"user", check_user},         {"vpn", check_vpn},
+    {"answers", check_answers},      {"firewall", check_firewall}, {"leftovers", check_leftovers},
+    {"resolver", check_resolver},    {"clock", check_clock},       {"ports", check_port},
+    {"state", check_state},          {"disk", check_disk},         {"sandbox", check_sandbox},
+    {"memory", check_memlock},       {"udp", check_udp},           {"unit", check_unit},
     {"daemon", check_daemon},
 };
 

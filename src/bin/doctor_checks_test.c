@@ -215,6 +215,12 @@ static void test_other_vpns(void **state)
         f->host.rules[2].only_specific = true);
     ROW("vpn", GOOD, "no other VPN", "", add_rule(f, 32500, 77));
     ROW("vpn", GOOD, "no other VPN", "", f->host.rules[0].priority = 31998);
+    ROW("answers", BROKEN, "dropped at eth0", "sudo sysctl net.ipv4.conf.all.rp_filter=2",
+        memcpy(f->strict_interface, "eth0", sizeof("eth0")));
+    ROW("answers", GOOD, "any way", "", memcpy(f->strict_interface, "eth0", sizeof("eth0"));
+        f->routes_all = false);
+    ROW("answers", GOOD, "any way", "", memcpy(f->strict_interface, "eth0", sizeof("eth0"));
+        become_relay(f));
 }
 
 static void test_names_and_clock(void **state)

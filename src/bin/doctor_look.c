@@ -311,6 +311,21 @@ static void look_at_state(const mvpn_config *config, doctor_facts *f)
     }
 }
 
+static void look_at_answers(doctor_facts *f)
+{
+    struct if_nameindex *all = if_nameindex();
+    for (const struct if_nameindex *i = all; i != NULL && i->if_index != 0; i++) {
+        if (strcmp(i->if_name, "lo") != 0 && strcmp(i->if_name, f->tun_name) != 0 &&
+            mvpn_host_filters_strictly(i->if_name)) {
+            copy(f->strict_interface, sizeof(f->strict_interface), i->if_name);
+            break;
+        }
+    }
+    if (all != NULL) {
+        if_freenameindex(all);
+    }
+}
+
 void doctor_look(enum mvpn_config_kind kind, const char *file, doctor_facts *ret)
 {
     static mvpn_config config; /* 50 KB */
@@ -321,6 +336,7 @@ void doctor_look(enum mvpn_config_kind kind, const char *file, doctor_facts *ret
     look_at_kernel(ret);
     mvpn_host_look(ret->table, MVPN_KILL_SWITCH_TABLE, &ret->host);
     ret->has_own_tun = if_nametoindex(ret->tun_name) != 0 ? DOCTOR_YES : DOCTOR_NO;
+    look_at_answers(ret);
     look_at_names(ret);
     look_at_daemon(ret);
     look_at_ports(&config, ret);

@@ -118,28 +118,10 @@ bool up_trouble_before(const mvpn_config *config, up_trouble *ret)
     return false;
 }
 
-/* net/ipv4/ip_sysctl "rp_filter": the greater one of all and the interface's; 1 is strict. Answers
- * to marked packets come another way in than unmarked ones would go out. */
-static int read_rp_filter(const char *name)
-{
-    char path[80];
-    int value = 0;
-    (void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/rp_filter", name);
-    FILE *f = fopen(path, "r");
-    if (f != NULL && fscanf(f, "%d", &value) != 1) {
-        value = 0;
-    }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    return value;
-}
-
 static bool is_filtered_strictly(uint32_t index)
 {
     char name[IF_NAMESIZE];
-    return if_indextoname(index, name) != NULL &&
-           MVPN_MAX(read_rp_filter("all"), read_rp_filter(name)) == 1;
+    return if_indextoname(index, name) != NULL && mvpn_host_filters_strictly(name);
 }
 
 /* The ways out of packets with our mark: false if there is none. `tunnel`: somebody else's tunnel

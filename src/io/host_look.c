@@ -224,3 +224,26 @@ void mvpn_host_look(uint32_t table, const char *filter_table, mvpn_host_view *re
     look_at_routing(&l);
     look_at_filter(&l);
 }
+
+#define RP_FILTER_STRICT 1
+
+static int read_rp_filter(const char *interface)
+{
+    char path[80];
+    int value = 0;
+    (void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/rp_filter", interface);
+    FILE *f = fopen(path, "re");
+    if (f != NULL && fscanf(f, "%d", &value) != 1) {
+        value = 0;
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return value;
+}
+
+/* The greater one of the interface's and that of all counts. */
+bool mvpn_host_filters_strictly(const char *interface)
+{
+    return MVPN_MAX(read_rp_filter("all"), read_rp_filter(interface)) == RP_FILTER_STRICT;
+}

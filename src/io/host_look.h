@@ -64,4 +64,11 @@ typedef struct mvpn_host_view {
  */
 void mvpn_host_look(uint32_t table, const char *filter_table, mvpn_host_view *ret);
 
+/**
+ * Does the kernel drop what arrives at `interface` from where unmarked packets would not go by it
+ * (RFC 3704 §2.2)? Answers to a client's marked packets do. ("rp_filter" of the kernel's
+ * ip-sysctl)
+ */
+bool mvpn_host_filters_strictly(const char *interface);
+
 #endif
