@@ -12,7 +12,9 @@
 #include "network/ip/inner.h"
 
 #define INNER_MTU 1420
-#define PRIORITY_DHCP MVPN_HOST_RULES_FIRST
+#define PRIORITY_MARK MVPN_HOST_RULES_FIRST
+#define PRIORITY_DHCP 31998
+#define PRIORITY_REFUSAL PRIORITY_DHCP
 #define PRIORITY_OWN 31999 /* the tunnel's own range, before a local network claims it */
 #define PRIORITY_SPECIFIC 32000
 #define PRIORITY_TUNNEL MVPN_HOST_RULES_LAST
@@ -177,15 +179,25 @@ static int set_inside_senders(mvpn_netlink *nl, const mvpn_host_client *host, ui
     return r;
 }
 
-/* What alone goes inside. Its networks come before an open local network, and the client's own
- * packets before both: a guard may be in one of them. */
+/* A guard may be in a network that goes inside, and the client a user who does. Its own packets
+ * must not end in the tunnel, which would send them again, also while no network is there. */
+static int set_mark(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
+                    mvpn_fault *fault)
+{
+    const mvpn_rule main = {
+        .family = family, .priority = PRIORITY_MARK, .table = TABLE_MAIN, .mark = host->mark};
+    const mvpn_rule refusal = {
+        .family = family, .priority = PRIORITY_REFUSAL, .refuses = true, .mark = host->mark};
+    int r = set_rule(nl, &main, fault);
+    return r != 0 ? r : set_rule(nl, &refusal, fault);
+}
+
+/* What alone goes inside. Its networks come before an open local network. */
 static int set_inside(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
                       mvpn_fault *fault)
 {
     const mvpn_split *split = &host->protect.split;
-    const mvpn_rule own = {
-        .family = family, .priority = PRIORITY_DHCP, .table = TABLE_MAIN, .mark = host->mark};
-    int r = set_rule(nl, &own, fault);
+    int r = set_mark(nl, host, family, fault);
     for (unsigned i = 0; r == 0 && i < split->target_count; i++) {
         const mvpn_rule rule = {
             .family = family,
@@ -218,7 +230,8 @@ static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fau
     int result = mvpn_netlink_rules_clear(nl, &dhcp_rule, fault);
     for (uint8_t family = 4; family <= 6; family += 2) {
         const mvpn_rule rules[] = {
-            {.family = family, .priority = PRIORITY_DHCP, .table = TABLE_MAIN, .mark = mark},
+            {.family = family, .priority = PRIORITY_MARK, .table = TABLE_MAIN, .mark = mark},
+            {.family = family, .priority = PRIORITY_REFUSAL, .refuses = true, .mark = mark},
             {.family = family, .priority = PRIORITY_OWN, .table = table},
             {.family = family, .priority = PRIORITY_SPECIFIC, .table = TABLE_MAIN},
             {.family = family, .priority = PRIORITY_TUNNEL, .table = table},
@@ -287,7 +300,7 @@ static bool were_routes_touched(const mvpn_host_client *host)
         .port = mvpn_netlink_port(host->nl),
         .table = host->table,
         .index = host->index,
-        .priority_first = PRIORITY_DHCP,
+        .priority_first = PRIORITY_MARK,
         .priority_last = PRIORITY_TUNNEL,
     };
     return mvpn_route_watch_read(host->route_events, &ours);

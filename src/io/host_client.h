@@ -17,7 +17,7 @@
 
 /* Priorities of a client's policy rules: before the main table (32766), after what people number by
  * hand. */
-#define MVPN_HOST_RULES_FIRST 31998
+#define MVPN_HOST_RULES_FIRST 31997
 #define MVPN_HOST_RULES_LAST 32001
 
 typedef struct mvpn_host_client {

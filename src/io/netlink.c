@@ -283,7 +283,7 @@ static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mv
     struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, type, NLM_F_ACK | flags);
     struct fib_rule_hdr *info = mnl_nlmsg_put_extra_header(msg, sizeof(*info));
     info->family = af_of(rule->family);
-    info->action = FR_ACT_TO_TBL;
+    info->action = rule->refuses ? FR_ACT_UNREACHABLE : FR_ACT_TO_TBL;
     info->table = rule->table < 256 ? (uint8_t)rule->table : RT_TABLE_UNSPEC;
     info->flags = rule->is_not_mark ? FIB_RULE_INVERT : 0;
     mnl_attr_put_u32(msg, FRA_PRIORITY, rule->priority);

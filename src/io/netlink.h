@@ -85,6 +85,7 @@ typedef struct mvpn_rule {
     uint32_t priority;
     uint32_t table;
     uint32_t mark;      /* 0 = any packet */
+    bool refuses;       /* unreachable, and no table (0) is asked */
     bool is_not_mark;   /* the rule is for packets that do not carry `mark` */
     bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
     bool has_user;      /* those of `user`'s sockets alone */
