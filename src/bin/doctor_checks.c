@@ -441,15 +441,15 @@ static void check_leftovers(const doctor_facts *f, doctor_verdict *v)
                                : "no routes are left over; the packet filter cannot be seen");
     } else if (f->lockdown) {
         say(v, DOCTOR_UNSURE,
-            "no client runs and nothing leaves this host: that is what lockdown "
+            "no client runs and nothing%s leaves this host: that is what lockdown "
             "means (%s)",
-            what);
+            f->is_part ? " of inside_*" : "", what);
         repair(v, "sudo meshvpn up");
     } else {
         say(v, DOCTOR_BROKEN,
-            "no client runs, but %s of one that fell hold: nothing leaves this "
+            "no client runs, but %s of one that fell hold: nothing%s leaves this "
             "host outside a tunnel that is not there",
-            what);
+            what, f->is_part ? " of inside_*" : "");
         repair(v, "sudo meshvpn-client --cleanup");
     }
 }

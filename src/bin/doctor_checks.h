@@ -65,6 +65,7 @@ typedef struct doctor_facts {
     char network_name[65];
     unsigned long network_relays, network_expired, network_entries; /* entries: ways to begin */
     bool routes_all, kill_switch, lockdown;
+    bool is_part; /* only what inside_* lists goes into the tunnel */
 
     /* rights */
     int tun_errno; /* of opening /dev/net/tun; 0: it opens */

@@ -102,6 +102,7 @@ static void look_at_config(enum mvpn_config_kind kind, const char *file, mvpn_co
         look_at_network(f);
     }
     f->routes_all = config->client.routes_all;
+    f->is_part = config->client.split.is_inside;
     f->kill_switch = config->client.kill_switch && config->client.routes_all;
     f->lockdown = config->client.lockdown;
     f->table = config->client.table;

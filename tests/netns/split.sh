@@ -181,6 +181,17 @@ network_is_closed_past_the_tunnel() {
         ! lab_in client "${OUTSIDE[@]}" curl --noproxy '*' --interface 'if!eth0' -s --max-time 0.5 "http://[$(lab_addr6 dns)]/"
 }
 
+status_says_inside() {
+    [ "$(mesh_status | mesh_get split.mode)" = inside ] &&
+        lab_in client "$MESH_PROGRAMS/meshvpn" status --control "$LAB_DIR/sock/client" |
+        tee /dev/stderr | grep -q '^inside    2 networks, 1 users; all else is outside$'
+}
+
+outside_command_is_refused() {
+    lab_in client "$MESH_PROGRAMS/meshvpn" run --control "$LAB_DIR/sock/client" --outside true 2>&1 |
+        tee /dev/stderr | grep -q 'all else is outside already'
+}
+
 # Also of packets that are nobody's; and of the client's own, when there is no way out.
 routes_are_chosen_by() {
     local guard
@@ -221,6 +232,8 @@ leak_client_start "$INSIDE"
 mesh_client_wait
 lab_check inside_after_a_crash only_these_are_inside
 watch_end
+lab_check inside_status_says_so status_says_inside
+lab_check inside_command_is_refused outside_command_is_refused
 lab_check inside_never_on_the_wire only_listed "$OWN4 > $(lab_addr4 web) 6 80" "$OWN6 > $(lab_addr6 web) 6 80" \
     "${SPLIT_KERNELS[@]}"
 watch_begin
