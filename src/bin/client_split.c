@@ -53,9 +53,10 @@ json_t *client_split_status(const void *program)
     const char *mode = !mvpn_config_split_is_used(split) ? "none"
                        : split->is_inside                ? "inside"
                                                          : "outside";
-    return json_pack("{s:s, s:i, s:i, s:i, s:i}", "mode", mode, "networks",
-                     (int)split->network_count, "users", (int)split->user_count, "domains",
-                     (int)split->domains.count, "addresses_now", (int)now.count);
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "mode", mode, "networks",
+                     (int)split->network_count, "users", (int)split->user_count, "cgroups",
+                     (int)split->cgroup_count, "domains", (int)split->domains.count,
+                     "addresses_now", (int)now.count);
 }
 
 int client_outside_command(void *program, const json_t *request, json_t *reply)

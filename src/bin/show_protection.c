@@ -116,9 +116,11 @@ void show_split(const json_t *status)
     const json_t *split = json_object_get(status, "split");
     const char *mode = json_string_value(json_object_get(split, "mode"));
     if (mode != NULL && strcmp(mode, "outside") == 0) {
-        (void)printf("outside   %lld networks, %lld users, %lld domains (%lld addresses now)\n",
+        (void)printf("outside   %lld networks, %lld users, %lld cgroups, %lld domains (%lld "
+                     "addresses now)\n",
                      (long long)json_integer_value(json_object_get(split, "networks")),
                      (long long)json_integer_value(json_object_get(split, "users")),
+                     (long long)json_integer_value(json_object_get(split, "cgroups")),
                      (long long)json_integer_value(json_object_get(split, "domains")),
                      (long long)json_integer_value(json_object_get(split, "addresses_now")));
     } else if (mode != NULL && strcmp(mode, "inside") == 0) {

@@ -912,6 +912,11 @@ static int set_split_user(void *target, const mvpn_setting_value *v, mvpn_fault 
     return mvpn_config_split_user(&((mvpn_config *)target)->client.split, v, why);
 }
 
+static int set_split_cgroup(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    return mvpn_config_split_cgroup(&((mvpn_config *)target)->client.split, v, why);
+}
+
 /* --- the table --- */
 
 #define TEXT MVPN_SETTING_TEXT
@@ -1048,6 +1053,8 @@ static const mvpn_setting settings[] = {
      "Domains whose names, and all below them, are reached outside the tunnel: the addresses that the tunnel's resolver gives for them, for an hour each; at most 32."},
     {"outside_users", LIST, CLIENT, set_split_user, "{}",
      "Users of this computer, by name or number, all of whose connections go outside the tunnel; at most 16."},
+    {"outside_cgroups", LIST, CLIENT, set_split_cgroup, "{}",
+     "Directories of cgroups (of net_cls, or of the unified hierarchy) all of whose processes go outside the tunnel; they must be there when the client starts, and `kill_switch` on. At most 7."},
     {"inside_networks", LIST, CLIENT, set_split_network, "{}",
      "The other direction: only what goes to these networks and addresses (and what `inside_users` send) goes into the tunnel, and never another way with `kill_switch`; all else goes as without a VPN, names too. Not together with outside_*. At most 32. (docs/split-tunnelling.md)"},
     {"inside_users", LIST, CLIENT, set_split_user, "{}",
@@ -1320,6 +1327,12 @@ int mvpn_config_from_files(const mvpn_config_files *files, enum mvpn_config_kind
                               "%s: with routes = none everything is outside already. Remove "
                               "%s, or write routes = all",
                               path, ret->client.split.is_inside ? "inside_*" : "outside_*");
+    }
+    if (ret->client.split.cgroup_count > 0 && !ret->client.kill_switch) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s: outside_cgroups needs kill_switch = true: its packet filter "
+                              "knows cgroups. Or use outside_users",
+                              path);
     }
     for (unsigned i = 0; i < ret->relay.stun_count; i++) {
         if (is_taken(ret, &ret->relay.stun_listen[i])) {

@@ -124,9 +124,29 @@ int mvpn_config_split_domain(mvpn_config_split *split, const mvpn_setting_value 
     return 0;
 }
 
+int mvpn_config_split_cgroup(mvpn_config_split *split, const mvpn_setting_value *v, mvpn_fault *why)
+{
+    int r = take_direction(split, v, why);
+    if (r != 0) {
+        return r;
+    }
+    if (v->text[0] != '/' || strlen(v->text) >= MVPN_CONFIG_SPLIT_PATH) {
+        return mvpn_fault_set(why, MVPN_E_CONFIG,
+                              "'%.60s' is no cgroup. Write its directory, such as "
+                              "/sys/fs/cgroup/system.slice/backup.service",
+                              v->text);
+    }
+    if (split->cgroup_count == MVPN_CONFIG_SPLIT_CGROUPS_MAX) {
+        return refuse_more(MVPN_CONFIG_SPLIT_CGROUPS_MAX, why);
+    }
+    (void)snprintf(split->cgroups[split->cgroup_count++], MVPN_CONFIG_SPLIT_PATH, "%s", v->text);
+    return 0;
+}
+
 bool mvpn_config_split_is_used(const mvpn_config_split *split)
 {
-    return split->network_count > 0 || split->user_count > 0 || split->domains.count > 0;
+    return split->network_count > 0 || split->user_count > 0 || split->cgroup_count > 0 ||
+           split->domains.count > 0;
 }
 
 void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret)

@@ -10,6 +10,9 @@
 #include "io/netlink.h"
 #include "io/settings.h"
 
+/* One more is that of meshvpn run --outside. */
+#define MVPN_CONFIG_SPLIT_CGROUPS_MAX (MVPN_SPLIT_CGROUPS_MAX - 1)
+#define MVPN_CONFIG_SPLIT_PATH 256 /* of a cgroup's directory, with its zero */
 /* The longest key, with its zero. */
 #define MVPN_CONFIG_SPLIT_KEY 20
 
@@ -17,9 +20,10 @@ typedef struct mvpn_config_split {
     bool is_inside; /* the first key said so; those of the other direction are mistakes then */
     char first_key[MVPN_CONFIG_SPLIT_KEY]; /* "" = none yet */
     unsigned first_line;                   /* where it stands */
-    unsigned network_count, user_count;
+    unsigned network_count, user_count, cgroup_count;
     mvpn_prefix networks[MVPN_SPLIT_NETWORKS_MAX]; /* without bits behind the prefix */
     uint32_t users[MVPN_SPLIT_USERS_MAX];
+    char cgroups[MVPN_CONFIG_SPLIT_CGROUPS_MAX][MVPN_CONFIG_SPLIT_PATH]; /* directories */
     mvpn_split_domains domains;
 } mvpn_config_split;
 
@@ -32,9 +36,13 @@ int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v
 int mvpn_config_split_domain(mvpn_config_split *split, const mvpn_setting_value *v,
                              mvpn_fault *why);
 
+/** A directory; what it stands for is looked up at the start (io/outside_group.h). */
+int mvpn_config_split_cgroup(mvpn_config_split *split, const mvpn_setting_value *v,
+                             mvpn_fault *why);
+
 /** True if not everything goes inside. */
 bool mvpn_config_split_is_used(const mvpn_config_split *split);
-/** What the kernel is told from the start. */
+/** What the kernel is told from the start, but for cgroups. */
 void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret);
 
 #endif

@@ -592,7 +592,10 @@ static void test_outside(void **state)
     expect(MVPN_CONFIG_CLIENT,
            "outside_networks = {192.0.2.77/24, \"2001:db8::1/32\", 198.51.100.7}\n"
            "outside_users = {daemon, 1234}\n"
+           "outside_cgroups = {/sys/fs/cgroup/a}\n"
            "outside_domains = {Example.ORG}\n");
+    assert_int_equal(split->cgroup_count, 1);
+    assert_string_equal(split->cgroups[0], "/sys/fs/cgroup/a");
     assert_int_equal(split->domains.count, 1);
     assert_string_equal(split->domains.names[0], "example.org");
     assert_true(mvpn_config_split_is_used(split));
@@ -617,6 +620,9 @@ static void test_outside_mistakes(void **state)
         {"outside_networks = {x}", "test.conf:1: outside_networks: 'x' is no network"},
         {"outside_networks = {0.0.0.0/0}", "is everything"},
         {"outside_networks = {192.0.2.0/33}", "is no network"},
+        {"outside_cgroups = {a}", "'a' is no cgroup. Write its directory"},
+        {"outside_cgroups = {/a}\nkill_switch = false", "needs kill_switch = true"},
+        {"outside_cgroups = {/1, /2, /3, /4, /5, /6, /7, /8}", "at most 7"},
         {"outside_users = {nobody-at-all}", "there is no user 'nobody-at-all' here"},
         {"outside_users = {4294967295}", "there is no user"},
         {"outside_domains = {a..b}", "'a..b' is no name of a domain"},

@@ -373,11 +373,20 @@ static void fill_protect(mvpn_host_client *host, const mvpn_config_client *confi
 /* Before anything else changes: from here on nothing leaves but what the state allows. */
 static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
 {
+    int r = 0;
     fill_protect(host, config, mvpn_tun_name(host->tun));
     if (!config->kill_switch || !config->routes_all) {
         return forget_kill_switch(fault);
     }
-    int r = mvpn_kill_switch_open(&host->kill_switch, fault);
+    for (unsigned i = 0; r == 0 && i < config->split.cgroup_count; i++) {
+        mvpn_split *split = &host->protect.split;
+        r = mvpn_outside_group_find(config->split.cgroups[i],
+                                    &split->cgroups[split->cgroup_count++], fault);
+    }
+    if (r != 0) {
+        return r;
+    }
+    r = mvpn_kill_switch_open(&host->kill_switch, fault);
     if (r != 0) {
         return r;
     }

@@ -349,6 +349,34 @@ lab_check v2_only_they_were_on_the_wire only_listed "$OWN4 > $(lab_addr4 web) 6 
 mesh_client_stop
 lab_check no_cgroup_is_left eval '! groups_left'
 lab_check stop_restores_everything_after_commands is_as_before
+# Cgroups of the configuration: of the unified hierarchy, and (made by the wrapper) of net_cls.
+GROUP=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)/mvpn-$LAB_ID
+missing_group_is_said() {
+    lab_in client timeout 10 "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf" 2>&1 | tee /dev/stderr |
+        grep -q "there is no cgroup $GROUP"
+}
+mkdir "$GROUP" || lab_die "no cgroup can be made"
+leak_client_start "outside_cgroups = {\"$GROUP\"}"
+mesh_client_wait
+lab_check v2_listed_cgroup_goes_outside both_outside sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP"
+lab_check v2_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
+mesh_client_stop
+rmdir "$GROUP"
+lab_check missing_group_is_said missing_group_is_said
+cat >"$LAB_DIR/with_class" <<'WRAPPER'
+#!/bin/sh
+mkdir -p "$NET_CLS" && exec unshare -m --propagation private sh -c 'mount -t cgroup -o net_cls none "$NET_CLS" &&
+    mkdir -p "$NET_CLS/$GROUP" && echo 0x100001 >"$NET_CLS/$GROUP/net_cls.classid" &&
+    { [ -z "$JOINS" ] || echo $$ >"$NET_CLS/$GROUP/cgroup.procs"; } && exec "$0" "$@"' "$@"
+WRAPPER
+chmod +x "$LAB_DIR/with_class"
+CLASS=(env "NET_CLS=$LAB_DIR/net_cls" "GROUP=mvpn-$LAB_ID")
+MESH_CLIENT_ENV="${CLASS[*]} $LAB_DIR/with_class" leak_client_start "outside_cgroups = {\"$LAB_DIR/net_cls/mvpn-$LAB_ID\"}"
+mesh_client_wait
+lab_check v1_listed_cgroup_goes_outside both_outside "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"
+lab_check v1_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
+mesh_client_stop
+"${CLASS[@]}" "$LAB_DIR/with_class" rmdir "$LAB_DIR/net_cls/mvpn-$LAB_ID"
 MESH_CLIENT_ENV="env NET_CLS=$LAB_DIR/net_cls $LAB_DIR/with_net_cls" leak_client_start "operators = {daemon}"
 mesh_client_wait
 commands_go_outside v1
