@@ -309,7 +309,7 @@ class Story:
             spare.add(circuit["path"][0]["name"])
         for i, name in enumerate(path):
             status = self.status(name)
-            relays = {link["name"] for link in status["links"]}
+            relays = {link["name"] or link["identity"] for link in status["links"]} # its descriptor may still be on its way
             self.tell(f"   {name}: {', '.join(sorted(relays)) or 'no relay'}, and {status['links_unnamed']} client(s)")
             if i == 0:
                 self.hold("the guard knows a client (so this look at it works)", status["links_unnamed"] == 1)
