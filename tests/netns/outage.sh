@@ -268,6 +268,16 @@ outage_identity() {
     done
 }
 
+# outage_drains SECONDS: until a new session has taken over from one that keeps its connections
+outage_drains() {
+    local tries=$(($1 * 10))
+    until [ "$(mesh_status | mesh_get session.draining)" = true ]; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
 # outage_circuit_new: as one who wants to be somebody else
 outage_circuit_new() {
     lab_in client timeout 5 "$MESH_PROGRAMS/meshvpn" circuit new --control "$LAB_DIR/sock/client"

@@ -86,6 +86,7 @@ new_identity() {
     settled new_identity
     before=$(outage_identity "$(outage_port hold)")
     lab_check sessions_new_identity_is_taken outage_circuit_new
+    lab_check sessions_new_identity_comes outage_drains "$SETTLE_S"
     outage_settle "$SETTLE_S"
     rm -f "$LAB_DIR/new"
     outage_new
