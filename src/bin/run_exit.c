@@ -1,8 +1,8 @@
 /*
  *   meshvpn run ── the command, in a network namespace of its own: a TUN device and nothing else
  *       │  ^  <── the device's descriptor
- *       └──────── meshvpn-client, in the host's namespace, carries that device; a state directory
- * of its own, with the guards of the host's client: there are no more of them for this
+ *       └──────── meshvpn-client, in the host's namespace, carries that device; its state
+ *                 directory is its own, with the guards of the host's client: no more of them
  *
  * The client ends when its standard input does, whatever becomes of us; the command is told.
  */

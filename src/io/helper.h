@@ -10,9 +10,8 @@
  * in force whatever others do to the packet filter, and the routes into the tunnel; a process of
  * its own does that for the name servers (io/host_dns.h).
  *
- *   worker:  start (fork) -> setup -> control -> seal -> watch -> release, mark, protect, look
- *            ... ->
- * finish
+ *   worker:  start (fork) -> setup -> control -> seal -> watch
+ *            -> release, mark, protect, look, ... -> finish
  */
 #ifndef MVPN_IO_HELPER_H
 #define MVPN_IO_HELPER_H
