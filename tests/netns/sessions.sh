@@ -18,6 +18,8 @@ LAB_EXITS="maple oak rowan"
 LAB_ENTRIES=""
 SETTLE_S=15
 DOWNLOAD_MB=64
+# So slow that the next circuit is ready long before the one in use is due: half a second for each.
+DOWNLOAD_RATE=16M
 ROTATE_MB=8
 OFFLINE_S=12
 
@@ -127,7 +129,7 @@ rotates() {
 }
 
 whole_download() {
-    [ "$(mesh_curl "http://$(lab_addr4 web)/file/$DOWNLOAD_MB" | sha256sum | cut -d' ' -f1)" = "$(lab_sha256 "$DOWNLOAD_MB")" ]
+    [ "$(mesh_curl --limit-rate "$DOWNLOAD_RATE" "http://$(lab_addr4 web)/file/$DOWNLOAD_MB" | sha256sum | cut -d' ' -f1)" = "$(lab_sha256 "$DOWNLOAD_MB")" ]
 }
 
 kept() {
