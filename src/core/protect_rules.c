@@ -97,6 +97,15 @@ static void add_addr(mvpn_protect_rule *rule, enum mvpn_protect_field field, con
 
 /* ---- what leaves ---- */
 
+/* What the client sends itself must never come back to it: it would send that again, and without
+ * end, where somebody's route leads the guards into the tunnel. */
+static void drop_own_in_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_DROP);
+    (void)add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name);
+    (void)add(rule, MVPN_PROTECT_MARK, &setup->mark, sizeof(setup->mark));
+}
+
 /* From the tunnel's own addresses alone: another one would tell the exit where this host is. */
 static void pass_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
 {
@@ -376,6 +385,7 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
     (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_NAME_OUT,
                    "lo");
     if (policy.pass_tunnel) {
+        drop_own_in_tunnel(ret, setup);
         pass_tunnel(ret, setup);
     }
     (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_DROP), MVPN_PROTECT_NAME_OUT,

@@ -59,7 +59,7 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 68 at most, and for OUTPUT and FORWARD each what goes its own way. */
+/* All of one table: 69 at most, and for OUTPUT and FORWARD each what goes its own way. */
 #define MVPN_PROTECT_RULES                                                                         \
     (80 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
 

@@ -231,7 +231,8 @@ static bool may_leave(const packet *p, const mvpn_protect_setup *setup, enum mvp
     }
     if (strcmp(p->out, "mvpn0") == 0) {
         const mvpn_addr *own = p->source.family == 4 ? &setup->tun_v4 : &setup->tun_v6;
-        return runs && mvpn_addr_ip_eq(&p->source, own);
+        /* What the client sends itself would be sent again by it. */
+        return runs && mvpn_addr_ip_eq(&p->source, own) && p->mark != OWN_MARK;
     }
     if (p->mark == OWN_MARK && (s == MVPN_PROTECT_CONNECTING ||
                                 ((runs || s == MVPN_PROTECT_DISCONNECTING) && p->protocol == 17))) {

@@ -209,7 +209,10 @@ static int change_route(mvpn_netlink *nl, unsigned type, unsigned flags, uint32_
     info->rtm_dst_len = prefix->bits;
     info->rtm_table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC;
     info->rtm_protocol = RTPROT_STATIC;
-    info->rtm_scope = prefix->addr.family == 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+    /* Of link scope it would answer when the kernel asks where a gateway is, and who types "ip
+     * route add default via ..." without a device, on a new network, would send all into the
+     * tunnel. */
+    info->rtm_scope = RT_SCOPE_UNIVERSE;
     info->rtm_type = RTN_UNICAST;
     if (prefix->bits > 0) {
         put_ip(msg, RTA_DST, &prefix->addr);

@@ -179,6 +179,10 @@ static void test_client_routing(void **state)
     assert_true(shows("ip route get 198.51.100.1", "dev t0"));
     assert_true(shows("ip route get 198.51.100.1 mark 0x4d56", "via 192.0.2.254 dev v0"));
     assert_true(shows("ip route get 192.0.2.7", "dev v0"));
+    /* With the kill switch no rule leads to the main table first; and a person names no device. */
+    run("ip rule del pref 5200 && ip route del default && ip route add default via 192.0.2.254");
+    assert_true(shows("ip route get 198.51.100.1 mark 0x4d56", "via 192.0.2.254 dev v0"));
+    assert_true(shows("ip route get 192.0.2.7", "dev t0 table 51820 src 10.8.0.2"));
     run("ip route del default && ip addr del 192.0.2.1/24 dev v0");
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < 2; i++) {

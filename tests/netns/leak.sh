@@ -79,6 +79,21 @@ repairs_are_counted() {
     protection_is connected on && [ "$(mesh_get protection.repaired <"$LAB_DIR/status.json")" -ge 5 ]
 }
 
+into_tunnel() {
+    lab_in client awk -v name="$MESH_TUN:" '$1 == name { print $11 }' /proc/net/dev
+}
+
+# Somebody's default route leads the client's own packets into its tunnel: none goes round and round.
+own_packets_stay_out() {
+    local before after
+    before=$(into_tunnel)
+    lab_in client ip route replace default dev "$MESH_TUN"
+    sleep 1
+    after=$(into_tunnel)
+    echo "$before packets into the tunnel, then $after"
+    [ -n "$before" ] && [ -n "$after" ] && [ $((after - before)) -lt 1000 ]
+}
+
 is_blocked() {
     ! lab_in client "${LEAK_USER[@]}" curl --noproxy '*' -s -o /dev/null --max-time 1 "http://$(lab_addr4 web)/"
 }
@@ -104,6 +119,7 @@ lab_check forged_packets_get_no_answer leak_forge 4000
 leak_rogue_routes del
 lab_check routes_are_repaired_within_a_second routes_are_repaired
 lab_check repairs_are_counted repairs_are_counted
+lab_check own_packets_do_not_return own_packets_stay_out
 leak_flap
 sleep 0.5
 mesh_client_stop KILL

@@ -209,15 +209,15 @@ leak_rogue_routes() {
     lab_in client ip route "$1" 10.8.0.1/32 via "$fig4" dev eth0
 }
 
-# leak_flap: the cable is pulled and put back. Routes name their interface, as DHCP clients say it: the kernel would
-# look for the gateway where the policy rules lead, which is the tunnel.
+# leak_flap: the cable is pulled and put back. The routes are as a person types them: the kernel finds out where the
+# gateway is, which must not be the tunnel.
 leak_flap() {
     lab_in client ip link set eth0 down
     sleep 0.2
     lab_in client ip link set eth0 up
     lab_in client ip -6 addr replace "$(lab_addr6 client)/32" dev eth0 nodad
-    lab_in client ip route replace default via "$(lab_addr4 client | cut -d. -f1-2).0.1" dev eth0
-    lab_in client ip -6 route replace default via "$(lab_addr6 client | cut -d: -f1-2)::1" dev eth0
+    lab_in client ip route replace default via "$(lab_addr4 client | cut -d. -f1-2).0.1"
+    lab_in client ip -6 route replace default via "$(lab_addr6 client | cut -d: -f1-2)::1"
 }
 
 # leak_claim add|del: the local network's netmask says that the guard is a neighbour
