@@ -123,6 +123,23 @@ static void pass_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *set
                    setup->tun_name);
 }
 
+/*
+ * Another program may mark packets, too, and so send what took the tunnel's address another way
+ * after OUTPUT was asked.
+ */
+static void hold_own_addresses(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
+        if (own[i]->family != 0) {
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_LEAVING, MVPN_PROTECT_DROP);
+            add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name)->is_not = true;
+            add_name(rule, MVPN_PROTECT_NAME_OUT, "lo")->is_not = true;
+            add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
+        }
+    }
+}
+
 static void pass_own(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, bool pass_search)
 {
     mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_ACCEPT);
@@ -288,34 +305,82 @@ static void pass_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *se
 
 /* ---- what alone goes inside ---- */
 
-static mvpn_protect_rule *begin_marked(mvpn_protect_rules *rules, enum mvpn_protect_action action,
-                                       uint32_t mark)
+static mvpn_protect_rule *begin_marked(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
+                                       enum mvpn_protect_action action, uint32_t mark)
 {
-    mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_OUTPUT, action);
+    mvpn_protect_rule *rule = begin(rules, chain, action);
     (void)add(rule, MVPN_PROTECT_MARK, &mark, sizeof(mark));
     return rule;
 }
 
-/* The local network where it is open, as for everybody else; never its resolver. */
-static void hold_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+/*
+ * A cgroup is known only after the source address was chosen: the host's, which the exit must not
+ * learn. The mark has sent the packet into the tunnel since.
+ */
+static void mend_source_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                               uint32_t mark)
 {
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
+        if (own[i]->family != 0) {
+            mvpn_protect_rule *rule =
+                begin_marked(rules, MVPN_PROTECT_NAT, MVPN_PROTECT_MASQUERADE, mark);
+            (void)add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name);
+            add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
+            rule->match[rule->count - 1].is_not = true;
+        }
+    }
+}
+
+/* Into the tunnel from its own addresses, as everybody. */
+static void pass_senders_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                                uint32_t mark)
+{
+    const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
+        if (own[i]->family != 0) {
+            mvpn_protect_rule *rule =
+                begin_marked(rules, MVPN_PROTECT_LEAVING, MVPN_PROTECT_ACCEPT, mark);
+            (void)add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name);
+            add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
+        }
+    }
+}
+
+/* The local network where it is open, as for everybody else; never its resolver. OUTPUT would see
+ * where a cgroup's packets went before they had their mark. */
+static void hold_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                         bool pass_tunnel)
+{
+    const enum mvpn_protect_chain chain = MVPN_PROTECT_LEAVING;
     const uint32_t mark = mvpn_split_mark(setup->mark);
     if (!mvpn_split_has_senders(&setup->split)) {
         return;
     }
     mark_senders(rules, setup, mark);
+    if (setup->split.cgroup_count > 0) {
+        mend_source_inside(rules, setup, mark);
+    }
+    (void)add_name(begin_marked(rules, chain, MVPN_PROTECT_ACCEPT, mark), MVPN_PROTECT_NAME_OUT,
+                   "lo");
+    if (pass_tunnel) {
+        pass_senders_inside(rules, setup, mark);
+    }
+    (void)add_name(begin_marked(rules, chain, MVPN_PROTECT_DROP, mark), MVPN_PROTECT_NAME_OUT,
+                   setup->tun_name);
     for (size_t i = 0; setup->allow_lan && i < NAME_RULES; i++) {
-        add_name_port(begin_marked(rules, MVPN_PROTECT_DROP, mark), i);
+        add_name_port(begin_marked(rules, chain, MVPN_PROTECT_DROP, mark), i);
     }
     for (size_t i = 0; setup->allow_lan && i < MVPN_ARRAY_LEN(lan); i++) {
-        add_addr(begin_marked(rules, MVPN_PROTECT_ACCEPT, mark), MVPN_PROTECT_TARGET, &lan[i].addr,
-                 lan[i].bits);
+        add_addr(begin_marked(rules, chain, MVPN_PROTECT_ACCEPT, mark), MVPN_PROTECT_TARGET,
+                 &lan[i].addr, lan[i].bits);
     }
-    (void)begin_marked(rules, MVPN_PROTECT_DROP, mark);
+    (void)begin_marked(rules, chain, MVPN_PROTECT_DROP, mark);
 }
 
 /* Whatever is left of it here, the tunnel has not taken. */
-static void hold_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+static void hold_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                        bool pass_tunnel)
 {
     static const enum mvpn_protect_chain leaving[] = {MVPN_PROTECT_OUTPUT, MVPN_PROTECT_FORWARD};
     const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
@@ -334,7 +399,7 @@ static void hold_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *set
                      &split->targets[i].addr, split->targets[i].bits);
         }
     }
-    hold_senders(rules, setup);
+    hold_senders(rules, setup, pass_tunnel);
     for (size_t k = 0; k < MVPN_ARRAY_LEN(leaving); k++) {
         (void)begin(rules, leaving[k], MVPN_PROTECT_ACCEPT); /* against the chain's policy */
     }
@@ -397,8 +462,9 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
     }
     pass_link(ret);
     hide_tunnel(ret, setup);
+    hold_own_addresses(ret, setup);
     if (setup->split.is_inside) {
-        hold_inside(ret, setup);
+        hold_inside(ret, setup, policy.pass_tunnel);
         return;
     }
     pass_senders(ret, setup);

@@ -27,10 +27,12 @@ enum mvpn_protect_chain {
     MVPN_PROTECT_FORWARD,    /* what it passes on for containers and virtual machines */
     MVPN_PROTECT_PREROUTING, /* what arrives */
     MVPN_PROTECT_ARP,        /* its words on the Ethernet */
+    MVPN_PROTECT_LEAVING,    /* after all else, also after a route was chosen anew: OUTPUT has seen
+                              * the interface of before */
     MVPN_PROTECT_SPLIT,      /* what this host sends, before OUTPUT: a new mark, a new route */
     MVPN_PROTECT_NAT,        /* the same at the very end: its source address */
 };
-#define MVPN_PROTECT_CHAINS 6
+#define MVPN_PROTECT_CHAINS 7
 
 enum mvpn_protect_field {
     MVPN_PROTECT_NAME_OUT,   /* interface, MVPN_PROTECT_NAME bytes */
@@ -59,9 +61,9 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 69 at most, and for OUTPUT and FORWARD each what goes its own way. */
+/* All of one table: 75 at most, and for OUTPUT and FORWARD each what goes its own way. */
 #define MVPN_PROTECT_RULES                                                                         \
-    (80 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
+    (90 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
 
 enum mvpn_protect_action {
     MVPN_PROTECT_DROP,

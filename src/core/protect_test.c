@@ -98,7 +98,7 @@ static bool holds(const mvpn_protect_match *m, const packet *p)
         return m->value[0] == p->protocol;
     case MVPN_PROTECT_SOURCE:
         assert_int_equal(m->len, mvpn_addr_ip_len(&p->source)); /* the family was asked before */
-        return same_bits(m->value, p->source.ip, m->bits);
+        return same_bits(m->value, p->source.ip, m->bits) != m->is_not;
     case MVPN_PROTECT_TARGET:
         assert_int_equal(m->len, mvpn_addr_ip_len(&p->target));
         return same_bits(m->value, p->target.ip, m->bits);
@@ -150,7 +150,8 @@ static bool passes(const mvpn_protect_rules *rules, enum mvpn_protect_chain chai
         return rule->action == MVPN_PROTECT_ACCEPT;
     }
     /* What leaves is never left to a chain's policy, which comes too late when tables change. */
-    assert_true(rules->count == 0 || chain == MVPN_PROTECT_PREROUTING || chain == MVPN_PROTECT_ARP);
+    assert_true(rules->count == 0 ||
+                (chain != MVPN_PROTECT_OUTPUT && chain != MVPN_PROTECT_FORWARD));
     return true;
 }
 
@@ -162,6 +163,16 @@ static packet marked(const mvpn_protect_rules *rules, const packet *p)
     if (rule != NULL && rule->action == MVPN_PROTECT_SET_MARK) {
         after.mark = after.ct_mark = rule->mark;
     }
+    return after;
+}
+
+/* As it is after the chain that mends its source: `masqueraded` is where it leaves. */
+static packet mended(const mvpn_protect_rules *rules, const packet *p, const mvpn_addr *masqueraded)
+{
+    const mvpn_protect_rule *rule = first_rule(rules, MVPN_PROTECT_NAT, p);
+    packet after = *p;
+    assert_true(rule == NULL || rule->action == MVPN_PROTECT_MASQUERADE);
+    after.source = rule != NULL ? *masqueraded : p->source;
     return after;
 }
 
@@ -183,6 +194,14 @@ static const mvpn_addr addresses[] = {
     {.family = 6, .ip = {0xff, 2, [13] = 1, [15] = 2}},
 };
 /* clang-format on */
+/* The host's, where masquerading leaves. */
+static const mvpn_addr *host_addr(uint8_t family)
+{
+    static const mvpn_addr v4 = {.family = 4, .ip = {11, 9, 9, 9}};
+    static const mvpn_addr v6 = {.family = 6, .ip = {0x2a, 0x11, [15] = 9}};
+    return family == 4 ? &v4 : &v6;
+}
+
 static const char *const names[] = {"lo", "mvpn0", "eth0", "mvpn00"};
 static const uint32_t marks[] = {0, OWN_MARK, 0xca6c};
 static const uint8_t protocols[] = {1, 6, 17, 58, 132};
@@ -223,6 +242,8 @@ static bool may_leave(const packet *p, const mvpn_protect_setup *setup, enum mvp
 {
     bool runs = s == MVPN_PROTECT_CONNECTING || s == MVPN_PROTECT_CONNECTED;
     bool is_name = is_local_name(p);
+    bool is_own =
+        mvpn_addr_ip_eq(&p->source, p->source.family == 4 ? &setup->tun_v4 : &setup->tun_v6);
     if (s == MVPN_PROTECT_DISCONNECTED && !setup->lockdown) {
         return true;
     }
@@ -230,9 +251,11 @@ static bool may_leave(const packet *p, const mvpn_protect_setup *setup, enum mvp
         return true;
     }
     if (strcmp(p->out, "mvpn0") == 0) {
-        const mvpn_addr *own = p->source.family == 4 ? &setup->tun_v4 : &setup->tun_v6;
         /* What the client sends itself would be sent again by it. */
-        return runs && mvpn_addr_ip_eq(&p->source, own) && p->mark != OWN_MARK;
+        return runs && is_own && p->mark != OWN_MARK;
+    }
+    if (is_own) {
+        return false; /* it was on its way into the tunnel */
     }
     if (p->mark == OWN_MARK && (s == MVPN_PROTECT_CONNECTING ||
                                 ((runs || s == MVPN_PROTECT_DISCONNECTING) && p->protocol == 17))) {
@@ -301,7 +324,8 @@ static void for_situations(void (*fn)(const packet *p, const void *ctx))
 static void check_output(const packet *p, const void *ctx)
 {
     const struct situation *s = ctx;
-    bool passed = passes(&s->rules, MVPN_PROTECT_OUTPUT, p);
+    bool passed =
+        passes(&s->rules, MVPN_PROTECT_OUTPUT, p) && passes(&s->rules, MVPN_PROTECT_LEAVING, p);
     if (passed != may_leave(p, &s->setup, s->state)) {
         char from[MVPN_ADDR_STRLEN], to[MVPN_ADDR_STRLEN];
         fail_msg("state %d lockdown %d lan %d: %s mark %x protocol %u type %u %s:%u -> %s:%u: %s",
@@ -427,13 +451,16 @@ static void check_split(const packet *p, const void *ctx)
         bool is_outside = is_on && from->is_outside && p->mark != OWN_MARK;
         assert_int_equal(q.mark, is_outside ? OUTSIDE_MARK : p->mark);
         /* Into the tunnel with an own source, as everybody; else where it wants to. */
-        bool may = may_leave(p, &s->setup, s->state) || (!is_tun && (is_outside || is_target(p)));
-        assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q), may);
         const mvpn_addr *own = p->source.family == 4 ? &s->setup.tun_v4 : &s->setup.tun_v6;
-        const mvpn_protect_rule *nat = first_rule(&s->rules, MVPN_PROTECT_NAT, &q);
-        assert_int_equal(nat != NULL,
-                         is_outside && !is_tun && !is_lo && mvpn_addr_ip_eq(&p->source, own));
-        assert_true(nat == NULL || nat->action == MVPN_PROTECT_MASQUERADE);
+        bool is_own = mvpn_addr_ip_eq(&p->source, own);
+        bool may = may_leave(p, &s->setup, s->state) ||
+                   (!is_tun && (is_outside || (is_target(p) && !is_own)));
+        packet last = mended(&s->rules, &q, host_addr(p->source.family));
+        assert_int_equal(!mvpn_addr_ip_eq(&last.source, &p->source),
+                         is_outside && !is_tun && !is_lo && is_own);
+        assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q) &&
+                             passes(&s->rules, MVPN_PROTECT_LEAVING, &last),
+                         may);
     }
     bool is_inside = strcmp(p->out, "lo") == 0 || strcmp(p->out, "mvpn0") == 0;
     if (!is_inside && is_target(p)) { /* containers too */
@@ -486,16 +513,38 @@ static bool is_inside_target(const mvpn_addr *a)
 static bool may_leave_inside(const packet *p, const struct situation *s, bool is_sender)
 {
     const mvpn_addr *own = p->source.family == 4 ? &s->setup.tun_v4 : &s->setup.tun_v6;
-    bool is_tun = strcmp(p->out, "mvpn0") == 0;
+    bool is_tun = strcmp(p->out, "mvpn0") == 0, is_lo = strcmp(p->out, "lo") == 0;
     mvpn_protect_setup closed = s->setup; /* what passes although it would be held */
     closed.allow_lan = false;
-    if (is_tun || may_leave(p, &closed, s->state)) {
-        return may_leave(p, &closed, s->state);
+    bool may = may_leave(p, &closed, s->state);
+    if (is_tun || is_lo || (may && !is_sender)) {
+        return may;
     }
-    if (mvpn_addr_ip_eq(&p->source, own) || is_inside_target(&p->target)) {
+    if (mvpn_addr_ip_eq(&p->source, own) || (is_inside_target(&p->target) && !is_listed(p))) {
         return false;
     }
-    return !is_sender || (s->setup.allow_lan && is_lan(&p->target) && !is_local_name(p));
+    /* The tunnel's range is a private one, for what the way into it does not hold: DHCP. */
+    bool is_private = is_lan(&p->target) || is_tunnel_range(&p->target);
+    return !is_sender || (s->setup.allow_lan && is_private && !is_local_name(p));
+}
+
+/*
+ * A cgroup's packets were given the host's address, and OUTPUT the host's interface, before their
+ * mark sent them into the tunnel: the exit must not learn that address.
+ */
+static void check_sent_inside(const packet *q, const struct situation *s)
+{
+    const mvpn_addr *own = q->source.family == 4 ? &s->setup.tun_v4 : &s->setup.tun_v6;
+    bool is_own = mvpn_addr_ip_eq(&q->source, own);
+    packet late = *q;
+    late.out = "mvpn0";
+    packet last = mended(&s->rules, &late, own);
+    assert_true(mvpn_addr_ip_eq(&last.source, own));
+    assert_int_equal(passes(&s->rules, MVPN_PROTECT_LEAVING, &last),
+                     mvpn_protect_policy_of(s->state, s->setup.lockdown).pass_tunnel);
+    assert_true(is_own || !passes(&s->rules, MVPN_PROTECT_LEAVING, &late));
+    assert_true(is_own || is_inside_target(&q->target) ||
+                passes(&s->rules, MVPN_PROTECT_OUTPUT, q));
 }
 
 static void check_inside(const packet *p, const void *ctx)
@@ -519,8 +568,12 @@ static void check_inside(const packet *p, const void *ctx)
         q = marked(&s->rules, &q);
         bool is_sender = from->is_outside && p->mark != OWN_MARK && s->rules.count > 0;
         assert_int_equal(q.mark, is_sender ? OUTSIDE_MARK : p->mark);
-        assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q),
+        assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q) &&
+                             passes(&s->rules, MVPN_PROTECT_LEAVING, &q),
                          may_leave_inside(p, s, is_sender));
+        if (is_sender && !is_tun && !is_lo) {
+            check_sent_inside(&q, s);
+        }
     }
     bool may = s->rules.count == 0 || (is_tun ? runs : is_lo || !is_inside_target(&p->target));
     if (!is_lo) { /* nothing is passed on to it */

@@ -1057,6 +1057,8 @@ static const mvpn_setting settings[] = {
      "Directories of cgroups (of net_cls, or of the unified hierarchy) all of whose processes go outside the tunnel; they must be there when the client starts, and `kill_switch` on. At most 7."},
     {"inside_networks", LIST, CLIENT, set_split_network, "{}",
      "The other direction: only what goes to these networks and addresses (and what `inside_users` send) goes into the tunnel, and never another way with `kill_switch`; all else goes as without a VPN, names too. Not together with outside_*. At most 32. (docs/split-tunnelling.md)"},
+    {"inside_cgroups", LIST, CLIENT, set_split_cgroup, "{}",
+     "Directories of cgroups, as `outside_cgroups`, all of whose processes go into the tunnel."},
     {"inside_users", LIST, CLIENT, set_split_user, "{}",
      "Users of this computer, by name or number, whose connections go into the tunnel, and of the others only those to `inside_networks`; at most 16."},
     {"dns", TEXT, CLIENT, set_dns, "auto",
@@ -1330,9 +1332,10 @@ int mvpn_config_from_files(const mvpn_config_files *files, enum mvpn_config_kind
     }
     if (ret->client.split.cgroup_count > 0 && !ret->client.kill_switch) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "%s: outside_cgroups needs kill_switch = true: its packet filter "
-                              "knows cgroups. Or use outside_users",
-                              path);
+                              "%s: %s_cgroups needs kill_switch = true: its packet filter knows "
+                              "cgroups. Or use %s_users",
+                              path, ret->client.split.is_inside ? "inside" : "outside",
+                              ret->client.split.is_inside ? "inside" : "outside");
     }
     for (unsigned i = 0; i < ret->relay.stun_count; i++) {
         if (is_taken(ret, &ret->relay.stun_listen[i])) {

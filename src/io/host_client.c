@@ -370,6 +370,20 @@ static void fill_protect(mvpn_host_client *host, const mvpn_config_client *confi
     host->has_domains = config->split.domains.count > 0;
 }
 
+/* All that are there. */
+static int find_groups(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
+{
+    mvpn_split *split = &host->protect.split;
+    int r = 0;
+    for (unsigned i = 0; i < config->split.cgroup_count; i++) {
+        int one = mvpn_outside_group_find(
+            config->split.cgroups[i], &split->cgroups[split->cgroup_count], r == 0 ? fault : NULL);
+        split->cgroup_count += one == 0;
+        r = r != 0 ? r : one;
+    }
+    return r;
+}
+
 /* Before anything else changes: from here on nothing leaves but what the state allows. */
 static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
 {
@@ -378,15 +392,8 @@ static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvp
     if (!config->kill_switch || !config->routes_all) {
         return forget_kill_switch(fault);
     }
-    for (unsigned i = 0; r == 0 && i < config->split.cgroup_count; i++) {
-        mvpn_split *split = &host->protect.split;
-        r = mvpn_outside_group_find(config->split.cgroups[i],
-                                    &split->cgroups[split->cgroup_count++], fault);
-    }
-    if (r != 0) {
-        return r;
-    }
-    r = mvpn_kill_switch_open(&host->kill_switch, fault);
+    r = find_groups(host, config, fault);
+    r = r != 0 ? r : mvpn_kill_switch_open(&host->kill_switch, fault);
     if (r != 0) {
         return r;
     }
@@ -423,8 +430,7 @@ static int open_group(mvpn_host_client *host, mvpn_fault *fault)
 int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *fault)
 {
     if (host->protect.split.is_inside) {
-        return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "with inside_networks or inside_users all else is outside already");
+        return mvpn_fault_set(fault, MVPN_E_CONFIG, "with inside_* all else is outside already");
     }
     if (host->kill_switch == NULL) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
@@ -595,6 +601,7 @@ int mvpn_host_client_lockdown(const mvpn_config_client *config, bool *ret_is_clo
         *ret_is_closed = true; /* by the client that runs */
     } else if (r == 0) {
         fill_protect(&host, config, config->tun_name);
+        MVPN_IGNORE(find_groups(&host, config, NULL)); /* at boot there may be none yet */
         r = mvpn_kill_switch_open(&host.kill_switch, fault);
         r = r != 0 ? r : mvpn_kill_switch_set(host.kill_switch, &host.protect, host.state, fault);
         *ret_is_closed = r == 0;

@@ -162,21 +162,21 @@ int mvpn_outside_group_find(const char *path, mvpn_split_cgroup *ret, mvpn_fault
     *ret = (mvpn_split_cgroup){.level = 0};
     if (realpath(path, dir) == NULL || stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "outside_cgroups: there is no cgroup %s. Make it before the client "
+                              "there is no cgroup %s. Make it before the client "
                               "starts, or remove it from the configuration",
                               path);
     }
     if (read_class(dir, &ret->class_id)) {
         return ret->class_id != 0 ? 0
                                   : mvpn_fault_set(fault, MVPN_E_CONFIG,
-                                                   "outside_cgroups: %s has no class. Give it one "
+                                                   "the cgroup %s has no class. Give it one "
                                                    "of its own: echo 0x100001 >%s/net_cls.classid",
                                                    path, path);
     }
     unsigned depth = depth_of(dir);
     if (depth == 0 || depth > UINT8_MAX) {
         return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "outside_cgroups: %s is neither a cgroup of net_cls nor one of the "
+                              "%s is neither a cgroup of net_cls nor one of the "
                               "unified hierarchy, below its root",
                               path);
     }

@@ -66,6 +66,27 @@ routes_fail_closed() {
     lab_in client ip route get "$(lab_addr4 web)" mark 0x4d56
 }
 
+# Another program marks a user's packets, and a rule of its own leads them to the main table: after our chain was asked,
+# which has seen the tunnel as their way.
+marks_of_others_lead_nowhere() {
+    lab_in client nft -f - <<'NFT' || return 1
+table inet marker {
+    chain out {
+        type route hook output priority mangle
+        meta skuid 12345 meta mark set 0x77
+    }
+}
+NFT
+    lab_in client ip rule add fwmark 0x77 lookup main priority 100
+    lab_in client ip -6 rule add fwmark 0x77 lookup main priority 100
+    is_blocked && sleep 0.5
+    local blocked=$?
+    lab_in client ip rule del priority 100
+    lab_in client ip -6 rule del priority 100
+    lab_in client nft delete table inet marker
+    return "$blocked"
+}
+
 # protection_is STATE KILL-SWITCH: as the status tells it
 protection_is() {
     mesh_status >"$LAB_DIR/status.json"
@@ -117,6 +138,7 @@ leak_rogue_routes add
 lab_check rogue_routes_change_nothing page_comes
 lab_check forged_packets_get_no_answer leak_forge 4000
 leak_rogue_routes del
+lab_check marks_of_others_lead_nowhere marks_of_others_lead_nowhere
 lab_check routes_are_repaired_within_a_second routes_are_repaired
 lab_check repairs_are_counted repairs_are_counted
 lab_check own_packets_do_not_return own_packets_stay_out

@@ -97,13 +97,15 @@ flush_is_repaired() {
 
 # ---- the wire ----
 
-# watch_begin [probe-routed|probe]
+SPLIT_PROBES_IN=()
+
+# watch_begin [probe-routed|probe]: who sends is started by SPLIT_PROBES_IN
 watch_begin() {
     lab_spawn inet split-watch "$LAB_PYTHON" "$SPLIT_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" \
         "$(lab_addr6 $LEAK_GUARD)"
     SPLIT_WATCH=$LAB_PID
     leak_wait_ready split-watch
-    lab_spawn client probe "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" "${1:-probe-routed}" "$RATE" \
+    lab_spawn client probe "${SPLIT_PROBES_IN[@]}" "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" "${1:-probe-routed}" "$RATE" \
         "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
         "$(lab_addr4 fig)" "$(lab_addr6 fig)" 192.168.7.7
     SPLIT_PROBE=$LAB_PID
@@ -184,7 +186,7 @@ network_is_closed_past_the_tunnel() {
 status_says_inside() {
     [ "$(mesh_status | mesh_get split.mode)" = inside ] &&
         lab_in client "$MESH_PROGRAMS/meshvpn" status --control "$LAB_DIR/sock/client" |
-        tee /dev/stderr | grep -q '^inside    2 networks, 1 users; all else is outside$'
+        tee /dev/stderr | grep -q '^inside    2 networks, 1 users, 0 cgroups; all else is outside$'
 }
 
 outside_command_is_refused() {
@@ -361,8 +363,38 @@ mesh_client_wait
 lab_check v2_listed_cgroup_goes_outside both_outside sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP"
 lab_check v2_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
 mesh_client_stop
+JOINED=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP")
+cgroup_is_inside_alone() {
+    both_inside "$@" && both_outside "${LEAK_USER[@]}"
+}
+leak_client_start "inside_cgroups = {\"$GROUP\"}"
+mesh_client_wait
+lab_check v2_inside_cgroup cgroup_is_inside_alone "${JOINED[@]}"
+lab_check v2_inside_cgroup_is_repaired eval 'leak_flush && cgroup_is_inside_alone "${JOINED[@]}"'
+SPLIT_PROBES_IN=("${JOINED[@]}")
+watch_begin probe
+lab_check v2_inside_closed_socket_sends_the_rest closed_socket_sends_the_rest "${JOINED[@]}"
+lab_check v2_inside_others_are_outside both_outside "${LEAK_USER[@]}"
+mesh_node_crash client
+lab_check v2_inside_cgroup_is_nowhere nothing_by "${JOINED[@]}"
+lab_check v2_inside_crash_holds_it_alone both_outside "${LEAK_USER[@]}"
+watch_end
+SPLIT_PROBES_IN=()
+lab_in client nft delete table inet "$LEAK_TABLE"
+cat >"$LAB_DIR/lockdown.conf" <<CONF
+lockdown = true
+tun_name = "$MESH_TUN"
+inside_cgroups = {"$GROUP/none", "$GROUP"}
+CONF
+lab_check v2_inside_lockdown lab_in client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/lockdown.conf" --lockdown
+lab_check v2_inside_lockdown_holds_it_alone eval 'nothing_by "${JOINED[@]}" && both_outside "${LEAK_USER[@]}"'
+lab_check v2_inside_cgroup_never_on_the_wire only_listed "$OWN4 > $(lab_addr4 web) 6 80" \
+    "$OWN6 > $(lab_addr6 web) 6 80" "${SPLIT_KERNELS[@]}"
 rmdir "$GROUP"
 lab_check missing_group_is_said missing_group_is_said
+leak_client_start ""
+mesh_client_wait
+mesh_client_stop
 cat >"$LAB_DIR/with_class" <<'WRAPPER'
 #!/bin/sh
 mkdir -p "$NET_CLS" && exec unshare -m --propagation private sh -c 'mount -t cgroup -o net_cls none "$NET_CLS" &&
@@ -375,6 +407,10 @@ MESH_CLIENT_ENV="${CLASS[*]} $LAB_DIR/with_class" leak_client_start "outside_cgr
 mesh_client_wait
 lab_check v1_listed_cgroup_goes_outside both_outside "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"
 lab_check v1_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
+mesh_client_stop
+MESH_CLIENT_ENV="${CLASS[*]} $LAB_DIR/with_class" leak_client_start "inside_cgroups = {\"$LAB_DIR/net_cls/mvpn-$LAB_ID\"}"
+mesh_client_wait
+lab_check v1_inside_cgroup cgroup_is_inside_alone "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"
 mesh_client_stop
 "${CLASS[@]}" "$LAB_DIR/with_class" rmdir "$LAB_DIR/net_cls/mvpn-$LAB_ID"
 MESH_CLIENT_ENV="env NET_CLS=$LAB_DIR/net_cls $LAB_DIR/with_net_cls" leak_client_start "operators = {daemon}"
