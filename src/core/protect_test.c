@@ -455,11 +455,11 @@ static void check_split(const packet *p, const void *ctx)
         bool is_own = mvpn_addr_ip_eq(&p->source, own);
         bool may = may_leave(p, &s->setup, s->state) ||
                    (!is_tun && (is_outside || (is_target(p) && !is_own)));
-        packet last = mended(&s->rules, &q, host_addr(p->source.family));
-        assert_int_equal(!mvpn_addr_ip_eq(&last.source, &p->source),
+        packet sent = mended(&s->rules, &q, host_addr(p->source.family));
+        assert_int_equal(!mvpn_addr_ip_eq(&sent.source, &p->source),
                          is_outside && !is_tun && !is_lo && is_own);
         assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q) &&
-                             passes(&s->rules, MVPN_PROTECT_LEAVING, &last),
+                             passes(&s->rules, MVPN_PROTECT_LEAVING, &sent),
                          may);
     }
     bool is_inside = strcmp(p->out, "lo") == 0 || strcmp(p->out, "mvpn0") == 0;
