@@ -195,7 +195,7 @@ static int fill_engine(client_program *p, mvpn_fault *fault)
     const mvpn_config_client *c = &p->cli.config.client;
     const mvpn_network_file *n = &p->cli.network;
     p->client.asks_names = true;
-    p->client.has_check = c->routes_all && !c->split.is_inside && !p->cli.is_proxy;
+    p->client.has_check = c->routes_all && !p->cli.is_proxy;
     p->client.hops = c->hops;
     p->client.relax = n->relax;
     p->client.env.size_policy = c->size_policy;
@@ -274,7 +274,7 @@ static int client_start(client_program *p, mvpn_fault *fault)
         r = r != 0 ? r : mvpn_loop_every(p->loop, 1000, every_second, p);
         if (r == 0 && !p->cli.is_proxy) {
             r = client_proof_open(&p->proof, p->loop, p->node, &p->cli.config.client,
-                                  p->client.relax, &p->host.gateway_v4);
+                                  p->client.relax, &p->host);
         } else if (r == 0) {
             r = client_proxy_open(&p->cli, p->loop, p->node, &p->proxy, fault);
         }

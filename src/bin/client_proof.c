@@ -13,14 +13,18 @@
 #define ASKED_PAUSE MVPN_S(1)
 
 int client_proof_open(client_proof *c, mvpn_loop *loop, mvpn_node *node,
-                      const mvpn_config_client *config, unsigned relax, const mvpn_addr *resolver)
+                      const mvpn_config_client *config, unsigned relax,
+                      const mvpn_helper_host *host)
 {
-    /* It looks as any other program does, which is not inside where only some are. */
-    *c = (client_proof){.loop = config->routes_all && !config->split.is_inside ? loop : NULL,
+    *c = (client_proof){.loop = config->routes_all ? loop : NULL,
                         .node = node,
                         .config = config,
                         .relax = relax,
-                        .resolver = *resolver};
+                        .resolver = host->gateway_v4};
+    if (config->split.is_inside) { /* any other program of this user is outside */
+        c->from_v4 = host->tun_v4;
+        c->from_v6 = host->tun_v6;
+    }
     return c->loop != NULL ? mvpn_random_seed(&c->rng) : 0;
 }
 
@@ -72,6 +76,8 @@ static void fill(client_proof *c, const mvpn_client_status *s, mvpn_prover_optio
                   .carries_v6 = s->has_ipv6,
                   .has_kill_switch = c->config->kill_switch},
         .resolver = c->resolver,
+        .from_v4 = c->from_v4,
+        .from_v6 = c->from_v6,
     };
     o->witness_count_v4 =
         mvpn_proof_witnesses(view, &s->path, guards, c->relax, 4, &c->rng, o->witnesses_v4);

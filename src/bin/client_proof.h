@@ -9,6 +9,7 @@
 
 #include "core/engine.h"
 #include "io/config.h"
+#include "io/helper.h"
 #include "io/node.h"
 #include "io/prover.h"
 
@@ -18,6 +19,8 @@ typedef struct client_proof {
     const mvpn_config_client *config;
     unsigned relax;     /* MVPN_RELAX_* of the network */
     mvpn_addr resolver; /* the gateway inside the tunnel */
+    /* Where only some goes inside: the tunnel's own, whose sockets do. Else family 0. */
+    mvpn_addr from_v4, from_v6;
     mvpn_rng rng;
     mvpn_prover *prover; /* NULL: none works */
     bool is_wanted;      /* somebody asked */
@@ -29,11 +32,11 @@ typedef struct client_proof {
     mvpn_proof proof;
 } client_proof;
 
-/** Nothing is proven where no TUN or not everything goes through it: then no call does anything.
- * MVPN_E_SYSTEM. */
+/** Nothing is proven where no routes lead into the TUN: then no call does anything. `host` is what
+ * was set up. MVPN_E_SYSTEM. */
 MVPN_WUR int client_proof_open(client_proof *c, mvpn_loop *loop, mvpn_node *node,
                                const mvpn_config_client *config, unsigned relax,
-                               const mvpn_addr *resolver);
+                               const mvpn_helper_host *host);
 void client_proof_close(client_proof *c);
 
 /** Begin what is due; at least once a second. */

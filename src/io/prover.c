@@ -90,7 +90,7 @@ static void witness_spoke(void *ctx, const mvpn_stun_result *result)
     w->has_ended = true;
 }
 
-static void ask_witnesses(mvpn_prover *p, mvpn_loop *loop, unsigned family,
+static void ask_witnesses(mvpn_prover *p, mvpn_loop *loop, unsigned family, const mvpn_addr *from,
                           const mvpn_addr *servers, size_t count)
 {
     mvpn_proof_testimony *t = family == V4 ? &p->seen.v4 : &p->seen.v6;
@@ -101,6 +101,7 @@ static void ask_witnesses(mvpn_prover *p, mvpn_loop *loop, unsigned family,
             .server_count = 1,
             .rto = STUN_RTO,
             .address_only = true,
+            .from = *from,
         };
         *w = (struct witness){.prover = p, .family = family};
         t->asked++; /* who cannot even be asked has not answered */
@@ -138,13 +139,26 @@ static void resolver_spoke(void *ctx, unsigned events)
     }
 }
 
+/* A socket of `to`'s family, at `from` if that has one. -1: the kernel refuses it. */
+static int open_from(const mvpn_addr *from, const mvpn_addr *to)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = mvpn_sockaddr_from_addr(from, &sa);
+    int fd =
+        socket(to->family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && from->family == to->family && bind(fd, (struct sockaddr *)&sa, len) != 0) {
+        (void)close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
 /* Connected, so that only he is heard. -1: the kernel refuses it. */
-static int open_to(const mvpn_addr *to)
+static int open_to(const mvpn_addr *from, const mvpn_addr *to)
 {
     struct sockaddr_storage sa;
     socklen_t len = mvpn_sockaddr_from_addr(to, &sa);
-    int fd =
-        socket(to->family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = open_from(from, to);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, len) != 0) {
         (void)close(fd);
         fd = -1;
@@ -152,7 +166,8 @@ static int open_to(const mvpn_addr *to)
     return fd;
 }
 
-static int begin_names(mvpn_prover *p, mvpn_loop *loop, const mvpn_addr *resolver)
+static int begin_names(mvpn_prover *p, mvpn_loop *loop, const mvpn_addr *from,
+                       const mvpn_addr *resolver)
 {
     static const uint8_t question[QUESTION_LEN] = {
         [2] = 1, [5] = 1, [14] = 2, [16] = 1}; /* RD; "." NS IN */
@@ -164,7 +179,7 @@ static int begin_names(mvpn_prover *p, mvpn_loop *loop, const mvpn_addr *resolve
     p->seen.dns_asked = true;
     memcpy(p->question, question, sizeof(question));
     int r = mvpn_random_bytes(p->question, 2);
-    p->dns_fd = r == 0 ? open_to(&to) : -1;
+    p->dns_fd = r == 0 ? open_to(from, &to) : -1;
     if (p->dns_fd < 0) {
         return r;
     }
@@ -189,7 +204,7 @@ static void v6_answered(void *ctx, unsigned events)
     }
 }
 
-static int begin_v6(mvpn_prover *p, mvpn_loop *loop)
+static int begin_v6(mvpn_prover *p, mvpn_loop *loop, const mvpn_addr *from)
 {
     const int on = 1;
     uint8_t byte = 0;
@@ -197,7 +212,7 @@ static int begin_v6(mvpn_prover *p, mvpn_loop *loop)
         return 0;
     }
     p->seen.v6_packet = MVPN_PROOF_REFUSED;
-    p->v6_fd = open_to(&nowhere_v6);
+    p->v6_fd = open_to(from, &nowhere_v6);
     if (p->v6_fd < 0) {
         return 0;
     }
@@ -213,15 +228,14 @@ static int begin_v6(mvpn_prover *p, mvpn_loop *loop)
 /* ---- past the tunnel ---- */
 
 /* Bound to the interface no route leads it into the tunnel: the filter alone stands there. */
-static enum mvpn_proof_packet try_past(uint32_t index, const mvpn_addr *to)
+static enum mvpn_proof_packet try_past(uint32_t index, const mvpn_addr *from, const mvpn_addr *to)
 {
     enum mvpn_proof_packet result = MVPN_PROOF_NOT_TRIED;
     struct sockaddr_storage sa;
     socklen_t len = mvpn_sockaddr_from_addr(to, &sa);
     uint8_t byte = 0;
     int number = (int)index;
-    int fd =
-        socket(to->family == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = open_from(from, to);
     if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &number, sizeof(number)) == 0) {
         if (sendto(fd, &byte, sizeof(byte), MSG_DONTWAIT, (struct sockaddr *)&sa, len) >= 0) {
             result = MVPN_PROOF_PASSED;
@@ -267,18 +281,18 @@ int mvpn_prover_new(mvpn_loop *loop, const mvpn_prover_options *options, mvpn_pr
     p->seen = options->known;
     p->dns_fd = p->v6_fd = -1;
     p->began = mvpn_clock_now();
-    ask_witnesses(p, loop, V4, options->witnesses_v4, options->witness_count_v4);
-    ask_witnesses(p, loop, V6, options->witnesses_v6, options->witness_count_v6);
-    int r = begin_names(p, loop, &options->resolver);
-    r = r != 0 ? r : begin_v6(p, loop);
+    ask_witnesses(p, loop, V4, &options->from_v4, options->witnesses_v4, options->witness_count_v4);
+    ask_witnesses(p, loop, V6, &options->from_v6, options->witnesses_v6, options->witness_count_v6);
+    int r = begin_names(p, loop, &options->from_v4, &options->resolver);
+    r = r != 0 ? r : begin_v6(p, loop, &options->from_v6);
     r = r != 0 ? r : mvpn_loop_timer_new(loop, tick, p, &p->timer);
     if (r != 0) {
         mvpn_prover_free(p);
         return r;
     }
     if (options->known.has_kill_switch && options->past_index != 0) { /* else it would leave */
-        p->seen.past_v4 = try_past(options->past_index, &nowhere_v4);
-        p->seen.past_v6 = try_past(options->past_index, &nowhere_v6);
+        p->seen.past_v4 = try_past(options->past_index, &options->from_v4, &nowhere_v4);
+        p->seen.past_v6 = try_past(options->past_index, &options->from_v6, &nowhere_v6);
     }
     mvpn_loop_timer_set(p->timer, TICK_MS);
     *ret = p;

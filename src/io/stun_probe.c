@@ -78,11 +78,12 @@ static void answers_came(void *ctx, unsigned events)
 static int open_endpoints(mvpn_loop *loop, mvpn_stun_probe *p, const mvpn_stun_probe_options *o,
                           mvpn_stun_client_config *config, mvpn_fault *fault)
 {
-    mvpn_addr source = mvpn_stun_socket_source(&o->servers[0], o->mark);
+    bool is_bound = o->from.family == o->servers[0].family;
+    mvpn_addr source = is_bound ? o->from : mvpn_stun_socket_source(&o->servers[0], o->mark);
     for (unsigned i = 0; i < MVPN_STUN_CLIENT_SOCKETS; i++) {
         struct endpoint *e = &p->endpoints[i];
         mvpn_addr any = {.family = o->servers[0].family};
-        e->fd = mvpn_stun_socket_open(&any, o->mark);
+        e->fd = mvpn_stun_socket_open(is_bound ? &o->from : &any, o->mark);
         if (e->fd < 0) {
             return mvpn_fault_errno(fault, MVPN_E_SYSTEM, errno, "cannot open a UDP socket");
         }

@@ -20,6 +20,7 @@ typedef struct mvpn_stun_probe_options {
     bool is_patient;          /* RFC 8489's timers (up to 2.5 minutes); else less than 5 s */
     mvpn_time rto;            /* not patient: the first wait, if not the quick one; 0: that */
     bool address_only;        /* the mapped address and nothing else */
+    mvpn_addr from;           /* the host's address to ask from, without port; family 0: any */
     uint32_t mark;            /* firewall mark of what is sent; 0 = none */
 } mvpn_stun_probe_options;
 

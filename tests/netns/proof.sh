@@ -86,7 +86,8 @@ RULES
     proof_is false false false true
 }
 
-# Nobody puts it back, and routes lead around the tunnel: witnesses see the host itself.
+# missing_kill_switch_shows [SECONDS]: nobody puts it back, and routes lead around the tunnel: witnesses see the host
+# itself, or nobody.
 missing_kill_switch_shows() {
     local helper
     helper=$(helper_of)
@@ -94,7 +95,7 @@ missing_kill_switch_shows() {
     kill -STOP $helper
     lab_in client nft delete table inet meshvpn_guard
     around add
-    prove
+    prove "${1:-1.5}"
     around del
     # shellcheck disable=SC2086
     kill -CONT $helper
@@ -113,5 +114,13 @@ lab_check person_sees_it person_sees_it
 lab_check broken_routes_and_names_show broken_routes_and_names_show
 lab_check missing_kill_switch_shows missing_kill_switch_shows
 lab_check all_holds_again all_holds
+mesh_client_stop
+
+# Where only some goes inside the same is asked from the tunnel's address, which does.
+MESH_CLIENT_MORE='inside_users = {"daemon"}' mesh_client_start 3 "$(mesh_identity alder)" "$(mesh_identity birch)" \
+    "$(mesh_identity maple)"
+mesh_client_wait
+lab_check inside_all_holds all_holds
+lab_check inside_missing_kill_switch_shows missing_kill_switch_shows 4.5
 mesh_client_stop
 exit "$((LAB_FAILED > 0))"
