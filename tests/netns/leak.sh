@@ -66,24 +66,11 @@ routes_fail_closed() {
     lab_in client ip route get "$(lab_addr4 web)" mark 0x4d56
 }
 
-# Another program marks a user's packets, and a rule of its own leads them to the main table: after our chain was asked,
-# which has seen the tunnel as their way.
 marks_of_others_lead_nowhere() {
-    lab_in client nft -f - <<'NFT' || return 1
-table inet marker {
-    chain out {
-        type route hook output priority mangle
-        meta skuid 12345 meta mark set 0x77
-    }
-}
-NFT
-    lab_in client ip rule add fwmark 0x77 lookup main priority 100
-    lab_in client ip -6 rule add fwmark 0x77 lookup main priority 100
+    leak_marks add
     is_blocked && sleep 0.5
     local blocked=$?
-    lab_in client ip rule del priority 100
-    lab_in client ip -6 rule del priority 100
-    lab_in client nft delete table inet marker
+    leak_marks del
     return "$blocked"
 }
 

@@ -144,6 +144,25 @@ leak_is_routed() {
     [ "$(leak_routing)" = "$LEAK_ROUTED" ]
 }
 
+# leak_marks add|del: another program marks what a user sends, and a rule of its own leads that to the main table: after
+# our chain was asked, which has seen the tunnel as its way
+leak_marks() {
+    if [ "$1" = add ]; then
+        lab_in client nft -f - <<NFT
+table inet marker {
+    chain out {
+        type route hook output priority mangle
+        meta skuid ${LEAK_USERS[0]} meta mark set 0x77
+    }
+}
+NFT
+    else
+        lab_in client nft delete table inet marker
+    fi
+    lab_in client ip rule "$1" fwmark 0x77 lookup main priority 100
+    lab_in client ip -6 rule "$1" fwmark 0x77 lookup main priority 100
+}
+
 # leak_take_routes KIND: another program tidies up; prints ms until all is back. The rules of the main tables are its own
 # business.
 leak_take_routes() {

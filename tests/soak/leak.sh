@@ -8,8 +8,8 @@
 # Events, in turn: restart, down (lockdown holds), kill -9 of the client, of client and helper, death of the guard, a
 # pulled cable, rogue routes, another program that clears its own table, one that takes our routes, rules or addresses,
 # one that changes the resolver, a netmask that makes the guard a neighbour, forged packets towards the tunnel's
-# addresses (100,000 in all). Clearing our table is a run of its own at the end, with the probes that go by routes: see
-# "The kill switch" in docs/threat-model.md.
+# addresses (100,000 in all), another program's marks that lead around the tunnel. Clearing our table is a run of its own
+# at the end, with the probes that go by routes: see "The kill switch" in docs/threat-model.md.
 #
 # Holds if no frame was seen but the client's to its guards, DHCP, ARP and neighbour discovery of the next hops, and none
 # was missed; if nothing answered a forged packet; and if all was repaired within a second.
@@ -85,10 +85,15 @@ event() {
         forged=$((forged + FORGE))
         leak_forge "$FORGE" >&2 || answered=$((answered + 1))
         ;;
+    12)
+        leak_marks add
+        sleep 0.5
+        leak_marks del
+        ;;
     esac
 }
 
-KINDS=12
+KINDS=13
 # So that a whole run has 100,000.
 FORGE=$((100000 / (events / KINDS > 0 ? events / KINDS : 1) + 1))
 slowest=0
