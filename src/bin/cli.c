@@ -313,7 +313,7 @@ static void on_signal(void *ctx, int signo)
     }
     mvpn_logf(&s->cli->log, MVPN_LOG_INFO, "ending: signal %d", signo);
     /* A second signal does not wait. */
-    if (s->is_ending || s->node == NULL || !mvpn_node_withdraw(s->node, on_goodbye_over, s) ||
+    if (s->is_ending || !mvpn_node_withdraw(s->node, on_goodbye_over, s) ||
         mvpn_loop_every(s->loop, GOODBYE_MS, on_goodbye_over, s) != 0) {
         mvpn_loop_stop(s->loop);
     }
@@ -388,6 +388,10 @@ int cli_run(cli *c, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, v
     mvpn_logf(&c->log, MVPN_LOG_INFO, "running in network '%s' (%zu relays known)", c->network.name,
               c->network.relay_count);
     r = mvpn_loop_run(loop);
+    if (mvpn_node_is_broken(node)) { /* nobody asked for this end: what protects stays */
+        mvpn_logf(&c->log, MVPN_LOG_ERROR, "ending: the TUN device or a socket is gone");
+        s.has_failed = true;
+    }
     mvpn_notify_send(&c->notify, "STOPPING=1");
     mvpn_notify_done(&c->notify);
     mvpn_control_close(c->control);

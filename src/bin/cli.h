@@ -66,8 +66,8 @@ int cli_fail(const cli *cli, const mvpn_fault *fault);
 
 /**
  * Open the control socket, give up privileges (docs/architecture.md), tell systemd, run until a
- * signal, and close. `node` may be NULL; a relay withdraws its descriptor before it ends. Returns
- * the exit code.
+ * signal, and close. A relay withdraws its descriptor before it ends. Returns the exit code: 0 only
+ * if somebody asked for the end.
  */
 int cli_run(cli *cli, mvpn_loop *loop, mvpn_node *node, mvpn_control_fn *status, void *ctx);
 

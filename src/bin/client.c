@@ -322,8 +322,8 @@ int main(int argc, char **argv)
             (void)printf("%s: configuration and network file are in order\n", p->cli.program);
             code = 0;
         } else {
-            code = cli_run(&p->cli, p->loop, NULL, client_control_answer, p);
-            if (code == 0) { /* asked to, by a signal; else the kill switch stays */
+            code = cli_run(&p->cli, p->loop, p->node, client_control_answer, p);
+            if (code == 0) { /* asked to; else the kill switch stays */
                 protect(p, MVPN_PROTECT_DOWN);
             }
         }

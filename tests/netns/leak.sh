@@ -102,6 +102,19 @@ own_packets_stay_out() {
     [ -n "$before" ] && [ -n "$after" ] && [ $((after - before)) -lt 1000 ]
 }
 
+# Another program takes the device away: the client cannot go on, and that is no end that somebody asked for.
+device_is_lost() {
+    local status
+    lab_in client ip link del "$MESH_TUN" || return 1
+    lab_wait_gone 50 "$MESH_CLIENT_PID" || return 1
+    wait "$MESH_CLIENT_PID"
+    status=$?
+    mesh_client_stop
+    tail -n 3 "$LAB_DIR/log/client.log"
+    echo "exit status $status"
+    [ "$status" = 1 ] && grep -q 'TUN device or a socket is gone' "$LAB_DIR/log/client.log"
+}
+
 is_blocked() {
     ! lab_in client "${LEAK_USER[@]}" curl --noproxy '*' -s -o /dev/null --max-time 1 "http://$(lab_addr4 web)/"
 }
@@ -139,6 +152,11 @@ mesh_client_wait
 lab_check restart_works page_comes
 leak_crash
 lab_check crashed_client_leaves_it_on leak_has_table
+leak_client_start ""
+mesh_client_wait
+lab_check lost_device_fails_the_client device_is_lost
+lab_check lost_device_leaves_it_on leak_has_table
+lab_check lost_device_blocks is_blocked
 leak_client_start ""
 mesh_client_wait
 leak_end
