@@ -278,13 +278,14 @@ static int set_addresses(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fa
  * Rules last: they must not lead anybody anywhere but into the tunnel or to the refusal. A device
  * that is gone does not come back; then the refusal has everything.
  */
-static int put_back_routes(mvpn_host_client *host)
+static int put_back_routes(mvpn_host_client *host, bool *ret_is_device_gone)
 {
     int r = set_addresses(host->nl, host, NULL);
     for (size_t i = 0; r == 0 && i < 2; i++) {
         r = mvpn_netlink_route_add(host->nl, host->table, host->index, &everything[i], NULL);
     }
-    r = r != 0 && errno == ENODEV ? 0 : r;
+    *ret_is_device_gone = r != 0 && errno == ENODEV;
+    r = *ret_is_device_gone ? 0 : r;
     for (size_t i = 0; host->kill_switch != NULL && i < 2; i++) {
         int refused =
             mvpn_netlink_refusal_add(host->nl, host->table, everything[i].addr.family, NULL);
@@ -294,7 +295,7 @@ static int put_back_routes(mvpn_host_client *host)
     return r != 0 ? r : rules;
 }
 
-static bool were_routes_touched(const mvpn_host_client *host)
+static enum mvpn_route_watch_finding watch_routes(const mvpn_host_client *host)
 {
     const mvpn_route_watch_ours ours = {
         .port = mvpn_netlink_port(host->nl),
@@ -312,26 +313,39 @@ void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2])
     ret[1] = host->has_rules ? host->route_events : -1;
 }
 
+/*
+ * Did another program touch them? They are put back whoever it was. The worker closes the device at
+ * its end, and when it falls: of what vanishes with a device the kernel names nobody.
+ */
+static int tend_routes(mvpn_host_client *host, bool *ret_is_touched)
+{
+    enum mvpn_route_watch_finding finding = watch_routes(host);
+    bool is_device_gone = false;
+    if (finding == MVPN_ROUTE_WATCH_NOTHING && !host->is_astray) {
+        return 0;
+    }
+    int r = put_back_routes(host, &is_device_gone);
+    host->is_astray = r != 0;
+    *ret_is_touched = r != 0 || finding == MVPN_ROUTE_WATCH_PROGRAM || !is_device_gone;
+    return r;
+}
+
 int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
 {
-    bool is_repaired = false;
+    bool is_repaired = false, is_touched = false;
     int r = 0;
     *ret_what = NULL;
-    if (host->state == MVPN_PROTECT_DISCONNECTING && host->has_rules && host->route_events >= 0) {
-        MVPN_IGNORE(were_routes_touched(host)); /* the worker has closed the device */
-        host->is_astray = false;
-    }
     if (host->kill_switch != NULL) {
         r = mvpn_kill_switch_tend(host->kill_switch, &is_repaired, NULL);
         *ret_what = r != 0 || is_repaired ? "the kill switch" : NULL;
     }
-    if (host->has_rules && host->route_events >= 0 &&
-        (were_routes_touched(host) || host->is_astray)) {
-        int routes = put_back_routes(host);
-        host->is_astray = routes != 0;
-        is_repaired |= routes == 0;
-        *ret_what = *ret_what != NULL ? "the kill switch and routes" : "routes";
+    if (host->has_rules && host->route_events >= 0) {
+        int routes = tend_routes(host, &is_touched);
+        is_repaired |= is_touched && routes == 0;
         r = r != 0 ? r : routes;
+    }
+    if (is_touched) {
+        *ret_what = *ret_what != NULL ? "the kill switch and routes" : "routes";
     }
     host->repaired += is_repaired;
     return r;

@@ -65,6 +65,8 @@ static bool is_about_ours(const struct nlmsghdr *msg, const mvpn_route_watch_our
         return attribute(msg, sizeof(*route), RTA_TABLE, route->rtm_table) == ours->table;
     case RTM_DELADDR:
         return address->ifa_index == ours->index;
+    case RTM_DELLINK:
+        return (uint32_t)link->ifi_index == ours->index;
     case RTM_NEWLINK:
         return (uint32_t)link->ifi_index == ours->index && (link->ifi_flags & IFF_UP) == 0;
     default:
@@ -72,26 +74,29 @@ static bool is_about_ours(const struct nlmsghdr *msg, const mvpn_route_watch_our
     }
 }
 
-bool mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours)
+enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours)
 {
     uint8_t buf[MVPN_NL_REPLY] __attribute__((aligned(NLMSG_ALIGNTO)));
-    bool touched = false;
+    enum mvpn_route_watch_finding finding = MVPN_ROUTE_WATCH_NOTHING;
     for (;;) {
         ssize_t n = recv(fd, buf, sizeof(buf), 0);
         if (n < 0 && errno == EINTR) {
             continue;
         }
         if (n < 0 && errno == ENOBUFS) { /* more than the socket could hold: nobody knows what */
-            touched = true;
+            finding = MVPN_MAX(finding, MVPN_ROUTE_WATCH_CHANGE);
             continue;
         }
         if (n <= 0) {
-            return touched;
+            return finding;
         }
         int left = (int)n;
         for (const struct nlmsghdr *msg = (const struct nlmsghdr *)buf; mnl_nlmsg_ok(msg, left);
              msg = mnl_nlmsg_next(msg, &left)) {
-            touched = touched || (msg->nlmsg_pid != ours->port && is_about_ours(msg, ours));
+            if (msg->nlmsg_pid != ours->port && is_about_ours(msg, ours)) {
+                finding = msg->nlmsg_pid != 0 ? MVPN_ROUTE_WATCH_PROGRAM
+                                              : MVPN_MAX(finding, MVPN_ROUTE_WATCH_CHANGE);
+            }
         }
     }
 }

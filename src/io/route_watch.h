@@ -6,7 +6,6 @@
 #ifndef MVPN_IO_ROUTE_WATCH_H
 #define MVPN_IO_ROUTE_WATCH_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/macros.h"
@@ -19,9 +18,17 @@ typedef struct mvpn_route_watch_ours {
     uint32_t priority_first, priority_last; /* of rules */
 } mvpn_route_watch_ours;
 
+enum mvpn_route_watch_finding {
+    MVPN_ROUTE_WATCH_NOTHING,
+    /* Something of ours went or changed, and the kernel names no program: so it is when a device
+     * goes down or ends, also by its own program; or more happened than could be noted. */
+    MVPN_ROUTE_WATCH_CHANGE,
+    MVPN_ROUTE_WATCH_PROGRAM, /* another program did it */
+};
+
 /** Descriptor to poll for reading, non-blocking, the caller's to close; -1 with errno. */
 MVPN_WUR int mvpn_route_watch_open(void);
-/** Read all that is there: did somebody else take or replace what is ours, or may he have? */
-bool mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours);
+/** Read all that is there: who took or replaced what is ours, or may have? */
+enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours);
 
 #endif

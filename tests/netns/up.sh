@@ -33,6 +33,7 @@ lab_check refusal_says_whom_to_ask grep -q 'root, and its operators may' "$LAB_D
 lab_check reconnect_keeps_it eval 'up_meshvpn 0 reconnect --config "$LAB_DIR/client.conf" && sleep 1 && mesh_curl -o /dev/null "http://$(lab_addr4 web)/"'
 lab_check hops_of_one_that_runs eval 'up_says 0 Connected --hops 2 && up_path_has 2'
 lab_check down_restores eval 'up_meshvpn 0 down --config "$LAB_DIR/client.conf" && grep -q "as it was before" "$LAB_DIR/out" && diff <(echo "$before") <(up_state)'
+lab_check down_blames_nobody eval 'grep -q connected "$LAB_DIR/host/client/client.log" && ! grep "another program" "$LAB_DIR/host/client/client.log"'
 lab_check status_is_down up_meshvpn 4 status --control "$LAB_DIR/sock/client"
 lab_check down_again_says_so up_meshvpn 0 down --config "$LAB_DIR/client.conf"
 lab_check up_json eval 'up_says 0 "\"result\":\"connected\"" --json && up_json_is_good'
