@@ -26,6 +26,15 @@ void mvpn_client_reconnect(mvpn_client *client, mvpn_time now)
     }
 }
 
+/* Nothing goes through it yet. */
+static bool is_idle(mvpn_client *client, const slot *s)
+{
+    const client_session *session = client_session_find(client, s->session);
+    bool is_opening =
+        s->used && s->role == SLOT_TAKES && session != NULL && session->state == SESSION_OPENING;
+    return is_opening || slot_is_spare(s) || slot_is_building(s);
+}
+
 int mvpn_client_set_hops(mvpn_client *client, unsigned hops, mvpn_time now)
 {
     if (hops < 1 || hops > MVPN_HOPS_MAX) {
@@ -40,7 +49,7 @@ int mvpn_client_set_hops(mvpn_client *client, unsigned hops, mvpn_time now)
     client->cfg.hops = hops;
     for (size_t i = 0; i < SLOTS; i++) {
         slot *s = &client->slots[i];
-        if (slot_is_spare(s) || slot_is_building(s)) {
+        if (is_idle(client, s)) {
             client_give_up(client, s, now);
         }
     }

@@ -1125,6 +1125,32 @@ static void reconnect(uint64_t seed)
     }
 }
 
+/* Its first circuit is built, and asks the exit for a session. */
+static bool is_opening(sim *w, void *arg)
+{
+    mvpn_stage_report stages[MVPN_STAGES];
+    const mvpn_engine *engine = ((const world *)arg)->client->engine;
+    (void)mvpn_client_stages(mvpn_engine_client(engine), w->now, stages);
+    return stages[MVPN_STAGE_CIRCUIT].state == MVPN_STAGE_DONE &&
+           stages[MVPN_STAGE_EXIT].state != MVPN_STAGE_DONE;
+}
+
+/* Also of the session that is being opened just then. */
+static void hops_change_early(uint64_t seed)
+{
+    world *t = world_make(seed, 8, 2, 3);
+    sim_start(t->client);
+    CHECK(sim_run_until(t->w, is_opening, t, MVPN_S(10)));
+    sim_current = t->client;
+    CHECK(mvpn_engine_set_hops(t->client->engine, 2, t->w->now) == 0);
+    sim_current = NULL;
+    sim_touch(t->client);
+    sim_for(t->w, MVPN_S(3));
+    mvpn_client_status s = status_of(t);
+    CHECK(s.state == MVPN_CLIENT_CONNECTED && s.path.count == 2);
+    world_free(t);
+}
+
 /* Other lengths of path, from now on. */
 static void hops_change(uint64_t seed)
 {
@@ -1534,6 +1560,7 @@ int main(int argc, char **argv)
         {"new_identity", new_identity},
         {"reconnect", reconnect},
         {"hops_change", hops_change},
+        {"hops_change_early", hops_change_early},
         {"exit_lifetime", exit_lifetime},
         {"exit_chosen", exit_chosen},
         {"exit_chosen_in_vain", exit_chosen_in_vain},
