@@ -85,6 +85,19 @@ static bool is_connected(const json_t *status)
     return state != NULL && strcmp(state, "connected") == 0;
 }
 
+static unsigned long wished_hops(const up_run *u)
+{
+    return options_number(u->given, "--hops", 0);
+}
+
+/* The circuit in use may have been built before the wish was told. */
+static bool is_done(const up_run *u, const json_t *status)
+{
+    unsigned long hops = wished_hops(u);
+    return is_connected(status) && stage_view_is_over(status) &&
+           (hops == 0 || json_array_size(json_object_get(status, "path")) == hops);
+}
+
 /* ---- the end ---- */
 
 static int say_end(const up_run *u, const char *result, const up_trouble *t, const json_t *status)
@@ -218,7 +231,7 @@ static int follow(up_run *u)
             heard = mvpn_clock_now();
             stage_view_show(&u->view, status);
         }
-        if (is_connected(status) && stage_view_is_over(status)) {
+        if (is_done(u, status)) {
             exit_status = connected(u, status, false);
             break;
         }
@@ -244,7 +257,7 @@ static int follow(up_run *u)
         }
         if (mvpn_clock_now() >= limit) {
             up_trouble t;
-            up_trouble_timeout(status, &t);
+            up_trouble_timeout(status, wished_hops(u), &t);
             exit_status = fail(u, watch.has ? &watch.last : &t, true);
             break;
         }
@@ -275,7 +288,7 @@ static bool tell(up_run *u, json_t *request, int *ret_exit)
 static bool tell_wishes(up_run *u, int *ret_exit)
 {
     const char *exit_wish = options_text(u->given, "--exit");
-    unsigned long hops = options_number(u->given, "--hops", 0);
+    unsigned long hops = wished_hops(u);
     if (hops > 0 &&
         !tell(u, json_pack("{s:s, s:I}", "cmd", "hops", "hops", (json_int_t)hops), ret_exit)) {
         return false;

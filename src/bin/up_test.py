@@ -56,7 +56,7 @@ def status(done, code=None, reason=None, **more):
                        "code": code if i == done else None, "reason": reason if i == done else None})
     return {"schema": "meshvpn.status/1", "role": "client", "state": "connected" if done >= 5 else "connecting",
             "stages": stages, "path": [{"name": "maple", "country": "CH"}], "exit_address": "11.5.0.1", "ipv6": True,
-            "clock": {"is_wrong": False}, "protection": {"kill_switch": True}, "proof": GOOD if done >= 7 else None, **more}
+            "clock": {"is_wrong": False}, "protection": {"kill_switch": True}, "proof": GOOD if done >= 7 else None} | more
 
 
 class Daemon(threading.Thread):
@@ -180,8 +180,13 @@ def test_ends(directory):
 
 
 def test_wishes(directory):
-    code, _, _, asked = up(directory, [status(7)], "--exit", "CH", "--hops", "4")
+    longer = status(7, path=[{"name": "maple", "country": "CH"}] * 4)
+    code, _, _, asked = up(directory, [longer], "--exit", "CH", "--hops", "4")
     check(code == 0 and {"cmd": "hops", "hops": 4} in asked and {"cmd": "exit-use", "exit": "CH"} in asked, asked)
+    code, out, _, asked = up(directory, [status(7)] * 5 + [longer], "--hops", "4")
+    check(code == 0 and "Connected" in out and len([r for r in asked if r["cmd"] == "status"]) >= 6, asked)
+    code, _, err, _ = up(directory, [status(7)], "--hops", "4", "--timeout", "1")
+    check(code == 3 and "no path of 4 relays" in err, err)
     refusal = {"hops": {"error": "root may", "code": "refused"}}
     code, _, err, asked = up(directory, [status(7)], "--hops", "4", replies=refusal)
     check(code == 10 and "root may" in err and not any(r["cmd"] == "exit-use" for r in asked), err)

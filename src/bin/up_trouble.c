@@ -243,7 +243,7 @@ bool up_trouble_after(const mvpn_config *config, up_trouble *ret)
     return file_is_out_of_time(config, text) && fill(ret, "clock", text);
 }
 
-void up_trouble_timeout(const json_t *status, up_trouble *ret)
+void up_trouble_timeout(const json_t *status, unsigned long hops, up_trouble *ret)
 {
     const json_t *stage, *found = NULL;
     size_t i;
@@ -262,6 +262,12 @@ void up_trouble_timeout(const json_t *status, up_trouble *ret)
         .remedy = "It goes on trying: meshvpn status --watch. Or look: meshvpn netcheck, meshvpn "
                   "doctor",
     };
+    if (found == NULL && hops > 0 && status != NULL) {
+        (void)snprintf(ret->cause, sizeof(ret->cause),
+                       "connected, but no path of %lu relays was built in time", hops);
+        ret->remedy = "It goes on trying; or ask for fewer: sudo meshvpn up --hops N";
+        return;
+    }
     (void)snprintf(ret->cause, sizeof(ret->cause), "the time is over while at: %s",
                    title != NULL ? title : "the start");
 }

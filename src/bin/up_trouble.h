@@ -50,7 +50,7 @@ bool up_trouble_find(const json_t *status, const mvpn_config *config, up_trouble
 /** The client ended at its start: is there a cause of ours? False: its own words have to do. */
 bool up_trouble_after(const mvpn_config *config, up_trouble *ret);
 
-/** What is left to say when the time is over. */
-void up_trouble_timeout(const json_t *status, up_trouble *ret);
+/** What is left to say when the time is over; `hops` were wished, 0: as it comes. */
+void up_trouble_timeout(const json_t *status, unsigned long hops, up_trouble *ret);
 
 #endif
