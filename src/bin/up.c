@@ -141,8 +141,9 @@ static int fail(up_run *u, const up_trouble *t, bool runs)
 static int fail_with(up_run *u, enum up_exit exit_status, const char *code, const char *remedy,
                      const char *cause)
 {
-    up_trouble t = {.exit = exit_status, .code = code, .remedy = remedy};
+    up_trouble t = {.exit = exit_status, .code = code};
     (void)snprintf(t.cause, sizeof(t.cause), "%s", cause);
+    (void)snprintf(t.remedy, sizeof(t.remedy), "%s", remedy);
     return fail(u, &t, false);
 }
 

@@ -30,7 +30,7 @@ static const struct trouble_row {
      "Connect it (ip route shows the ways out); the client goes on by itself as soon as it can"},
     {"other-vpn", UP_OTHER_VPN, 4000,
      "another VPN takes our packets and nothing comes back: they leave by its interface",
-     "End that VPN first, or have it leave the mark 0x4d56 alone (ip rule shows its rules)"},
+     "End that VPN first"},
     {"rp-filter", UP_RP_FILTER, 2000,
      "this computer drops the answers of guards: strict reverse path filtering (rp_filter = 1)",
      "Make it loose: sudo sysctl net.ipv4.conf.all.rp_filter=2 (and in /etc/sysctl.d for the next "
@@ -80,7 +80,8 @@ static bool fill(up_trouble *ret, const char *code, const char *detail)
     if (row == NULL) {
         return false;
     }
-    *ret = (up_trouble){.exit = row->exit, .code = row->code, .remedy = row->remedy};
+    *ret = (up_trouble){.exit = row->exit, .code = row->code};
+    (void)snprintf(ret->remedy, sizeof(ret->remedy), "%s", row->remedy);
     (void)snprintf(ret->cause, sizeof(ret->cause), "%s%s%.300s", row->cause,
                    detail[0] != '\0' ? ": " : "", detail);
     return true;
@@ -223,6 +224,10 @@ bool up_trouble_find(const json_t *status, const mvpn_config *config, up_trouble
         found = fill(ret, "offline", "");
     } else if (!is_connected && tunnel[0] != '\0') {
         found = fill(ret, "other-vpn", tunnel);
+        size_t len = strlen(ret->remedy);
+        (void)snprintf(ret->remedy + len, sizeof(ret->remedy) - len,
+                       ", or have it leave the mark %#x alone (ip rule shows its rules)",
+                       config->client.mark);
     } else if (code != NULL && !is_connected && is_filtered) {
         found = fill(ret, "rp-filter", "");
     } else if (code != NULL && !is_connected &&
@@ -265,7 +270,8 @@ void up_trouble_timeout(const json_t *status, unsigned long hops, up_trouble *re
     if (found == NULL && hops > 0 && status != NULL) {
         (void)snprintf(ret->cause, sizeof(ret->cause),
                        "connected, but no path of %lu relays was built in time", hops);
-        ret->remedy = "It goes on trying; or ask for fewer: sudo meshvpn up --hops N";
+        (void)snprintf(ret->remedy, sizeof(ret->remedy),
+                       "It goes on trying; or ask for fewer: sudo meshvpn up --hops N");
         return;
     }
     (void)snprintf(ret->cause, sizeof(ret->cause), "the time is over while at: %s",

@@ -34,7 +34,7 @@ typedef struct up_trouble {
     enum up_exit exit;
     const char *code;
     char cause[512];
-    const char *remedy;
+    char remedy[256];
 } up_trouble;
 
 /* Before anything is started. False: nothing is wrong. */
