@@ -14,12 +14,17 @@ set -u
 
 up_lab_begin_network() {
     mesh_need_programs
+    # shellcheck disable=SC2034 # for lab.sh
+    LAB_EXITS="cedar maple oak"
     lab_begin
     lab_internet
     lab_services
     mesh_create found
     # An exit whose resolver is not there.
     mesh_set "$(mesh_conf oak)" dns_upstream '{"11.201.158.54:53"}'
+    # One that has used up what it gives in a month: it takes nobody any more.
+    mesh_set "$(mesh_conf cedar)" monthly_quota 1
+    printf 'meshvpn-quota 1\n%s 1000000000\n' "$(date -u +%Y%m)" >"$LAB_DIR/run/cedar/quota"
     mesh_relays_start
     chmod 755 "$LAB_DIR"
 }
@@ -112,7 +117,9 @@ row broken 2 'client.conf:5: unknown key .hopps.. Did you mean .hops' 'config ch
 row nopath 5 'no path can be chosen: .*country' 'exit_country' 'exit_country = AQ'
 row noport 5 'no path can be chosen: .*port' 'exit_country' 'exit_ports = {25}'
 row names 13 '(does not answer questions for names|cannot resolve names)' 'circuit new'
+row session 12 'no exit opens a session' 'exit list, meshvpn exit use'
 echo '--exit oak' >"$LAB_DIR/rows/names/options"
+echo '--exit cedar' >"$LAB_DIR/rows/session/options"
 
 lab_in noroute ip route del default
 lab_in noroute ip -6 route del default
