@@ -44,6 +44,7 @@ row() {
         echo "control_socket = \"$dir/control\""
         echo "run_dir = \"$dir/host\""
         echo "state_dir = \"$dir/state\""
+        echo "dns = none" # namespaces share the machine's /etc
         printf '%s\n' "$@"
     } >"$dir/client.conf"
     lab_node "$name"
@@ -113,12 +114,14 @@ row notun 9 '/dev/net/tun is missing' 'modprobe tun'
 row norights 10 'you may not set up the network' 'sudo meshvpn up'
 row strict 15 'drops the answers of guards' 'rp_filter=2'
 row vpn 11 'another VPN takes our packets.*wg0' 'End that VPN.* the mark 0x1234 alone' 'mark = 0x1234'
-row broken 2 'client.conf:5: unknown key .hopps.. Did you mean .hops' 'config check' 'hopps = 3'
+row broken 2 'client.conf:6: unknown key .hopps.. Did you mean .hops' 'config check' 'hopps = 3'
 row nopath 5 'no path can be chosen: .*country' 'exit_country' 'exit_country = AQ'
 row noport 5 'no path can be chosen: .*port' 'exit_country' 'exit_ports = {25}'
 row names 13 '(does not answer questions for names|cannot resolve names)' 'circuit new'
 row session 12 'no exit opens a session' 'exit list, meshvpn exit use'
+row proof 14 'the test of the protection failed' 'meshvpn status'
 echo '--exit oak' >"$LAB_DIR/rows/names/options"
+echo '--exit maple' >"$LAB_DIR/rows/proof/options"
 echo '--exit cedar' >"$LAB_DIR/rows/session/options"
 
 lab_in noroute ip route del default
@@ -134,6 +137,9 @@ for family in -4 -6; do
     lab_in vpn ip "$family" route add default dev wg0 table 51820
     lab_in vpn ip "$family" rule add not fwmark 51820 table 51820 priority 32764
 done
+# Somebody's firewall: names are asked and answered inside the circuit, not for this host's programs.
+lab_in proof nft 'add table inet own; add chain inet own output { type filter hook output priority 0; }
+    add rule inet own output meta l4proto { tcp, udp } th dport 53 drop'
 chmod 755 "$LAB_DIR/rows"
 
 for name in "${ROWS[@]}"; do
