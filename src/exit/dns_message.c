@@ -10,15 +10,11 @@
 #define POINTER 0xc0
 #define TYPE_SOA 6
 #define TYPE_A6 38 /* RFC 2874: an address in pieces; historic */
-#define TYPE_OPT 41
-#define TYPE_SVCB 64
-#define TYPE_HTTPS 65
 #define TYPE_IXFR 251
 #define TYPE_AXFR 252
 #define KEY_IPV4HINT 4
 #define KEY_IPV6HINT 6
 #define SOA_MIN 22 /* two names of the root and five numbers */
-#define RCODE_NXDOMAIN 3
 
 /* A name without compression (RFC 1035 §4.1.2), type and class; the name in lower case, since names
  * compare without case (§2.3.3). */
@@ -59,7 +55,7 @@ static int clean_edns(mvpn_reader *r, uint8_t *message, uint32_t *len, uint16_t 
     uint16_t size = mvpn_read16(r);
     uint32_t extended = mvpn_read32(r); /* code, version, DO: kept */
     (void)mvpn_read_raw(r, mvpn_read16(r));
-    if (!mvpn_reader_done(r) || name != 0 || type != TYPE_OPT) {
+    if (!mvpn_reader_done(r) || name != 0 || type != MVPN_DNS_TYPE_OPT) {
         return MVPN_E_FORMAT;
     }
     mvpn_store16(message + at + 3, MVPN_MIN(size, udp_max));
@@ -142,6 +138,79 @@ static bool read_record(mvpn_reader *r, const uint8_t *message, record *ret)
     return true;
 }
 
+void mvpn_dns_records_begin(mvpn_dns_records *records, const uint8_t *message, uint32_t len)
+{
+    mvpn_reader r = mvpn_reader_init(mvpn_bytes_of(message, len));
+    mvpn_dns_question question;
+    *records = (mvpn_dns_records){.message = message};
+    (void)mvpn_read_raw(&r, MVPN_DNS_HEADER);
+    if (r.failed || !read_question(&r, &question)) {
+        return;
+    }
+    records->p = r.p;
+    records->end = message + len;
+    for (size_t i = 0; i < MVPN_DNS_SECTIONS; i++) {
+        records->left[i] = mvpn_load16(message + 6 + 2 * i);
+    }
+}
+
+bool mvpn_dns_records_next(mvpn_dns_records *records, mvpn_dns_record *ret)
+{
+    unsigned section = MVPN_DNS_ANSWER;
+    record rr;
+    while (section < MVPN_DNS_SECTIONS && records->left[section] == 0) {
+        section++;
+    }
+    if (section == MVPN_DNS_SECTIONS || records->p == NULL) {
+        return false;
+    }
+    mvpn_reader r =
+        mvpn_reader_init(mvpn_bytes_of(records->p, (size_t)(records->end - records->p)));
+    if (!read_record(&r, records->message, &rr)) {
+        return false;
+    }
+    *ret = (mvpn_dns_record){
+        .section = section,
+        .type = rr.type,
+        .class = mvpn_load16(records->message + rr.ttl_at - 2),
+        .ttl = mvpn_load32(records->message + rr.ttl_at),
+        .name_at = (size_t)(records->p - records->message),
+        .data = rr.data,
+    };
+    records->left[section]--;
+    records->p = r.p;
+    return true;
+}
+
+size_t mvpn_dns_name_read(mvpn_bytes message, size_t at, uint8_t ret[static MVPN_DNS_NAME_MAX])
+{
+    size_t n = 0, piece = at; /* where the labels since the last pointer began */
+    while (at < message.n) {
+        uint8_t len = message.p[at];
+        if ((len & POINTER) == POINTER) {
+            size_t to = at + 1 < message.n ? mvpn_load16(message.p + at) & 0x3fffu : piece;
+            if (to >= piece) {
+                return 0;
+            }
+            at = piece = to;
+            continue;
+        }
+        if (len > LABEL_MAX || n + len + 1u > MVPN_DNS_NAME_MAX || at + len >= message.n) {
+            return 0;
+        }
+        ret[n++] = len;
+        for (size_t i = 1; i <= len; i++) {
+            uint8_t c = message.p[at + i];
+            ret[n++] = (uint8_t)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+        }
+        if (len == 0) {
+            return n;
+        }
+        at += len + 1u;
+    }
+    return 0;
+}
+
 static bool has_private_address(mvpn_bytes list, unsigned version)
 {
     size_t n = version == 4 ? 4 : 16;
@@ -185,8 +254,8 @@ static bool is_private(const record *rr)
         return rr->data.n != 16 || has_private_address(rr->data, 6);
     case TYPE_A6:
         return true;
-    case TYPE_SVCB:
-    case TYPE_HTTPS:
+    case MVPN_DNS_TYPE_SVCB:
+    case MVPN_DNS_TYPE_HTTPS:
         return has_private_hint(rr->data);
     default:
         return false;
@@ -201,7 +270,7 @@ typedef struct lifetime {
 
 static void take_lifetime(lifetime *life, const record *rr)
 {
-    if (rr->type == TYPE_OPT) {
+    if (rr->type == MVPN_DNS_TYPE_OPT) {
         return;
     }
     life->ttl = MVPN_MIN(life->ttl, rr->ttl);
@@ -239,7 +308,7 @@ int mvpn_dns_answer_read(const uint8_t *message, uint32_t len, mvpn_dns_answer_i
     }
     unsigned rcode = ret->flags & MVPN_DNS_RCODE;
     bool is_positive = rcode == 0 && answers > 0;
-    bool is_negative = (rcode == 0 || rcode == RCODE_NXDOMAIN) && !is_positive && life.has_soa;
+    bool is_negative = (rcode == 0 || rcode == MVPN_DNS_NXDOMAIN) && !is_positive && life.has_soa;
     ret->ttl = is_positive || is_negative ? life.ttl : 0;
     return mvpn_reader_done(&r) ? 0 : MVPN_E_FORMAT;
 }
@@ -286,7 +355,7 @@ void mvpn_dns_age(uint8_t *message, uint32_t len, uint32_t seconds)
         return;
     }
     while (mvpn_reader_left(&r) > 0 && read_record(&r, message, &rr)) {
-        if (rr.type != TYPE_OPT) { /* whose "time to live" are flags */
+        if (rr.type != MVPN_DNS_TYPE_OPT) { /* whose "time to live" are flags */
             mvpn_store32(message + rr.ttl_at, rr.ttl > seconds ? rr.ttl - seconds : 0);
         }
     }

@@ -26,8 +26,16 @@
 #define MVPN_DNS_CD 0x0010
 #define MVPN_DNS_RCODE 0x000f
 
+#define MVPN_DNS_SERVFAIL 2
+#define MVPN_DNS_NXDOMAIN 3
+
 #define MVPN_DNS_TYPE_A 1
+#define MVPN_DNS_TYPE_CNAME 5
 #define MVPN_DNS_TYPE_AAAA 28
+#define MVPN_DNS_TYPE_DNAME 39
+#define MVPN_DNS_TYPE_OPT 41
+#define MVPN_DNS_TYPE_SVCB 64
+#define MVPN_DNS_TYPE_HTTPS 65
 
 /* Longer-lived records are asked for again after an hour: a session rarely lasts longer. */
 #define MVPN_DNS_TTL_MAX 3600
@@ -70,6 +78,37 @@ MVPN_WUR int mvpn_dns_answer_read(const uint8_t *message, uint32_t len, mvpn_dns
  * the names that its CNAMEs lead to as well. Returns how many. */
 unsigned mvpn_dns_answer_addresses(const uint8_t *message, uint32_t len, mvpn_addr *ret,
                                    unsigned max);
+
+enum mvpn_dns_section { MVPN_DNS_ANSWER, MVPN_DNS_AUTHORITY, MVPN_DNS_ADDITIONAL };
+#define MVPN_DNS_SECTIONS 3
+
+typedef struct mvpn_dns_record {
+    enum mvpn_dns_section section;
+    uint16_t type;
+    uint16_t class;  /* of OPT: the largest UDP message of who sent it */
+    uint32_t ttl;    /* as it came; of OPT: extended code, version and flags */
+    size_t name_at;  /* in the message: its owner */
+    mvpn_bytes data; /* borrowed */
+} mvpn_dns_record;
+
+/* A walk over the records of an answer. */
+typedef struct mvpn_dns_records {
+    const uint8_t *message; /* borrowed */
+    const uint8_t *p, *end;
+    uint16_t left[MVPN_DNS_SECTIONS];
+} mvpn_dns_records;
+
+/** Begin with an answer that was read before, and was not truncated. */
+void mvpn_dns_records_begin(mvpn_dns_records *records, const uint8_t *message, uint32_t len);
+/** The next record of any section; false: there is none. */
+bool mvpn_dns_records_next(mvpn_dns_records *records, mvpn_dns_record *ret);
+
+/**
+ * The name at offset `at`, without compression and in lower case; pointers are followed only to
+ * what stands before (RFC 1035 §4.1.4), so that they cannot loop. Returns its length with the
+ * root's zero, or 0: there is none.
+ */
+size_t mvpn_dns_name_read(mvpn_bytes message, size_t at, uint8_t ret[static MVPN_DNS_NAME_MAX]);
 
 /** Turn a query or an answer into an answer without records, in place; returns its length. `info`
  * is the question that was read from it. */

@@ -170,12 +170,77 @@ static void ages_every_record_but_edns(void **state)
     mvpn_dns_age(p, 5, 1); /* nothing to age */
 }
 
+static void walks_the_records(void **state)
+{
+    static const char records[] = CNAME A(PUBLIC4) SOA OPT;
+    static const struct {
+        enum mvpn_dns_section section;
+        uint16_t type, class;
+        uint32_t ttl;
+    } rows[] = {
+        {MVPN_DNS_ANSWER, 5, 1, 512},
+        {MVPN_DNS_ANSWER, 1, 1, 256},
+        {MVPN_DNS_AUTHORITY, 6, 1, 256},
+        {MVPN_DNS_ADDITIONAL, 41, 0x4d0, 0},
+    };
+    uint8_t message[512];
+    uint32_t len = build(message, 0x8180, "211", 1, records, sizeof(records) - 1);
+    mvpn_dns_records walk;
+    mvpn_dns_record rr;
+    (void)state;
+    mvpn_dns_records_begin(&walk, message, len);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_true(mvpn_dns_records_next(&walk, &rr));
+        assert_int_equal(rr.section, rows[i].section);
+        assert_int_equal(rr.type, rows[i].type);
+        assert_int_equal(rr.class, rows[i].class);
+        assert_int_equal(rr.ttl, rows[i].ttl);
+    }
+    assert_false(mvpn_dns_records_next(&walk, &rr));
+    mvpn_dns_records_begin(&walk, message, 14);
+    assert_false(mvpn_dns_records_next(&walk, &rr));
+}
+
+static void reads_names(void **state)
+{
+    static const uint8_t bytes[] = "\1A\1b\0\3WWW\xc0\0\xc0\x05\xc0\x0d\xc0\x0f\1x";
+    static const struct {
+        size_t at, n;
+        const char *name;
+    } rows[] = {
+        {0, 5, "\1a\1b"},      {2, 3, "\1b"},          {4, 1, ""},
+        {5, 9, "\3www\1a\1b"}, {11, 9, "\3www\1a\1b"}, /* by two pointers */
+        {13, 0, ""},                                   /* to itself */
+        {15, 0, ""},                                   /* the same */
+        {17, 0, ""},                                   /* cut off */
+        {99, 0, ""},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint8_t name[MVPN_DNS_NAME_MAX];
+        size_t n = mvpn_dns_name_read(mvpn_bytes_of(bytes, sizeof(bytes) - 1), rows[i].at, name);
+        assert_int_equal(n, rows[i].n);
+        assert_memory_equal(name, rows[i].name, n);
+    }
+    uint8_t longest[300], name[MVPN_DNS_NAME_MAX];
+    for (size_t i = 0; i < sizeof(longest); i++) {
+        longest[i] = i % 2 == 0;
+    }
+    longest[254] = 0; /* 127 labels and the root */
+    assert_int_equal(mvpn_dns_name_read(mvpn_bytes_of(longest, 255), 0, name), 255);
+    longest[254] = 1;
+    longest[256] = 0;
+    assert_int_equal(mvpn_dns_name_read(mvpn_bytes_of(longest, 257), 0, name), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answer_rows),
         cmocka_unit_test(refused_rows),
         cmocka_unit_test(ages_every_record_but_edns),
+        cmocka_unit_test(walks_the_records),
+        cmocka_unit_test(reads_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
