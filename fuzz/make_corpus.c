@@ -363,6 +363,37 @@ static void dns_messages(void)
     script_end(&s, "dns", "query-answer-expiry");
 }
 
+/* Answers for "a." that came through the tunnel. */
+static void split_answers(void)
+{
+#define ADDRESS "\xc0\x0c\0\1\0\1\0\0\1\0\0\4\xc0\0\x20\7"
+#define ALIAS "\xc0\x0c\0\5\0\1\0\0\0\x3c\0\3\1c\0"
+#define OF_ALIAS "\1c\0\0\x1c\0\1\0\0\1\0\0\x10\x2a\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\7"
+#define SERVICE "\xc0\x0c\0\x41\0\1\0\0\1\0\0\x0d\0\1\1c\0\0\4\0\4\xc0\0\x20\7"
+#define EDNS "\0\0\x29\4\xd0\0\0\0\0\0\0"
+    static const struct {
+        const char *name, *counts, *records;
+        size_t n;
+    } rows[] = {
+        {"address", "\0\1\0\0\0\1", ADDRESS EDNS, sizeof(ADDRESS EDNS) - 1},
+        {"alias", "\0\2\0\0\0\1", ALIAS OF_ALIAS EDNS, sizeof(ALIAS OF_ALIAS EDNS) - 1},
+        {"service", "\0\1\0\0\0\0", SERVICE, sizeof(SERVICE) - 1},
+    };
+    for (size_t i = 0; i < 2 * MVPN_ARRAY_LEN(rows); i++) {
+        unsigned v = i % 2 == 0 ? 4 : 6;
+        uint8_t message[200] = "\x12\x34\x81\x80\0\1......\1a\0\0\1\0\1", b[300];
+        const size_t question = 19, n = question + rows[i / 2].n;
+        char name[40];
+        memcpy(message + 6, rows[i / 2].counts, 6);
+        memcpy(message + question, rows[i / 2].records, rows[i / 2].n);
+        size_t len = build_udp(b, v, mvpn_inner_gateway(v), 53, mvpn_inner_client(v), 4000, n);
+        memcpy(b + len - n, message, n);
+        slow_fix(b, len);
+        (void)snprintf(name, sizeof(name), "%s-v%u", rows[i / 2].name, v);
+        seed("split_answers", name, b, len);
+    }
+}
+
 static void texts(void)
 {
     uint8_t b[200];
@@ -983,6 +1014,7 @@ int main(int argc, char **argv)
     packets();
     super_packets();
     dns_messages();
+    split_answers();
     texts();
     network_files();
     handshakes_and_layers();

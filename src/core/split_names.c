@@ -36,16 +36,16 @@ bool mvpn_split_domain_read(const char *text, char ret[static MVPN_SPLIT_DOMAIN_
     return true;
 }
 
-/* As text, in lower case. What no host name has becomes what no domain of ours has. */
-static size_t name_of(const mvpn_dns_question *q, char out[static MVPN_DNS_NAME_MAX + 1])
+/* As text. What no host name has becomes what no domain of ours has. */
+static size_t text_of(const uint8_t *name, size_t len, char out[static MVPN_DNS_NAME_MAX + 1])
 {
     size_t n = 0;
-    for (size_t at = 0; at < q->len && q->bytes[at] != 0; at += q->bytes[at] + 1u) {
+    for (size_t at = 0; at < len && name[at] != 0; at += name[at] + 1u) {
         if (n > 0) {
             out[n++] = '.';
         }
-        for (size_t i = 1; i <= q->bytes[at]; i++) {
-            char c = (char)q->bytes[at + i];
+        for (size_t i = 1; i <= name[at]; i++) {
+            char c = (char)name[at + i];
             out[n++] = is_name_char(c) ? c : '?';
         }
     }
@@ -53,14 +53,14 @@ static size_t name_of(const mvpn_dns_question *q, char out[static MVPN_DNS_NAME_
     return n;
 }
 
-static bool is_below(const mvpn_split_domains *domains, const mvpn_dns_question *question)
+bool mvpn_split_domains_have(const mvpn_split_domains *domains, const uint8_t *name, size_t n)
 {
-    char name[MVPN_DNS_NAME_MAX + 1];
-    size_t n = name_of(question, name);
+    char text[MVPN_DNS_NAME_MAX + 1];
+    n = text_of(name, n, text);
     for (unsigned i = 0; i < domains->count; i++) {
         size_t len = strlen(domains->names[i]);
-        if (n >= len && memcmp(name + n - len, domains->names[i], len) == 0 &&
-            (n == len || name[n - len - 1] == '.')) {
+        if (n >= len && memcmp(text + n - len, domains->names[i], len) == 0 &&
+            (n == len || text[n - len - 1] == '.')) {
             return true;
         }
     }
@@ -89,7 +89,7 @@ unsigned mvpn_split_names_read(const mvpn_split_domains *domains, mvpn_bytes pac
     const uint8_t *message = packet.p + ip.l4 + MVPN_UDP_HEADER;
     uint32_t len = (uint32_t)ip.l4_len - MVPN_UDP_HEADER;
     if (mvpn_dns_answer_read(message, len, &info) != 0 || (info.flags & MVPN_DNS_TC) != 0 ||
-        !is_below(domains, &info.question)) {
+        !mvpn_split_domains_have(domains, info.question.bytes, info.question.len)) {
         return 0;
     }
     unsigned found = mvpn_dns_answer_addresses(message, len, ret, MVPN_SPLIT_ANSWER_MAX);
@@ -102,24 +102,41 @@ unsigned mvpn_split_names_read(const mvpn_split_domains *domains, mvpn_bytes pac
     return kept;
 }
 
-bool mvpn_split_leases_add(mvpn_split_leases *leases, const mvpn_addr *addr, mvpn_time now)
+static unsigned find_lease(const mvpn_split_leases *leases, const mvpn_addr *addr)
 {
-    unsigned at = 0, first = 0;
+    unsigned at = 0;
     while (at < leases->count && !mvpn_addr_ip_eq(&leases->at[at].addr, addr)) {
-        first = leases->at[at].until < leases->at[first].until ? at : first;
         at++;
     }
+    return at;
+}
+
+static unsigned find_first(const mvpn_split_leases *leases)
+{
+    unsigned first = 0;
+    for (unsigned i = 1; i < leases->count; i++) {
+        first = leases->at[i].until < leases->at[first].until ? i : first;
+    }
+    return first;
+}
+
+static void set_lease(mvpn_split_leases *leases, unsigned at, const mvpn_addr *addr,
+                      mvpn_time until)
+{
+    leases->count += at == leases->count;
+    leases->at[at].addr = *addr;
+    leases->at[at].addr.port = 0;
+    leases->at[at].until = until;
+}
+
+bool mvpn_split_leases_add(mvpn_split_leases *leases, const mvpn_addr *addr, mvpn_time now)
+{
+    unsigned at = find_lease(leases, addr);
     if (at < leases->count && leases->at[at].until > now + MVPN_SPLIT_LEASE / 2) {
         return false;
     }
-    if (at == leases->count && leases->count < MVPN_SPLIT_ADDRESSES_MAX) {
-        leases->count++;
-    } else if (at == leases->count) {
-        at = first;
-    }
-    leases->at[at].addr = *addr;
-    leases->at[at].addr.port = 0;
-    leases->at[at].until = now + MVPN_SPLIT_LEASE;
+    set_lease(leases, at < MVPN_SPLIT_ADDRESSES_MAX ? at : find_first(leases), addr,
+              now + MVPN_SPLIT_LEASE);
     return true;
 }
 
@@ -134,4 +151,29 @@ bool mvpn_split_leases_expire(mvpn_split_leases *leases, mvpn_time now)
     bool has_ended = kept < leases->count;
     leases->count = kept;
     return has_ended;
+}
+
+enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvpn_addr *addr,
+                                            mvpn_time now)
+{
+    unsigned at = find_lease(leases, addr);
+    if (at < leases->count && leases->at[at].until > now + MVPN_SPLIT_HOLD - MVPN_SPLIT_HOLD_STEP) {
+        return MVPN_SPLIT_HELD;
+    }
+    if (at == MVPN_SPLIT_ADDRESSES_MAX) {
+        at = find_first(leases);
+        if (leases->at[at].until > now) {
+            return MVPN_SPLIT_FULL;
+        }
+    }
+    set_lease(leases, at, addr, now + MVPN_SPLIT_HOLD);
+    return MVPN_SPLIT_TAKEN;
+}
+
+void mvpn_split_leases_inherit(mvpn_split_leases *leases, const mvpn_addr *addr)
+{
+    unsigned at = find_lease(leases, addr);
+    if (at == leases->count && at < MVPN_SPLIT_ADDRESSES_MAX) {
+        set_lease(leases, at, addr, 0);
+    }
 }

@@ -1,7 +1,8 @@
 /*
  * Split tunnelling by name: the addresses in answers of the tunnel's resolver to questions for
- * domains that a person sends outside, and how long each stays outside. Pure; the worker reads the
- * answers, the helper opens the addresses. (docs/split-tunnelling.md)
+ * domains that a person sends outside, and how long each stays outside; or inside, where names
+ * alone go inside (core/split_answers.h reads those answers). Pure; the worker reads the answers,
+ * the helper makes the addresses' rules. (docs/split-tunnelling.md)
  */
 #ifndef MVPN_CORE_SPLIT_NAMES_H
 #define MVPN_CORE_SPLIT_NAMES_H
@@ -23,6 +24,15 @@
  */
 #define MVPN_SPLIT_LEASE MVPN_S(3600)
 
+/*
+ * How long an address stays inside at least after the last answer that named it, although others
+ * want its place: programs keep addresses longer than records allow, a day at most as a rule.
+ */
+#define MVPN_SPLIT_HOLD MVPN_S(24 * 3600)
+/* A new answer counts only if the last one that did is so old: the helper need not be told of each.
+ */
+#define MVPN_SPLIT_HOLD_STEP MVPN_S(3600)
+
 typedef struct mvpn_split_domains {
     unsigned count;
     char names[MVPN_SPLIT_DOMAINS_MAX][MVPN_SPLIT_DOMAIN_MAX + 1]; /* lower case */
@@ -30,6 +40,9 @@ typedef struct mvpn_split_domains {
 
 /** "Example.ORG." -> "example.org"; false: that is no name of a domain. */
 bool mvpn_split_domain_read(const char *text, char ret[static MVPN_SPLIT_DOMAIN_MAX + 1]);
+
+/** Is `name`, as a message of DNS has it in lower case, one of `domains` or below one? */
+bool mvpn_split_domains_have(const mvpn_split_domains *domains, const uint8_t *name, size_t n);
 
 /**
  * The public addresses that an answer in IP packet `packet` gives for a question whose name is, or
@@ -51,7 +64,22 @@ typedef struct mvpn_split_leases {
 /** False: it is outside, and will be for half of its time at least. When all places are taken, the
  * one that ends first makes room. */
 bool mvpn_split_leases_add(mvpn_split_leases *leases, const mvpn_addr *addr, mvpn_time now);
-/** Forget what has ended; true: something has. */
+/** Forget what has ended; true: something has. Not of what goes inside. */
 bool mvpn_split_leases_expire(mvpn_split_leases *leases, mvpn_time now);
+
+enum mvpn_split_hold {
+    MVPN_SPLIT_HELD,  /* it was inside, and nothing has changed */
+    MVPN_SPLIT_TAKEN, /* it has, or has again, a place */
+    MVPN_SPLIT_FULL,  /* there is no place for it */
+};
+/**
+ * What goes inside: `addr` stays there, in place of the one whose last answer is oldest and older
+ * than MVPN_SPLIT_HOLD, if all places are taken. `now` rises from call to call, so that two who
+ * make the same calls have the same addresses.
+ */
+enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvpn_addr *addr,
+                                            mvpn_time now);
+/** `addr` is inside since a run before, and the first to make room. Ignored when there is none. */
+void mvpn_split_leases_inherit(mvpn_split_leases *leases, const mvpn_addr *addr);
 
 #endif

@@ -184,12 +184,63 @@ static void test_leases(void **state)
     }
 }
 
+/* What goes inside stays there: only who was not asked for since a day makes room. */
+static void test_held(void **state)
+{
+    mvpn_split_leases leases = {.count = 0};
+    mvpn_addr addr = {.family = 4, .ip = {192, 0, 32, 1}};
+    mvpn_time now = MVPN_S(5);
+    (void)state;
+    for (unsigned i = 0; i < MVPN_SPLIT_ADDRESSES_MAX; i++) {
+        addr.ip[2] = (uint8_t)i;
+        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + i), MVPN_SPLIT_TAKEN);
+        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + i), MVPN_SPLIT_HELD);
+    }
+    addr.ip[2] = 0; /* asked for again */
+    now += MVPN_SPLIT_HOLD_STEP;
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now), MVPN_SPLIT_TAKEN);
+    addr.ip[2] = 200;
+    now += MVPN_SPLIT_HOLD - MVPN_SPLIT_HOLD_STEP;
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now), MVPN_SPLIT_FULL);
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + 1), MVPN_SPLIT_TAKEN);
+    assert_int_equal(leases.count, MVPN_SPLIT_ADDRESSES_MAX);
+    for (unsigned i = 0; i < 3; i++) { /* the second, whose answer was the oldest, made room */
+        mvpn_split_leases copy = leases;
+        addr.ip[2] = (uint8_t)i;
+        assert_int_equal(mvpn_split_leases_hold(&copy, &addr, now + 1),
+                         i == 1 ? MVPN_SPLIT_FULL : MVPN_SPLIT_TAKEN);
+    }
+}
+
+static void test_inherited(void **state)
+{
+    mvpn_split_leases leases = {.count = 0};
+    mvpn_addr addr = {.family = 4, .ip = {192, 0, 32, 1}};
+    (void)state;
+    for (unsigned i = 0; i < MVPN_SPLIT_ADDRESSES_MAX + 2; i++) {
+        addr.ip[2] = (uint8_t)i;
+        mvpn_split_leases_inherit(&leases, &addr);
+        mvpn_split_leases_inherit(&leases, &addr);
+    }
+    assert_int_equal(leases.count, MVPN_SPLIT_ADDRESSES_MAX);
+    addr.ip[2] = 7; /* an answer names it: it is as any other */
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 1), MVPN_SPLIT_TAKEN);
+    for (unsigned i = 0; i < MVPN_SPLIT_ADDRESSES_MAX; i++) {
+        addr.ip[2] = (uint8_t)(100 + i);
+        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 2 + i),
+                         i < MVPN_SPLIT_ADDRESSES_MAX - 1 ? MVPN_SPLIT_TAKEN : MVPN_SPLIT_FULL);
+    }
+    addr.ip[2] = 7;
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 99), MVPN_SPLIT_HELD);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),   cmocka_unit_test(test_only_the_tunnels_resolver),
-        cmocka_unit_test(test_damaged), cmocka_unit_test(test_domains),
-        cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_names),     cmocka_unit_test(test_only_the_tunnels_resolver),
+        cmocka_unit_test(test_damaged),   cmocka_unit_test(test_domains),
+        cmocka_unit_test(test_leases),    cmocka_unit_test(test_held),
+        cmocka_unit_test(test_inherited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
