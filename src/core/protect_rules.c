@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/macros.h"
 
 #define TCP 6
 #define UDP 17
@@ -305,6 +306,27 @@ static void pass_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *se
 
 /* ---- what alone goes inside ---- */
 
+/*
+ * An answer that is not read here, by the client, tells addresses that are not inside yet. It reads
+ * what comes through the tunnel by UDP: so nobody is asked outside, and inside by nothing else.
+ */
+static void hold_names(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                       enum mvpn_protect_chain chain, bool is_tunnel)
+{
+    static const struct {
+        uint8_t protocol;
+        uint16_t port;
+    } ways[] = {{UDP, 53}, {TCP, 53}, {TCP, 853}, {UDP, 853}};
+    for (size_t i = is_tunnel; setup->split.holds_names && i < MVPN_ARRAY_LEN(ways); i++) {
+        mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_DROP);
+        if (is_tunnel) {
+            (void)add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name);
+        }
+        (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, ways[i].protocol);
+        add_port(rule, MVPN_PROTECT_PORT_TO, ways[i].port);
+    }
+}
+
 static mvpn_protect_rule *begin_marked(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
                                        enum mvpn_protect_action action, uint32_t mark)
 {
@@ -393,6 +415,7 @@ static void hold_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *set
         }
     }
     for (size_t k = 0; k < MVPN_ARRAY_LEN(leaving); k++) {
+        hold_names(rules, setup, leaving[k], false);
         drop_tunnel_range(rules, leaving[k], setup);
         for (unsigned i = 0; i < split->target_count; i++) {
             add_addr(begin(rules, leaving[k], MVPN_PROTECT_DROP), MVPN_PROTECT_TARGET,
@@ -451,6 +474,8 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
                    "lo");
     if (policy.pass_tunnel) {
         drop_own_in_tunnel(ret, setup);
+        hold_names(ret, setup, MVPN_PROTECT_OUTPUT, true);
+        hold_names(ret, setup, MVPN_PROTECT_FORWARD, true);
         pass_tunnel(ret, setup);
     }
     (void)add_name(begin(ret, MVPN_PROTECT_OUTPUT, MVPN_PROTECT_DROP), MVPN_PROTECT_NAME_OUT,

@@ -61,9 +61,9 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 75 at most, and for OUTPUT and FORWARD each what goes its own way. */
+/* All of one table: 89 at most, and for OUTPUT and FORWARD each what goes its own way. */
 #define MVPN_PROTECT_RULES                                                                         \
-    (90 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
+    (104 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
 
 enum mvpn_protect_action {
     MVPN_PROTECT_DROP,

@@ -509,6 +509,14 @@ static bool is_inside_target(const mvpn_addr *a)
            (a->family == 6 && a->ip[0] == 0x2a) || is_tunnel_range(a);
 }
 
+/* Where names go inside, only answers by UDP that come through the tunnel are seen. */
+static bool is_unseen_question(const packet *p, bool is_tun)
+{
+    bool is_udp = p->protocol == 17;
+    return (is_udp || p->protocol == 6) && is_one(p->to, 53, 853) &&
+           !(is_tun && is_udp && p->to == 53);
+}
+
 /* Into the tunnel as ever; past it everything but this. */
 static bool may_leave_inside(const packet *p, const struct situation *s, bool is_sender)
 {
@@ -516,6 +524,10 @@ static bool may_leave_inside(const packet *p, const struct situation *s, bool is
     bool is_tun = strcmp(p->out, "mvpn0") == 0, is_lo = strcmp(p->out, "lo") == 0;
     mvpn_protect_setup closed = s->setup; /* what passes although it would be held */
     closed.allow_lan = false;
+    if (s->rules.count > 0 && s->setup.split.holds_names && is_unseen_question(p, is_tun)) {
+        /* Nobody's but the client's own; loopback is no way out. */
+        return is_lo || (!is_tun && !is_sender && may_leave(p, &closed, s->state));
+    }
     bool may = may_leave(p, &closed, s->state);
     if (is_tun || is_lo || (may && !is_sender)) {
         return may;
@@ -543,7 +555,8 @@ static void check_sent_inside(const packet *q, const struct situation *s)
     assert_int_equal(passes(&s->rules, MVPN_PROTECT_LEAVING, &last),
                      mvpn_protect_policy_of(s->state, s->setup.lockdown).pass_tunnel);
     assert_true(is_own || !passes(&s->rules, MVPN_PROTECT_LEAVING, &late));
-    assert_true(is_own || is_inside_target(&q->target) ||
+    bool is_unseen = s->setup.split.holds_names && is_unseen_question(q, false);
+    assert_true(is_own || is_unseen || is_inside_target(&q->target) ||
                 passes(&s->rules, MVPN_PROTECT_OUTPUT, q));
 }
 
@@ -554,8 +567,10 @@ static void check_inside(const packet *p, const void *ctx)
     bool is_lo = strcmp(p->out, "lo") == 0, is_tun = strcmp(p->out, "mvpn0") == 0;
     bool runs = s->state == MVPN_PROTECT_CONNECTING || s->state == MVPN_PROTECT_CONNECTED;
     bool is_like_another = p->mark == 0xca6c || strcmp(p->out, "mvpn00") == 0;
+    bool is_same_without_names =
+        s->setup.split.holds_names && p->to != 53 && p->to != 853 && p->to != 443;
     if ((last != 2 && last != 3 && last != 9) || p->protocol == 132 || p->from > 68 ||
-        is_like_another) {
+        is_like_another || is_same_without_names) {
         return; /* as check_split, and it takes its time */
     }
     for (size_t i = 0; i < MVPN_ARRAY_LEN(senders); i++) {
@@ -576,6 +591,9 @@ static void check_inside(const packet *p, const void *ctx)
         }
     }
     bool may = s->rules.count == 0 || (is_tun ? runs : is_lo || !is_inside_target(&p->target));
+    if (s->rules.count > 0 && s->setup.split.holds_names && is_unseen_question(p, is_tun)) {
+        may = false;
+    }
     if (!is_lo) { /* nothing is passed on to it */
         assert_int_equal(passes(&s->rules, MVPN_PROTECT_FORWARD, p), may);
     }
@@ -597,10 +615,11 @@ static void test_what_alone_goes_inside(void **state)
     split->cgroups[0] = (mvpn_split_cgroup){.class_id = OUTSIDE_CLASS};
     split->cgroups[1] = (mvpn_split_cgroup){.level = 2, .id = OUTSIDE_GROUP};
     split->cgroup_count = 2;
-    for (unsigned i = 0; i < MVPN_PROTECT_STATES; i++) {
-        s.state = i;
-        s.setup.lockdown = i % 2 == 0;
-        s.setup.allow_lan = i == MVPN_PROTECT_CONNECTING || i == MVPN_PROTECT_ERROR;
+    for (unsigned i = 0; i < 2 * MVPN_PROTECT_STATES; i++) {
+        s.state = i % MVPN_PROTECT_STATES;
+        split->holds_names = i >= MVPN_PROTECT_STATES;
+        s.setup.lockdown = s.state % 2 == 0;
+        s.setup.allow_lan = s.state == MVPN_PROTECT_CONNECTING || s.state == MVPN_PROTECT_ERROR;
         mvpn_protect_rules_make(&s.setup, s.state, &s.rules);
         for_packets(check_inside, &s);
     }
@@ -650,7 +669,7 @@ static void test_everything_outside(void **state)
         split->targets[i] = (mvpn_split_range){addresses[2], 32};
     }
     for (unsigned i = 0; i < 2; i++) {
-        split->is_inside = i == 1;
+        split->is_inside = split->holds_names = i == 1;
         mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTING, &s.rules);
         assert_true(s.rules.count < MVPN_PROTECT_RULES);
     }

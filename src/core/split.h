@@ -34,6 +34,7 @@ typedef struct mvpn_split_cgroup {
 typedef struct mvpn_split {
     bool
         is_inside; /* what follows goes inside and nothing else; false: outside, and nothing else */
+    bool holds_names; /* inside: by name too, so that nobody may ask for names but the tunnel */
     unsigned target_count, user_count, cgroup_count;
     mvpn_split_range targets[MVPN_SPLIT_TARGETS_MAX];
     uint32_t users[MVPN_SPLIT_USERS_MAX];
