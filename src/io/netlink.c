@@ -488,6 +488,44 @@ int mvpn_netlink_each_address(mvpn_netlink *nl, mvpn_netlink_address_fn *fn, voi
     return 0;
 }
 
+/* ---- targets of rules ---- */
+
+struct targets {
+    const mvpn_rule *like;
+    mvpn_prefix *at;
+    unsigned count, max;
+};
+
+static void each_rule(const struct nlmsghdr *msg, void *ctx)
+{
+    struct targets *targets = ctx;
+    const struct fib_rule_hdr *info = mnl_nlmsg_get_payload(msg);
+    mvpn_prefix to = {{.family = targets->like->family}, info->dst_len};
+    bool is_like = info->family == af_of(to.addr.family) &&
+                   find_u32(msg, sizeof(*info), FRA_PRIORITY) == targets->like->priority &&
+                   find_u32(msg, sizeof(*info), FRA_TABLE) == targets->like->table;
+    if (is_like && targets->count < targets->max &&
+        find_ip(msg, sizeof(*info), FRA_DST, &to.addr)) {
+        targets->at[targets->count++] = to;
+    }
+}
+
+int mvpn_netlink_rules_targets(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_prefix *ret,
+                               unsigned max, unsigned *ret_count, mvpn_fault *fault)
+{
+    struct targets targets = {.like = rule, .at = ret, .max = max};
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETRULE, NLM_F_DUMP);
+    struct fib_rule_hdr *info = mnl_nlmsg_put_extra_header(msg, sizeof(*info));
+    info->family = af_of(rule->family);
+    *ret_count = 0;
+    if (mvpn_nlsocket_talk(&nl->nl, msg, each_rule, &targets) != 0 && errno != EAFNOSUPPORT &&
+        errno != EOPNOTSUPP) {
+        return fault_of(errno, fault, "list", "policy rules");
+    }
+    *ret_count = targets.count;
+    return 0;
+}
+
 /* ---- clashes ---- */
 
 struct clash {

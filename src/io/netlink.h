@@ -101,6 +101,10 @@ MVPN_WUR int mvpn_netlink_rule_del(mvpn_netlink *nl, const mvpn_rule *rule, mvpn
 /** Delete all rules like `rule`; without `to`, wherever they go. */
 MVPN_WUR int mvpn_netlink_rules_clear(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_fault *fault);
 
+/** Where rules like `rule` (family, priority, table) lead to it, at most `max` of them. */
+MVPN_WUR int mvpn_netlink_rules_targets(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_prefix *ret,
+                                        unsigned max, unsigned *ret_count, mvpn_fault *fault);
+
 /** Which way packets of a family leave to the internet; all zero: none. */
 typedef struct mvpn_netlink_way {
     uint32_t index; /* of the interface */

@@ -184,6 +184,31 @@ static void test_client_routing(void **state)
     assert_true(shows("ip route get 198.51.100.1 mark 0x4d56", "via 192.0.2.254 dev v0"));
     assert_true(shows("ip route get 192.0.2.7", "dev t0 table 51820 src 10.8.0.2"));
     run("ip route del default && ip addr del 192.0.2.1/24 dev v0");
+    for (unsigned i = 0; i < 2; i++) { /* where rules lead to a table */
+        const char *to[] = {i == 0 ? "192.0.2.7/32" : "2001:db8::7/128",
+                            i == 0 ? "198.51.100.0/24" : "2001:db8:1::/48"};
+        mvpn_rule rule = {.family = i == 0 ? 4 : 6, .priority = 5199, .table = 51820};
+        const mvpn_rule like = rule;
+        mvpn_prefix found[3];
+        unsigned count = 9;
+        for (unsigned k = 0; k < 2; k++) {
+            rule.to = prefix(to[k]);
+            assert_int_equal(mvpn_netlink_rule_add(nl, &rule, &fault), 0);
+        }
+        assert_int_equal(mvpn_netlink_rules_targets(nl, &like, found, 3, &count, &fault), 0);
+        assert_int_equal(count, 2);
+        for (unsigned k = 0; k < 2; k++) {
+            rule.to = prefix(to[k]);
+            assert_int_equal(found[k].bits, rule.to.bits);
+            assert_true(mvpn_addr_ip_eq(&found[k].addr, &rule.to.addr));
+        }
+        assert_int_equal(mvpn_netlink_rules_targets(nl, &like, found, 1, &count, &fault), 0);
+        assert_int_equal(count, 1);
+        rule.table = 51821;
+        assert_int_equal(mvpn_netlink_rules_targets(nl, &rule, found, 3, &count, &fault), 0);
+        assert_int_equal(count, 0);
+        assert_int_equal(mvpn_netlink_rules_clear(nl, &like, &fault), 0);
+    }
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < 2; i++) {
             const uint8_t family = i == 0 ? 4 : 6;
