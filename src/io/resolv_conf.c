@@ -132,9 +132,8 @@ bool mvpn_resolv_conf_is_ours(mvpn_bytes text, char tun[static MVPN_RESOLV_CONF_
  */
 static bool is_kept(mvpn_bytes option)
 {
-    static const char *const words[] = {"edns0",        "rotate", "single-request",
-                                        "no-tld-query", "use-vc", "single-request-reopen",
-                                        "no-aaaa"};
+    static const char *const words[] = {"rotate",       "single-request",        "no-aaaa",
+                                        "no-tld-query", "single-request-reopen", "use-vc"};
     static const char *const numbers[] = {"timeout:", "attempts:"};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(words); i++) {
         if (is_word(option, words[i])) {
@@ -152,11 +151,14 @@ static bool is_kept(mvpn_bytes option)
     return false;
 }
 
-/* At most 16 of them: there are not more. */
+/*
+ * At most 16 of them: there are not more. And EDNS, as it makes room for answers that would be
+ * asked for again by TCP, which takes longer, and is closed where domains alone go inside.
+ */
 static size_t write_options(mvpn_bytes former, char *out, size_t size)
 {
-    size_t at = 0;
-    unsigned count = 0;
+    size_t at = (size_t)snprintf(out, size, "options edns0");
+    unsigned count = 1;
     mvpn_bytes line, word;
     while (next_line(&former, &line)) {
         if (!next_word(&line, &word) || !is_word(word, "options")) {
@@ -164,13 +166,13 @@ static size_t write_options(mvpn_bytes former, char *out, size_t size)
         }
         while (count < 16 && next_word(&line, &word)) {
             if (is_kept(word)) {
-                at +=
-                    (size_t)snprintf(out + at, size - at, "%s %.*s", count++ == 0 ? "options" : "",
-                                     (int)word.n, (const char *)word.p);
+                at += (size_t)snprintf(out + at, size - at, " %.*s", (int)word.n,
+                                       (const char *)word.p);
+                count++;
             }
         }
     }
-    return count == 0 ? 0 : at + (size_t)snprintf(out + at, size - at, "\n");
+    return at + (size_t)snprintf(out + at, size - at, "\n");
 }
 
 size_t mvpn_resolv_conf_write(mvpn_bytes former, const char *tun, const mvpn_addr *servers,

@@ -37,8 +37,8 @@ MVPN_WUR unsigned mvpn_resolv_conf_servers(mvpn_bytes text,
                                            mvpn_addr ret[static MVPN_RESOLV_CONF_SERVERS]);
 
 /**
- * Write the file for the tunnel `tun`: `servers`, no search domains, and those options of `former`
- * that change how questions are asked, not whom. Returns the length.
+ * Write the file for the tunnel `tun`: `servers`, no search domains, EDNS, and those options of
+ * `former` that change how questions are asked, not whom. Returns the length.
  */
 MVPN_WUR size_t mvpn_resolv_conf_write(mvpn_bytes former, const char *tun, const mvpn_addr *servers,
                                        size_t count, char out[static MVPN_RESOLV_CONF_OWN_MAX]);
