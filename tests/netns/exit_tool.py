@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 
-TYPES = {"A": 1, "CNAME": 5, "TXT": 16, "AAAA": 28}
+TYPES = {"A": 1, "CNAME": 5, "TXT": 16, "AAAA": 28, "HTTPS": 65}
 
 
 def skip_name(message, at):

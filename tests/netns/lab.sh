@@ -346,7 +346,8 @@ BATCH
 
 # ---- services of the web node ----
 
-# lab_services [MEGABYTES...]: page, DNS, iperf3, and random files /file/N of N MB.
+# lab_services [MEGABYTES...]: page, DNS (with LAB_DNS_MORE: dnsmasq's options), iperf3, and random files /file/N of N MB.
+LAB_DNS_MORE=()
 lab_services() {
     local size
     mkdir -p "$LAB_DIR/www"
@@ -357,7 +358,7 @@ lab_services() {
     lab_spawn web dns dnsmasq --no-daemon --conf-file=/dev/null --no-resolv --no-hosts --user=root \
         --pid-file= --bind-interfaces --listen-address="$(lab_addr4 dns)" \
         --listen-address="$(lab_addr6 dns)" --address="/$LAB_WEB_NAME/$(lab_addr4 web)" \
-        --address="/$LAB_WEB_NAME/$(lab_addr6 web)" --log-queries --log-facility=-
+        --address="/$LAB_WEB_NAME/$(lab_addr6 web)" --log-queries --log-facility=- "${LAB_DNS_MORE[@]}"
     lab_spawn web iperf3 iperf3 -s
     lab_wait_port web tcp 80
     lab_wait_port web tcp 5201
@@ -368,7 +369,8 @@ lab_services() {
 lab_wait_port() {
     local hex tries=200
     hex=$(printf ':%04X ' "$3")
-    until lab_in "$1" cat "/proc/net/$2" "/proc/net/${2}6" | awk '{ print $2 " " }' | grep -q "$hex"; do
+    # States: TCP's LISTEN, and what UDP has. Connections that ended stay for a while.
+    until lab_in "$1" cat "/proc/net/$2" "/proc/net/${2}6" | awk '$4 ~ /0A|07/ { print $2 " " }' | grep -q "$hex"; do
         tries=$((tries - 1))
         if [ "$tries" -le 0 ]; then
             return 1
