@@ -25,7 +25,8 @@ typedef struct client_program {
     mvpn_client_sources sources;
     mvpn_client_config client;
     mvpn_engine_config engine;
-    mvpn_split_leases leases; /* of names of outside_domains: what the helper has, too */
+    mvpn_split_leases leases; /* of names of outside_ or inside_domains: the helper has them, too */
+    mvpn_time told_refusal;   /* of a name of inside_domains */
     command_owners owners;    /* who may change something by the control socket */
     client_proof proof;
     bool told_clock;

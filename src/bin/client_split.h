@@ -1,4 +1,5 @@
-/* The client's control commands about what goes outside the tunnel. (docs/split-tunnelling.md) */
+/* The client's control commands about what goes its own way, and answers that say what does.
+ * (docs/split-tunnelling.md) */
 #ifndef MVPN_BIN_CLIENT_SPLIT_H
 #define MVPN_BIN_CLIENT_SPLIT_H
 
@@ -6,9 +7,9 @@
 
 #include "base/packet.h"
 
-/** A mvpn_node_options.on_arrivals: what answers say of outside_domains is outside before the host
- * reads them. */
-void client_split_look(void *program, const mvpn_packet_queue *packets);
+/** A mvpn_node_options.on_arrivals: what answers say of outside_domains is outside, and what they
+ * say of inside_domains inside, before the host reads them; or the host does not read it. */
+void client_split_look(void *program, mvpn_packet_queue *packets);
 /** The "split" of a status. */
 json_t *client_split_status(const void *program);
 /** "outside": the process that asks goes outside from now on. A command_fn. */

@@ -124,9 +124,12 @@ void show_split(const json_t *status)
                      (long long)json_integer_value(json_object_get(split, "domains")),
                      (long long)json_integer_value(json_object_get(split, "addresses_now")));
     } else if (mode != NULL && strcmp(mode, "inside") == 0) {
-        (void)printf("inside    %lld networks, %lld users, %lld cgroups; all else is outside\n",
+        (void)printf("inside    %lld networks, %lld users, %lld cgroups, %lld domains (%lld "
+                     "addresses now); all else is outside\n",
                      (long long)json_integer_value(json_object_get(split, "networks")),
                      (long long)json_integer_value(json_object_get(split, "users")),
-                     (long long)json_integer_value(json_object_get(split, "cgroups")));
+                     (long long)json_integer_value(json_object_get(split, "cgroups")),
+                     (long long)json_integer_value(json_object_get(split, "domains")),
+                     (long long)json_integer_value(json_object_get(split, "addresses_now")));
     }
 }

@@ -72,7 +72,9 @@ static void fill_exit(const json_t *status, proof_line *line)
 static void fill(const json_t *status, proof_line lines[static LINES])
 {
     const json_t *protection = json_object_get(status, "protection");
-    bool is_part = strcmp(text_of(json_object_get(status, "split"), "mode"), "inside") == 0;
+    const json_t *split = json_object_get(status, "split");
+    bool is_part = strcmp(text_of(split, "mode"), "inside") == 0;
+    bool has_all_names = !is_part || json_integer_value(json_object_get(split, "domains")) > 0;
     bool has_v6 = json_is_true(json_object_get(status, "ipv6"));
     bool is_on = json_is_true(json_object_get(protection, "kill_switch"));
     int names = tested(status, "dns"), ipv6 = tested(status, "ipv6");
@@ -80,9 +82,9 @@ static void fill(const json_t *status, proof_line lines[static LINES])
     bool resolves = names == -1 ? names_resolve(status) : names == 1;
     fill_exit(status, &lines[0]);
     say(&lines[1], "dns", "DNS", resolves,
-        resolves && is_part ? "answered through the tunnel, to who asks there"
-        : resolves          ? "answered through the tunnel"
-                            : "no answer through the tunnel");
+        resolves && !has_all_names ? "answered through the tunnel, to who asks there"
+        : resolves                 ? "answered through the tunnel"
+                                   : "no answer through the tunnel");
     say(&lines[2], "ipv6", "IPv6", ipv6 != 0,
         ipv6 == 0 ? "neither carried nor refused"
         : has_v6  ? "carried"

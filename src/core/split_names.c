@@ -154,10 +154,10 @@ bool mvpn_split_leases_expire(mvpn_split_leases *leases, mvpn_time now)
 }
 
 enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvpn_addr *addr,
-                                            mvpn_time now)
+                                            mvpn_time now, mvpn_time step)
 {
     unsigned at = find_lease(leases, addr);
-    if (at < leases->count && leases->at[at].until > now + MVPN_SPLIT_HOLD - MVPN_SPLIT_HOLD_STEP) {
+    if (at < leases->count && leases->at[at].until > now + MVPN_SPLIT_HOLD - step) {
         return MVPN_SPLIT_HELD;
     }
     if (at == MVPN_SPLIT_ADDRESSES_MAX) {
@@ -170,10 +170,10 @@ enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvp
     return MVPN_SPLIT_TAKEN;
 }
 
-void mvpn_split_leases_inherit(mvpn_split_leases *leases, const mvpn_addr *addr)
+void mvpn_split_leases_inherit(mvpn_split_leases *leases, const mvpn_addr *addr, mvpn_time now)
 {
     unsigned at = find_lease(leases, addr);
     if (at == leases->count && at < MVPN_SPLIT_ADDRESSES_MAX) {
-        set_lease(leases, at, addr, 0);
+        set_lease(leases, at, addr, now + MVPN_SPLIT_LEASE);
     }
 }

@@ -29,8 +29,7 @@
  * want its place: programs keep addresses longer than records allow, a day at most as a rule.
  */
 #define MVPN_SPLIT_HOLD MVPN_S(24 * 3600)
-/* A new answer counts only if the last one that did is so old: the helper need not be told of each.
- */
+/* A new answer counts only if the last one that did is so old: the helper is not told of each. */
 #define MVPN_SPLIT_HOLD_STEP MVPN_S(3600)
 
 typedef struct mvpn_split_domains {
@@ -75,11 +74,13 @@ enum mvpn_split_hold {
 /**
  * What goes inside: `addr` stays there, in place of the one whose last answer is oldest and older
  * than MVPN_SPLIT_HOLD, if all places are taken. `now` rises from call to call, so that two who
- * make the same calls have the same addresses.
+ * make the same calls have the same addresses. Where its last answer is younger than `step` nothing
+ * changes.
  */
 enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvpn_addr *addr,
-                                            mvpn_time now);
-/** `addr` is inside since a run before, and the first to make room. Ignored when there is none. */
-void mvpn_split_leases_inherit(mvpn_split_leases *leases, const mvpn_addr *addr);
+                                            mvpn_time now, mvpn_time step);
+/** `addr` is inside since a run before: it is for MVPN_SPLIT_LEASE, and then the first to make
+ * room. Ignored when there is none. */
+void mvpn_split_leases_inherit(mvpn_split_leases *leases, const mvpn_addr *addr, mvpn_time now);
 
 #endif

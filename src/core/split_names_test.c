@@ -193,21 +193,29 @@ static void test_held(void **state)
     (void)state;
     for (unsigned i = 0; i < MVPN_SPLIT_ADDRESSES_MAX; i++) {
         addr.ip[2] = (uint8_t)i;
-        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + i), MVPN_SPLIT_TAKEN);
-        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + i), MVPN_SPLIT_HELD);
+        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + i, MVPN_SPLIT_HOLD_STEP),
+                         MVPN_SPLIT_TAKEN);
+        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + i, MVPN_SPLIT_HOLD_STEP),
+                         MVPN_SPLIT_HELD);
     }
     addr.ip[2] = 0; /* asked for again */
     now += MVPN_SPLIT_HOLD_STEP;
-    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now), MVPN_SPLIT_TAKEN);
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now, MVPN_SPLIT_HOLD_STEP),
+                     MVPN_SPLIT_TAKEN);
+    mvpn_split_leases told = leases; /* whoever is told of an answer counts it */
+    assert_int_equal(mvpn_split_leases_hold(&told, &addr, now + 1, 0), MVPN_SPLIT_TAKEN);
+    assert_int_equal(told.at[0].until, leases.at[0].until + 1);
     addr.ip[2] = 200;
     now += MVPN_SPLIT_HOLD - MVPN_SPLIT_HOLD_STEP;
-    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now), MVPN_SPLIT_FULL);
-    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + 1), MVPN_SPLIT_TAKEN);
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now, MVPN_SPLIT_HOLD_STEP),
+                     MVPN_SPLIT_FULL);
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, now + 1, MVPN_SPLIT_HOLD_STEP),
+                     MVPN_SPLIT_TAKEN);
     assert_int_equal(leases.count, MVPN_SPLIT_ADDRESSES_MAX);
     for (unsigned i = 0; i < 3; i++) { /* the second, whose answer was the oldest, made room */
         mvpn_split_leases copy = leases;
         addr.ip[2] = (uint8_t)i;
-        assert_int_equal(mvpn_split_leases_hold(&copy, &addr, now + 1),
+        assert_int_equal(mvpn_split_leases_hold(&copy, &addr, now + 1, MVPN_SPLIT_HOLD_STEP),
                          i == 1 ? MVPN_SPLIT_FULL : MVPN_SPLIT_TAKEN);
     }
 }
@@ -219,19 +227,22 @@ static void test_inherited(void **state)
     (void)state;
     for (unsigned i = 0; i < MVPN_SPLIT_ADDRESSES_MAX + 2; i++) {
         addr.ip[2] = (uint8_t)i;
-        mvpn_split_leases_inherit(&leases, &addr);
-        mvpn_split_leases_inherit(&leases, &addr);
+        mvpn_split_leases_inherit(&leases, &addr, 1);
+        mvpn_split_leases_inherit(&leases, &addr, 2);
     }
     assert_int_equal(leases.count, MVPN_SPLIT_ADDRESSES_MAX);
     addr.ip[2] = 7; /* an answer names it: it is as any other */
-    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 1), MVPN_SPLIT_TAKEN);
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 3, 0), MVPN_SPLIT_TAKEN);
+    addr.ip[2] = 100;
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 4, 0), MVPN_SPLIT_FULL);
     for (unsigned i = 0; i < MVPN_SPLIT_ADDRESSES_MAX; i++) {
         addr.ip[2] = (uint8_t)(100 + i);
-        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 2 + i),
+        assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 1 + MVPN_SPLIT_LEASE + i, 0),
                          i < MVPN_SPLIT_ADDRESSES_MAX - 1 ? MVPN_SPLIT_TAKEN : MVPN_SPLIT_FULL);
     }
     addr.ip[2] = 7;
-    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 99), MVPN_SPLIT_HELD);
+    assert_int_equal(mvpn_split_leases_hold(&leases, &addr, 99, MVPN_SPLIT_HOLD_STEP),
+                     MVPN_SPLIT_HELD);
 }
 
 int main(void)

@@ -902,7 +902,7 @@ static int set_split_network(void *target, const mvpn_setting_value *v, mvpn_fau
     return mvpn_config_split_network(&((mvpn_config *)target)->client.split, v, why);
 }
 
-static int set_outside_domain(void *target, const mvpn_setting_value *v, mvpn_fault *why)
+static int set_split_domain(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
     return mvpn_config_split_domain(&((mvpn_config *)target)->client.split, v, why);
 }
@@ -1049,7 +1049,7 @@ static const mvpn_setting settings[] = {
      "Users who may change what the client does (`meshvpn down`, `reconnect`, `circuit new`, ..), besides root and whoever started it; at most 16. They need to be able to open `control_socket`: be in its group."},
     {"outside_networks", LIST, CLIENT, set_split_network, "{}",
      "Networks and addresses that are reached outside the tunnel, seen by whoever watches the line; never their name servers (ports 53 and 853). At most 32. (docs/split-tunnelling.md)"},
-    {"outside_domains", LIST, CLIENT, set_outside_domain, "{}",
+    {"outside_domains", LIST, CLIENT, set_split_domain, "{}",
      "Domains whose names, and all below them, are reached outside the tunnel: the addresses that the tunnel's resolver gives for them, for an hour each; at most 32."},
     {"outside_users", LIST, CLIENT, set_split_user, "{}",
      "Users of this computer, by name or number, all of whose connections go outside the tunnel; at most 16."},
@@ -1059,10 +1059,12 @@ static const mvpn_setting settings[] = {
      "The other direction: only what goes to these networks and addresses (and what `inside_users` send) goes into the tunnel, and never another way with `kill_switch`; all else goes as without a VPN, names too. Not together with outside_*. At most 32. (docs/split-tunnelling.md)"},
     {"inside_cgroups", LIST, CLIENT, set_split_cgroup, "{}",
      "Directories of cgroups, as `outside_cgroups`, all of whose processes go into the tunnel."},
+    {"inside_domains", LIST, CLIENT, set_split_domain, "{}",
+     "Domains whose names, and all below them, are reached through the tunnel alone: the addresses that the tunnel's resolver gives for them, which everybody asks then, and nobody else; at most 32. With `kill_switch`, and not `dns = none`."},
     {"inside_users", LIST, CLIENT, set_split_user, "{}",
      "Users of this computer, by name or number, whose connections go into the tunnel, and of the others only those to `inside_networks`; at most 16."},
     {"dns", TEXT, CLIENT, set_dns, "auto",
-     "With `routes = all`: who is told that names are asked through the tunnel, and asked to forget it at the end. resolved (systemd-resolved, by D-Bus), resolvconf (the program), file (/etc/resolv.conf is exchanged for one of ours, kept so, and put back), auto (the one of them that looks after this host's names; with inside_*: none), none (names stay as they are)."},
+     "With `routes = all`: who is told that names are asked through the tunnel, and asked to forget it at the end. resolved (systemd-resolved, by D-Bus), resolvconf (the program), file (/etc/resolv.conf is exchanged for one of ours, kept so, and put back), auto (the one of them that looks after this host's names; with inside_* other than `inside_domains`: none), none (names stay as they are)."},
 };
 /* clang-format on */
 
@@ -1251,6 +1253,29 @@ static bool is_taken(const mvpn_config *c, const mvpn_addr *a)
     return false;
 }
 
+/* An answer that the client does not see tells addresses that are not inside yet. */
+static int check_inside_domains(const char *path, const mvpn_config_client *c, mvpn_fault *fault)
+{
+    if (!c->split.is_inside || c->split.domains.count == 0) {
+        return 0;
+    }
+    if (!c->kill_switch) {
+        return mvpn_fault_set(
+            fault, MVPN_E_CONFIG,
+            "%s: inside_domains needs kill_switch = true: its packet filter keeps "
+            "programs from asking for names elsewhere. Or use inside_networks",
+            path);
+    }
+    if (c->dns == MVPN_DNS_NONE) {
+        return mvpn_fault_set(fault, MVPN_E_CONFIG,
+                              "%s: inside_domains lives from the answers of the tunnel's name "
+                              "server, and with dns = none nobody asks that. Remove dns, or use "
+                              "inside_networks",
+                              path);
+    }
+    return 0;
+}
+
 /* What says that others reach the node, beside what says that they do not. */
 static int check_behind_nat(const char *path, const mvpn_config_relay *r, mvpn_fault *fault)
 {
@@ -1336,6 +1361,10 @@ int mvpn_config_from_files(const mvpn_config_files *files, enum mvpn_config_kind
                               "cgroups. Or use %s_users",
                               path, ret->client.split.is_inside ? "inside" : "outside",
                               ret->client.split.is_inside ? "inside" : "outside");
+    }
+    rc = check_inside_domains(path, &ret->client, fault);
+    if (rc != 0) {
+        return rc;
     }
     for (unsigned i = 0; i < ret->relay.stun_count; i++) {
         if (is_taken(ret, &ret->relay.stun_listen[i])) {

@@ -152,6 +152,7 @@ bool mvpn_config_split_is_used(const mvpn_config_split *split)
 void mvpn_config_split_fill(const mvpn_config_split *split, mvpn_split *ret)
 {
     *ret = (mvpn_split){.is_inside = split->is_inside,
+                        .holds_names = split->is_inside && split->domains.count > 0,
                         .target_count = split->network_count,
                         .user_count = split->user_count};
     for (unsigned i = 0; i < split->network_count; i++) {

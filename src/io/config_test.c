@@ -654,6 +654,15 @@ static void test_inside(void **state)
     assert_int_equal(kernel.target_count, 1);
     assert_int_equal(kernel.user_count, 2);
     assert_int_equal(kernel.users[1], 1234);
+    assert_false(kernel.holds_names);
+    expect(MVPN_CONFIG_CLIENT, "inside_domains = {Example.ORG, example.net}");
+    assert_true(split->is_inside && mvpn_config_split_is_used(split));
+    assert_int_equal(split->domains.count, 2);
+    mvpn_config_split_fill(split, &kernel);
+    assert_true(kernel.holds_names);
+    expect(MVPN_CONFIG_CLIENT, "outside_domains = {example.org}");
+    mvpn_config_split_fill(split, &kernel);
+    assert_false(kernel.holds_names);
 }
 
 /* Which keys, and where both stand. */
@@ -668,6 +677,13 @@ static void test_directions_do_not_mix(void **state)
          "test.conf:2: outside_domains: outside_domains and inside_users (line 1)"},
         {"inside_networks = {192.0.2.1}\noutside_networks = {192.0.2.1}",
          "test.conf:2: outside_networks: outside_networks and inside_networks (line 1)"},
+        {"inside_domains = {example.org}\noutside_networks = {192.0.2.1}",
+         "test.conf:2: outside_networks: outside_networks and inside_domains (line 1)"},
+        {"inside_domains = {a..b}", "inside_domains: 'a..b' is no name of a domain"},
+        {"inside_domains = {example.org}\nkill_switch = false",
+         "inside_domains needs kill_switch = true"},
+        {"dns = none\ninside_domains = {example.org}", "with dns = none nobody asks that"},
+        {"inside_domains = {example.org}\nroutes = none", "Remove inside_*"},
         {"inside_users = {root}", "meshvpn run --exit"},
         {"inside_networks = {\"::/0\"}", "remove inside_*"},
         {"inside_users = {1}\nroutes = none", "Remove inside_*"},

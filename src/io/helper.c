@@ -326,7 +326,7 @@ static int open_addresses(server *s, const mvpn_privileged_request *m, mvpn_faul
         s->open_count = 0;
     }
     if (++s->open_count > OPEN_PER_SECOND) {
-        return mvpn_fault_set(fault, MVPN_E_LIMIT, "too many names of outside_domains at once");
+        return mvpn_fault_set(fault, MVPN_E_LIMIT, "too many names at once");
     }
     for (size_t at = 0; at < m->pairs.n; at += MVPN_PRIVILEGED_PAIR_LEN) {
         mvpn_addr v4, v6;

@@ -92,9 +92,9 @@ void mvpn_helper_names(const mvpn_helper *helper, mvpn_helper_dns *ret);
 MVPN_WUR int mvpn_helper_outside(mvpn_helper *helper, int asker, mvpn_fault *fault);
 
 /**
- * Client: names of outside_domains have these public addresses (at most MVPN_SPLIT_ANSWER_MAX):
- * they are outside for MVPN_SPLIT_LEASE from now on. Waits for the answer. MVPN_E_LIMIT: too often;
- * MVPN_E_CLOSED, MVPN_E_SYSTEM.
+ * Client: names of outside_domains, or inside_domains, have these public addresses (at most
+ * MVPN_SPLIT_ANSWER_MAX): as mvpn_host_client_open. Waits for the answer. MVPN_E_LIMIT: too often,
+ * or too many inside; MVPN_E_CLOSED, MVPN_E_SYSTEM.
  */
 MVPN_WUR int mvpn_helper_open(mvpn_helper *helper, const mvpn_addr *addrs, unsigned count,
                               mvpn_fault *fault);

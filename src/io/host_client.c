@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "exit/policy.h"
+#include "io/clock.h"
 #include "io/host_dns.h"
 #include "io/route_watch.h"
 #include "network/ip/inner.h"
@@ -384,6 +386,55 @@ static void fill_protect(mvpn_host_client *host, const mvpn_config_client *confi
     host->has_domains = config->split.domains.count > 0;
 }
 
+/* Is it inside by itself? */
+static bool is_network(const mvpn_host_client *host, const mvpn_addr *addr)
+{
+    const mvpn_split *split = &host->protect.split;
+    for (unsigned i = 0; i < host->network_count; i++) {
+        const mvpn_split_range *range = &split->targets[i];
+        if (range->bits == mvpn_addr_ip_len(addr) * 8 && mvpn_addr_ip_eq(&range->addr, addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set_targets(mvpn_host_client *host)
+{
+    mvpn_split *split = &host->protect.split;
+    split->target_count = host->network_count;
+    for (unsigned i = 0; i < host->leases.count; i++) {
+        const mvpn_addr *addr = &host->leases.at[i].addr;
+        split->targets[split->target_count++] =
+            (mvpn_split_range){*addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8)};
+    }
+}
+
+/*
+ * Programs know addresses of names from before the client fell. Their rules are still there, with
+ * those of networks, which have places of their own.
+ */
+static int inherit_leases(mvpn_host_client *host, mvpn_netlink *nl, mvpn_fault *fault)
+{
+    int r = 0;
+    for (uint8_t family = 4; host->protect.split.holds_names && r == 0 && family <= 6;
+         family += 2) {
+        const mvpn_rule like = {.family = family, .priority = PRIORITY_OWN, .table = host->table};
+        mvpn_prefix to[MVPN_SPLIT_TARGETS_MAX];
+        unsigned count = 0;
+        r = mvpn_netlink_rules_targets(nl, &like, to, MVPN_SPLIT_TARGETS_MAX, &count, fault);
+        for (unsigned i = 0; i < count; i++) {
+            bool is_one = to[i].bits == mvpn_addr_ip_len(&to[i].addr) * 8;
+            if (is_one && mvpn_policy_is_public(family, to[i].addr.ip) &&
+                !is_network(host, &to[i].addr)) {
+                mvpn_split_leases_inherit(&host->leases, &to[i].addr, mvpn_clock_now());
+            }
+        }
+    }
+    set_targets(host);
+    return r;
+}
+
 /* All that are there. */
 static int find_groups(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
 {
@@ -399,14 +450,15 @@ static int find_groups(mvpn_host_client *host, const mvpn_config_client *config,
 }
 
 /* Before anything else changes: from here on nothing leaves but what the state allows. */
-static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
+static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvpn_netlink *nl,
+                   mvpn_fault *fault)
 {
-    int r = 0;
     fill_protect(host, config, mvpn_tun_name(host->tun));
     if (!config->kill_switch || !config->routes_all) {
         return forget_kill_switch(fault);
     }
-    r = find_groups(host, config, fault);
+    int r = find_groups(host, config, fault);
+    r = r != 0 ? r : inherit_leases(host, nl, fault);
     r = r != 0 ? r : mvpn_kill_switch_open(&host->kill_switch, fault);
     if (r != 0) {
         return r;
@@ -458,11 +510,12 @@ int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *faul
     return r != 0 ? r : mvpn_outside_group_add(&host->group, pid, fault);
 }
 
-static mvpn_rule lease_rule(const mvpn_addr *addr)
+static mvpn_rule lease_rule(const mvpn_host_client *host, const mvpn_addr *addr)
 {
+    bool is_inside = host->protect.split.is_inside;
     return (mvpn_rule){.family = addr->family,
-                       .priority = PRIORITY_SPECIFIC,
-                       .table = TABLE_MAIN,
+                       .priority = is_inside ? PRIORITY_OWN : PRIORITY_SPECIFIC,
+                       .table = is_inside ? host->table : TABLE_MAIN,
                        .to = {*addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8)}};
 }
 
@@ -475,47 +528,81 @@ static bool is_leased(const mvpn_split_leases *leases, const mvpn_addr *addr)
     return is;
 }
 
-/* Routes and the packet filter follow from `before` to what is leased now. */
-static int follow_leases(mvpn_host_client *host, const mvpn_split_leases *before, mvpn_fault *fault)
+static int add_lease_rules(const mvpn_host_client *host, const mvpn_split_leases *before,
+                           mvpn_fault *fault)
 {
-    mvpn_split *split = &host->protect.split;
     int r = 0;
-    split->target_count = host->network_count;
-    for (unsigned i = 0; i < host->leases.count; i++) {
-        const mvpn_addr *addr = &host->leases.at[i].addr;
-        split->targets[split->target_count++] =
-            (mvpn_split_range){*addr, (uint8_t)(mvpn_addr_ip_len(addr) * 8)};
-        if (r == 0 && !is_leased(before, addr)) {
-            const mvpn_rule rule = lease_rule(addr);
-            r = set_rule(host->nl, &rule, fault);
-        }
+    for (unsigned i = 0; r == 0 && i < host->leases.count; i++) {
+        const mvpn_rule rule = lease_rule(host, &host->leases.at[i].addr);
+        r = is_leased(before, &rule.to.addr) ? 0 : set_rule(host->nl, &rule, fault);
     }
+    return r;
+}
+
+/* An address may be a network of the configuration as well. */
+static void remove_lease_rules(const mvpn_host_client *host, const mvpn_split_leases *before)
+{
     for (unsigned i = 0; i < before->count; i++) {
-        if (!is_leased(&host->leases, &before->at[i].addr)) {
-            const mvpn_rule rule = lease_rule(&before->at[i].addr);
+        const mvpn_rule rule = lease_rule(host, &before->at[i].addr);
+        if (!is_leased(&host->leases, &rule.to.addr) && !is_network(host, &rule.to.addr)) {
             MVPN_IGNORE(mvpn_netlink_rule_del(host->nl, &rule, NULL));
         }
     }
-    return r == 0 && host->kill_switch != NULL
-               ? mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault)
-               : r;
+}
+
+/* Routes and the packet filter follow from `before` to what is leased now. */
+static int follow_leases(mvpn_host_client *host, const mvpn_split_leases *before, mvpn_fault *fault)
+{
+    set_targets(host);
+    int r = add_lease_rules(host, before, fault);
+    if (r == 0 && host->kill_switch != NULL) {
+        r = mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault);
+    }
+    if (r == 0) {
+        remove_lease_rules(host, before);
+    }
+    return r;
 }
 
 int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addrs, unsigned count,
                           mvpn_time now, mvpn_fault *fault)
 {
     const mvpn_split_leases before = host->leases;
-    bool has_new = mvpn_split_leases_expire(&host->leases, now);
-    for (unsigned i = 0; i < count; i++) {
-        has_new |= mvpn_split_leases_add(&host->leases, &addrs[i], now);
+    bool holds = host->protect.split.holds_names, has_new = false;
+    int r = 0;
+    if (!holds) {
+        has_new = mvpn_split_leases_expire(&host->leases, now);
     }
-    return has_new ? follow_leases(host, &before, fault) : 0;
+    for (unsigned i = 0; r == 0 && i < count; i++) {
+        if (!holds) {
+            has_new |= mvpn_split_leases_add(&host->leases, &addrs[i], now);
+        } else {
+            /* The worker has said what counts. */
+            enum mvpn_split_hold hold =
+                mvpn_split_leases_hold(&host->leases, &addrs[i], now + i, 0);
+            has_new |= hold == MVPN_SPLIT_TAKEN;
+            r = hold != MVPN_SPLIT_FULL
+                    ? 0
+                    : mvpn_fault_set(fault, MVPN_E_LIMIT,
+                                     "there is no place for more. Name networks of "
+                                     "theirs in inside_networks");
+        }
+    }
+    if (r == 0 && has_new) {
+        r = follow_leases(host, &before, fault);
+    }
+    if (r != 0) { /* the worker counts on nothing of it */
+        const mvpn_split_leases after = host->leases;
+        host->leases = before;
+        MVPN_IGNORE(follow_leases(host, &after, NULL));
+    }
+    return r;
 }
 
 void mvpn_host_client_expire(mvpn_host_client *host, mvpn_time now)
 {
     const mvpn_split_leases before = host->leases;
-    if (mvpn_split_leases_expire(&host->leases, now)) {
+    if (!host->protect.split.holds_names && mvpn_split_leases_expire(&host->leases, now)) {
         MVPN_IGNORE(follow_leases(host, &before, NULL)); /* a filter that stays passes too much of
                                                           * what was outside before, nothing else */
     }
@@ -545,7 +632,7 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
     r = r != 0 ? r : mvpn_netlink_open(&nl, fault);
     r = r != 0 ? r : mvpn_netlink_index(nl, mvpn_tun_name(ret->tun), &index, fault);
     r = r != 0 ? r : choose_range(nl, index, ret, fault);
-    r = r != 0 ? r : protect(ret, config, fault);
+    r = r != 0 ? r : protect(ret, config, nl, fault);
     ret->index = index;
     r = r != 0 ? r : set_addresses(nl, ret, fault);
     if (r == 0 && config->routes_all) {
@@ -573,7 +660,9 @@ static enum mvpn_protect_event last_event(const mvpn_host_client *host, enum mvp
 void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
 {
     enum mvpn_protect_event last = last_event(host, end);
-    host->protect.split.target_count = host->network_count; /* nobody would end leases of names */
+    if (!host->protect.split.is_inside) { /* nobody would end leases of names */
+        host->protect.split.target_count = host->network_count;
+    }
     bool stays =
         host->kill_switch != NULL && (last == MVPN_PROTECT_FAILED || host->protect.lockdown);
     /* Nothing more can be done about what fails here: what was in force before still is. */
@@ -616,7 +705,8 @@ int mvpn_host_client_lockdown(const mvpn_config_client *config, bool *ret_is_clo
     } else if (r == 0) {
         fill_protect(&host, config, config->tun_name);
         MVPN_IGNORE(find_groups(&host, config, NULL)); /* at boot there may be none yet */
-        r = mvpn_kill_switch_open(&host.kill_switch, fault);
+        r = inherit_leases(&host, host.nl, fault);
+        r = r != 0 ? r : mvpn_kill_switch_open(&host.kill_switch, fault);
         r = r != 0 ? r : mvpn_kill_switch_set(host.kill_switch, &host.protect, host.state, fault);
         *ret_is_closed = r == 0;
         r = r != 0 ? r : clear_rules(host.nl, host.mark, host.table, fault);

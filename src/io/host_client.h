@@ -31,8 +31,10 @@ typedef struct mvpn_host_client {
     mvpn_kill_switch *kill_switch; /* NULL = none is wanted */
     mvpn_protect_setup protect;
     enum mvpn_protect_state state;
-    bool was_in_force;        /* a run before left it so, or lockdown */
-    mvpn_split_leases leases; /* of names: the targets behind those of the configuration */
+    bool was_in_force; /* a run before left it so, or lockdown */
+    /* Of names: the targets behind those of the configuration. What is inside by a name stays so
+     * when the client falls, and its next run takes it over. */
+    mvpn_split_leases leases;
     unsigned network_count;
     bool has_domains;
     bool is_group_open;
@@ -61,10 +63,13 @@ MVPN_WUR int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_ev
  * here; MVPN_E_SYSTEM.
  */
 MVPN_WUR int mvpn_host_client_outside(mvpn_host_client *host, pid_t pid, mvpn_fault *fault);
-/** These addresses are outside for MVPN_SPLIT_LEASE. MVPN_E_SYSTEM: what was outside still is. */
+/**
+ * These addresses are outside for MVPN_SPLIT_LEASE; where names alone go inside: inside from now
+ * on. MVPN_E_LIMIT: there is no place for them inside; MVPN_E_SYSTEM. What was so before still is.
+ */
 MVPN_WUR int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addrs, unsigned count,
                                    mvpn_time now, mvpn_fault *fault);
-/** Take back what has been outside for long enough. */
+/** Take back what has been outside for long enough. What is inside stays. */
 void mvpn_host_client_expire(mvpn_host_client *host, mvpn_time now);
 /** Descriptors that are readable when others may have touched what is ours; -1: none. */
 void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2]);

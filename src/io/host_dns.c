@@ -400,7 +400,8 @@ int mvpn_host_dns_start(const mvpn_config_client *config, bool sandbox,
     if (r != 0) {
         return r;
     }
-    if (config->dns == MVPN_DNS_AUTO && config->split.is_inside) {
+    if (config->dns == MVPN_DNS_AUTO && config->split.is_inside &&
+        config->split.domains.count == 0) {
         say("info", "only what inside_* lists goes into the tunnel: name servers stay as they are "
                     "(dns = file would ask all names through the tunnel)");
         return 0;

@@ -59,7 +59,7 @@ struct mvpn_node {
     mvpn_packet_queue datagrams, from_tun;
     mvpn_packet_queue further; /* datagrams for further sockets */
     mvpn_node_event_fn *on_event;
-    void (*on_arrivals)(void *ctx, const mvpn_packet_queue *packets);
+    void (*on_arrivals)(void *ctx, mvpn_packet_queue *packets);
     void *ctx;
     void (*on_withdrawn)(void *ctx);
     void *withdrawn_ctx;

@@ -38,8 +38,9 @@ typedef struct mvpn_node_options {
     mvpn_tun *tun;                /* borrowed, or NULL */
     bool has_dns;                 /* open the exit's resolver socket */
     mvpn_node_event_fn *on_event; /* may be NULL */
-    /* Looks at packets of the circuit just before the host gets them; may be NULL. */
-    void (*on_arrivals)(void *ctx, const mvpn_packet_queue *packets);
+    /* Looks at packets of the circuit just before the host gets them, and may change them, or take
+     * some away (they are of the engine's pool); may be NULL. */
+    void (*on_arrivals)(void *ctx, mvpn_packet_queue *packets);
     void *ctx;
     const mvpn_log *log; /* for what the operator should know; borrowed, may be NULL */
 } mvpn_node_options;

@@ -44,8 +44,8 @@ enum mvpn_privileged_op {
     MVPN_PRIVILEGED_LOOK,      /* client: what protects this host now? */
     MVPN_PRIVILEGED_OUTSIDE,   /* client: who is connected to the control socket that comes along
                                 * may go outside the tunnel: his process is put there */
-    MVPN_PRIVILEGED_OPEN,      /* client: names of outside_domains have these addresses now */
-    MVPN_PRIVILEGED_FINISH,    /* take everything back and end */
+    MVPN_PRIVILEGED_OPEN,   /* client: names of outside_domains (inside_domains) have these now */
+    MVPN_PRIVILEGED_FINISH, /* take everything back and end */
 };
 #define MVPN_PRIVILEGED_OP_LAST MVPN_PRIVILEGED_FINISH
 
@@ -81,7 +81,7 @@ enum mvpn_privileged_state { MVPN_PRIVILEGED_NEW, MVPN_PRIVILEGED_SEALED };
 /* What the helper knows by itself. */
 typedef struct mvpn_privileged_limits {
     bool is_exit, is_client;
-    bool has_domains;             /* client: some of its names go outside */
+    bool has_domains;             /* client: some names go their own way */
     mvpn_prefix pool_v4, pool_v6; /* exit */
 } mvpn_privileged_limits;
 

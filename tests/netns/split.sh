@@ -17,7 +17,16 @@ SPLIT_TOOL=$LAB_HERE/split_tool.py
 OUTSIDE=(setpriv --reuid=12346 --regid=12346 --clear-groups)
 OWN4=$(lab_addr4 client)
 OWN6=$(lab_addr6 client)
+MANY=$(mktemp)
+# Names with more addresses than one answer may have inside, and altogether than there are places.
+for i in $(seq 0 79); do
+    echo "11.77.0.$((i + 1)) many$((i / 20)).lab.example"
+done >"$MANY"
+LAB_DNS_MORE=(--addn-hosts="$MANY" --host-record="cdn.other.example,$(lab_addr4 web)"
+    --host-record="other.example,$(lab_addr4 dns)" --cname="alias.lab.example,cdn.other.example"
+    --dns-rr="$LAB_WEB_NAME,65,0001000004000411000001")
 leak_lab_begin
+rm -f "$MANY" # dnsmasq has read it
 before=$(leak_state)
 
 is_as_before() {
@@ -99,12 +108,18 @@ flush_is_repaired() {
 
 SPLIT_PROBES_IN=()
 
-# watch_begin [probe-routed|probe]: who sends is started by SPLIT_PROBES_IN
-watch_begin() {
+# watch_alone; what happens; watch_end
+watch_alone() {
+    SPLIT_PROBE=
     lab_spawn inet split-watch "$LAB_PYTHON" "$SPLIT_TOOL" watch client "$(lab_addr4 $LEAK_GUARD)" \
         "$(lab_addr6 $LEAK_GUARD)"
     SPLIT_WATCH=$LAB_PID
     leak_wait_ready split-watch
+}
+
+# watch_begin [probe-routed|probe]: who sends is started by SPLIT_PROBES_IN
+watch_begin() {
+    watch_alone
     lab_spawn client probe "${SPLIT_PROBES_IN[@]}" "${LEAK_USER[@]}" "$LAB_PYTHON" "$LEAK_TOOL" "${1:-probe-routed}" "$RATE" \
         "$(lab_addr4 web)" "$(lab_addr6 web)" "$(lab_addr4 $LEAK_GUARD)" "$(lab_addr6 $LEAK_GUARD)" \
         "$(lab_addr4 fig)" "$(lab_addr6 fig)" 192.168.7.7
@@ -112,7 +127,7 @@ watch_begin() {
 }
 
 watch_end() {
-    lab_stop "$SPLIT_PROBE"
+    [ -z "$SPLIT_PROBE" ] || lab_stop "$SPLIT_PROBE"
     sleep 0.3
     lab_stop "$SPLIT_WATCH"
     sed 's/^ready//' "$LAB_DIR/log/split-watch.log" | grep '^{' | tail -n 1 >"$LAB_DIR/split.json"
@@ -186,7 +201,7 @@ network_is_closed_past_the_tunnel() {
 status_says_inside() {
     [ "$(mesh_status | mesh_get split.mode)" = inside ] &&
         lab_in client "$MESH_PROGRAMS/meshvpn" status --control "$LAB_DIR/sock/client" |
-        tee /dev/stderr | grep -q '^inside    2 networks, 1 users, 0 cgroups; all else is outside$'
+        tee /dev/stderr | grep -q '^inside    2 networks, 1 users, 0 cgroups, 0 domains (0 addresses now); all else is outside$'
 }
 
 outside_command_is_refused() {
@@ -289,6 +304,106 @@ leak_client_start "outside_domains = {other.example}"
 mesh_client_wait
 lab_check other_domains_stay_inside eval 'look_up "$LAB_WEB_NAME" A && both_inside "${LEAK_USER[@]}" && status_says 0'
 mesh_client_stop
+
+# ---- domains that alone go inside ----
+
+# ask NAME TYPE [PROTOCOL [SERVER [USER-COMMAND...]]]: "RCODE [RECORD...]", or "none"
+ask() {
+    lab_in client "${@:5}" timeout 1 "$LAB_PYTHON" "$LAB_HERE/exit_tool.py" dns "${4:-$MESH_GATEWAY4}" "$1" "$2" "${3:-udp}" ||
+        echo none
+}
+
+is_answered() {
+    local answer expected=$1
+    answer=$(ask "${@:2}")
+    echo "${*:2}: $answer, not $expected"
+    [ "$answer" = "$expected" ]
+}
+
+inside_by_name() {
+    look_up "$LAB_WEB_NAME" A && is_seen_as "$(lab_addr4 maple)" "$(lab_addr4 web)" "${LEAK_USER[@]}" &&
+        look_up "$LAB_WEB_NAME" AAAA && both_inside "${OUTSIDE[@]}"
+}
+
+# At once, not only with the next state: both chains, both addresses.
+filter_knows_it() {
+    lab_in client nft list table inet "$LEAK_TABLE" | grep -E "daddr ($(lab_addr4 web)|$(lab_addr6 web)) drop" |
+        tee /dev/stderr | wc -l | grep -qx 4
+}
+
+# By name, although its name server is in the tunnel.
+other_name_is_outside() {
+    is_answered "0 $(lab_addr4 dns)" other.example A && is_seen_as "$OWN4" "$(lab_addr4 dns)" "${LEAK_USER[@]}"
+}
+
+# An alias would be asked for as another's name, and hints of a service are addresses that nobody asks for.
+nothing_else_is_told() {
+    is_answered "0 $(lab_addr4 web)" alias.lab.example A && is_answered 0 alias.lab.example AAAA &&
+        is_answered 0 "$LAB_WEB_NAME" HTTPS
+}
+
+# Not even root's, and not by the tunnel where nobody reads the answers.
+nobody_else_is_asked() {
+    is_answered none "$LAB_WEB_NAME" A udp "$(lab_addr4 dns)" "${LEAK_USER[@]}" &&
+        is_answered none "$LAB_WEB_NAME" A udp "$(lab_addr6 dns)" &&
+        is_answered none other.example A tcp "$(lab_addr4 dns)" && is_answered none "$LAB_WEB_NAME" A tcp
+}
+
+names_are_nowhere() {
+    nothing_by "${LEAK_USER[@]}" && nothing_by "${OUTSIDE[@]}" && is_answered none other.example A udp "$(lab_addr4 dns)" &&
+        ! lab_in client curl --noproxy '*' --interface 'if!eth0' -s --max-time 0.5 "http://$(lab_addr4 web)/" &&
+        is_seen_as "$OWN4" "$(lab_addr4 dns)" "${LEAK_USER[@]}"
+}
+
+# Where another program has taken its rules and nobody puts them back.
+filter_holds_it_alone() {
+    lab_in client sh -c 'while ip rule del pref 31999; do :; done; while ip -6 rule del pref 31999; do :; done'
+    ! lab_in client curl --noproxy '*' -s --max-time 0.5 "http://$(lab_addr4 web)/" &&
+        ! lab_in client curl --noproxy '*' -s --max-time 0.5 "http://[$(lab_addr6 web)]/"
+}
+
+status_says_domains() {
+    status_says 2 && lab_in client "$MESH_PROGRAMS/meshvpn" status --control "$LAB_DIR/sock/client" | tee /dev/stderr |
+        grep -q '^inside    0 networks, 0 users, 0 cgroups, 1 domains (2 addresses now); all else is outside$'
+}
+
+# Of 20 addresses 16 are told; and there are 64 places, of which two are taken since before the crash.
+full_table_refuses() {
+    local i answer
+    for i in 0 1 2; do
+        answer=$(ask "many$i.lab.example" A)
+        echo "$answer"
+        [ "$(wc -w <<<"$answer")" = 17 ] || return 1
+    done
+    is_answered 2 many3.lab.example A && grep 'Name networks of theirs in inside_networks' "$LAB_DIR/log/client.log" &&
+        status_says 48 && is_answered "0 $(lab_addr4 web)" "$LAB_WEB_NAME" A && both_inside "${LEAK_USER[@]}"
+}
+
+MESH_DNS=auto leak_client_start "inside_domains = {lab.example}"
+mesh_client_wait
+lab_check inside_domain_unasked_is_outside both_outside "${LEAK_USER[@]}"
+watch_alone
+lab_check inside_domain_is_by_its_name inside_by_name
+lab_check inside_domain_filter_knows_it filter_knows_it
+lab_check inside_domain_other_is_outside other_name_is_outside
+lab_check inside_domain_tells_nothing_else nothing_else_is_told
+lab_check inside_domain_nobody_else_is_asked nobody_else_is_asked
+lab_check inside_domain_status_says_so status_says_domains
+lab_check inside_domain_survives_flush eval 'leak_flush && both_inside "${LEAK_USER[@]}"'
+mesh_node_crash client
+lab_check inside_domain_crash_holds_it names_are_nowhere
+MESH_DNS=auto leak_client_start "inside_domains = {lab.example}
+lockdown = true"
+mesh_client_wait
+lab_check inside_domain_is_known_after_a_crash both_inside "${LEAK_USER[@]}"
+lab_check inside_domain_full_table_refuses full_table_refuses
+mesh_client_stop
+lab_check inside_domain_lockdown_holds_it names_are_nowhere
+lab_check inside_domain_filter_holds_it_alone filter_holds_it_alone
+watch_end
+lab_check inside_domain_never_on_the_wire only_listed "$OWN4 > $(lab_addr4 dns) 6 80" "${SPLIT_KERNELS[@]}"
+lab_in client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf" --cleanup
+lab_check inside_domain_cleanup_restores_everything is_as_before
 
 # ---- commands, by cgroup ----
 
