@@ -101,6 +101,18 @@ case_file() {
     dns_sh 'echo nameserver 172.16.7.9 >/etc/x && mv /etc/x /etc/resolv.conf'
     lab_check file_cleanup_leaves_others eval 'cleanup 2>&1 | tee /dev/stderr | grep -q "written by another program" &&
         dns_sh "grep -qx \"nameserver 172.16.7.9\" /etc/resolv.conf && ! ls /etc/resolv.conf.*"'
+    dns_place file
+    dns_client_start auto "inside_domains = {lab.example}"
+    mesh_client_wait
+    lab_check file_inside_domains_is_set dns_is_ours
+    lab_check file_inside_domain_is_reached_inside eval 'is_seen_by_name -4 "$(lab_addr4 maple)" && is_seen_by_name -6 "$(lab_addr6 maple)"'
+    mesh_client_stop
+    lab_check file_inside_domains_restores is_put_back
+}
+
+# As a browser does: the name, then its address at once.
+is_seen_by_name() {
+    [ "$(dns_in "${DNS_USER[@]}" curl --noproxy '*' -s --max-time 3 "$1" "http://$LAB_WEB_NAME/ip" | tee /dev/stderr)" = "$2" ]
 }
 
 case_kinds() {

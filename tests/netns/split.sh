@@ -309,7 +309,7 @@ mesh_client_stop
 
 # ask NAME TYPE [PROTOCOL [SERVER [USER-COMMAND...]]]: "RCODE [RECORD...]", or "none"
 ask() {
-    lab_in client "${@:5}" timeout 1 "$LAB_PYTHON" "$LAB_HERE/exit_tool.py" dns "${4:-$MESH_GATEWAY4}" "$1" "$2" "${3:-udp}" ||
+    lab_in client "${@:5}" timeout "${ASK_S:-3}" "$LAB_PYTHON" "$LAB_HERE/exit_tool.py" dns "${4:-$MESH_GATEWAY4}" "$1" "$2" "${3:-udp}" ||
         echo none
 }
 
@@ -344,12 +344,14 @@ nothing_else_is_told() {
 
 # Not even root's, and not by the tunnel where nobody reads the answers.
 nobody_else_is_asked() {
+    local ASK_S=1
     is_answered none "$LAB_WEB_NAME" A udp "$(lab_addr4 dns)" "${LEAK_USER[@]}" &&
         is_answered none "$LAB_WEB_NAME" A udp "$(lab_addr6 dns)" &&
         is_answered none other.example A tcp "$(lab_addr4 dns)" && is_answered none "$LAB_WEB_NAME" A tcp
 }
 
 names_are_nowhere() {
+    local ASK_S=1
     nothing_by "${LEAK_USER[@]}" && nothing_by "${OUTSIDE[@]}" && is_answered none other.example A udp "$(lab_addr4 dns)" &&
         ! lab_in client curl --noproxy '*' --interface 'if!eth0' -s --max-time 0.5 "http://$(lab_addr4 web)/" &&
         is_seen_as "$OWN4" "$(lab_addr4 dns)" "${LEAK_USER[@]}"
