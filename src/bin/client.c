@@ -139,8 +139,9 @@ static void on_event(void *ctx, const mvpn_engine_event *event)
     switch (e->type) {
     case MVPN_CLIENT_EVENT_CONNECTED:
         mvpn_logf(log, MVPN_LOG_INFO, "connected");
+        /* From now on our guards alone hear of us. Before the kill switch lets nothing else out. */
+        mvpn_client_sources_end(&p->sources);
         protect(p, MVPN_PROTECT_ESTABLISHED);
-        mvpn_client_sources_check(&p->sources); /* from now on our guards alone hear of us */
         client_proof_tend(&p->proof);
         break;
     case MVPN_CLIENT_EVENT_DISCONNECTED:

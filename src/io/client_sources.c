@@ -119,3 +119,10 @@ void mvpn_client_sources_check(mvpn_client_sources *s)
         mvpn_sources_start(s->sources);
     }
 }
+
+void mvpn_client_sources_end(mvpn_client_sources *s)
+{
+    if (s->sources != NULL) {
+        mvpn_sources_end(s->sources);
+    }
+}

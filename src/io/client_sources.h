@@ -25,5 +25,7 @@ MVPN_WUR int mvpn_client_sources_open(mvpn_client_sources *s, mvpn_loop *loop, m
 void mvpn_client_sources_close(mvpn_client_sources *s);
 /** Begin if entries are needed, end when connected; call now and then. */
 void mvpn_client_sources_check(mvpn_client_sources *s);
+/** It is connected: mvpn_sources_end. */
+void mvpn_client_sources_end(mvpn_client_sources *s);
 
 #endif

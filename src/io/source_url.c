@@ -131,7 +131,10 @@ static size_t header_came(char *line, size_t one, size_t n, void *ctx)
 static int socket_made(void *ctx, curl_socket_t fd, curlsocktype purpose)
 {
     const mvpn_fetcher *fetcher = ctx;
+    /* Closed with a reset: a farewell would need answers, which the kill switch may not let out. */
+    const struct linger at_once = {.l_onoff = 1};
     (void)purpose;
+    MVPN_IGNORE(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)));
     return mvpn_mark_socket(fd, fetcher->options.marker) == 0 ? CURL_SOCKOPT_OK
                                                               : CURL_SOCKOPT_ERROR;
 }

@@ -358,6 +358,13 @@ void mvpn_sources_stop(mvpn_sources *s)
     }
 }
 
+void mvpn_sources_end(mvpn_sources *s)
+{
+    s->is_running = false;
+    mvpn_loop_timer_clear(s->timer);
+    end_all(s);
+}
+
 bool mvpn_sources_are_running(const mvpn_sources *s)
 {
     return s->is_running;

@@ -74,6 +74,9 @@ void mvpn_sources_free(mvpn_sources *sources);
 void mvpn_sources_start(mvpn_sources *sources);
 /** The client is connected: what is under way is dropped. */
 void mvpn_sources_stop(mvpn_sources *sources);
+/** The same before this returns, connections with a reset: where no word of them leaves this host
+ * from now on, servers would repeat theirs for minutes. Never from a call of the sources. */
+void mvpn_sources_end(mvpn_sources *sources);
 bool mvpn_sources_are_running(const mvpn_sources *sources);
 /** An entry that worked, for the rounds to come. */
 void mvpn_sources_cache(mvpn_sources *sources, const mvpn_dht_contact *entry, uint64_t unix_now);

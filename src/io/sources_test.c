@@ -11,6 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -419,6 +420,26 @@ static void test_stop_drops_what_is_under_way(void **state)
     wait_for(w, &w->http_requests, 2);
 }
 
+/* Without another turn of the loop, and so that the server says no more. */
+static void test_end_is_at_once(void **state)
+{
+    struct world *w = *state;
+    char byte;
+    w->dns_is_silent = w->http_is_silent = true;
+    begin(w, NULL);
+    wait_for(w, &w->dns_questions, 1);
+    wait_for(w, &w->http_requests, 1);
+    mvpn_sources_end(w->sources);
+    assert_false(mvpn_sources_are_running(w->sources));
+    assert_int_equal(recv(w->connections[0].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT), -1);
+    assert_int_equal(errno, ECONNRESET);
+    run_for(w, 50);
+    assert_int_equal(w->hung_up, 1);
+    assert_int_equal(w->lines, 0);
+    mvpn_sources_start(w->sources);
+    wait_for(w, &w->http_requests, 2);
+}
+
 static void test_stop_from_within(void **state)
 {
     struct world *w = *state;
@@ -506,6 +527,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rounds_back_off, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_is_silence, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_drops_what_is_under_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_is_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_from_within, setup, teardown),
         cmocka_unit_test_setup_teardown(test_each_failure_is_told_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_bundles, setup, teardown),
