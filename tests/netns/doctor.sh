@@ -11,8 +11,6 @@ set -u
 . "$(dirname "$0")/mesh.sh"
 
 LAB_RELAYS="alder birch maple" LAB_EXITS="maple"
-# shellcheck disable=SC2034 # for mesh.sh
-MESH_KILL_SWITCH=true
 lab_begin
 lab_internet
 lab_services

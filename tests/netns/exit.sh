@@ -9,8 +9,6 @@
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
-# shellcheck disable=SC2034 # for mesh.sh: as everybody has it
-MESH_KILL_SWITCH=true
 # shellcheck disable=SC2034 # read by lab.sh
 LAB_RELAYS="alder oak" LAB_EXITS="oak"
 EXIT_TOOL=$LAB_HERE/exit_tool.py

@@ -6,8 +6,6 @@
 
 LEAK_TOOL=$LAB_HERE/leak_tool.py
 LEAK_GUARD=alder
-# shellcheck disable=SC2034 # for mesh.sh
-MESH_KILL_SWITCH=true
 # Of the attacker, and not among what the probes aim at.
 LEAK_FORGER4=11.233.140.99
 LEAK_FORGER6=2a10:e9c7::99

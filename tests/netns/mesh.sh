@@ -6,9 +6,8 @@
 MESH_PROGRAMS=$LAB_BUILD/src/bin
 MESH_LOG_LEVEL=info
 MESH_TUN=mvpn0
-# Labs that look at the client from outside, or at what it reaches of its own local network, are without; the others have
-# it on, as everybody else.
-MESH_KILL_SWITCH=false
+# As everybody has it. A lab that is without says why.
+MESH_KILL_SWITCH=true
 MESH_GATEWAY4=10.8.0.1
 # shellcheck disable=SC2034 # for the scripts that source this
 MESH_GATEWAY6=fd6d:7670:6e00::1

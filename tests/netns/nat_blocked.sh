@@ -8,8 +8,6 @@ set -u
 . "$(dirname "$0")/mesh.sh"
 . "$(dirname "$0")/nat.sh"
 . "$(dirname "$0")/nat_mesh.sh"
-# shellcheck disable=SC2034 # for mesh.sh: as everybody has it
-MESH_KILL_SWITCH=true
 
 # says FILE: that nothing comes back, and what to do
 says() {

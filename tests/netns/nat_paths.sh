@@ -11,8 +11,6 @@ set -u
 . "$(dirname "$0")/mesh.sh"
 . "$(dirname "$0")/nat.sh"
 . "$(dirname "$0")/nat_mesh.sh"
-# shellcheck disable=SC2034 # for mesh.sh: as everybody has it
-MESH_KILL_SWITCH=true
 
 RATE=2000
 SIZE=100

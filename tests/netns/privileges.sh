@@ -204,6 +204,8 @@ for node in $PROGRAMS; do
 done
 lab_check traffic_flows page_arrives
 mesh_client_stop
+# With it a killed client leaves the host closed (leak.sh); this is about all else.
+MESH_KILL_SWITCH=false
 mesh_client_start 3
 mesh_client_wait
 lab_check state_is_written is_written_by client guards

@@ -9,8 +9,8 @@ set -u
 # shellcheck source=tests/netns/mesh.sh
 . "$(dirname "$0")/mesh.sh"
 
-# shellcheck disable=SC2034 # for lab.sh and mesh.sh
-LAB_RELAYS="alder birch cedar elm maple" LAB_EXITS="maple" MESH_KILL_SWITCH=true
+# shellcheck disable=SC2034 # for lab.sh
+LAB_RELAYS="alder birch cedar elm maple" LAB_EXITS="maple"
 lab_begin
 lab_internet
 lab_services

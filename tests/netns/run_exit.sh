@@ -12,8 +12,6 @@ set -u
 # shellcheck source=tests/netns/leak_lab.sh
 . "$(dirname "$0")/leak_lab.sh"
 
-# shellcheck disable=SC2034 # for mesh.sh
-MESH_KILL_SWITCH=true
 SPLIT_TOOL=$LAB_HERE/split_tool.py
 RELAYS="alder birch cedar"
 RUN=("$MESH_PROGRAMS/meshvpn" run --config "$LAB_DIR/client.conf" --exit)

@@ -6,8 +6,6 @@
 set -u
 . "$(dirname "$0")/lab.sh"
 . "$(dirname "$0")/mesh.sh"
-# shellcheck disable=SC2034 # for mesh.sh: as everybody has it
-MESH_KILL_SWITCH=true
 
 # ---- checks ----
 

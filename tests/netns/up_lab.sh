@@ -1,8 +1,6 @@
 # shellcheck shell=bash
 # What up.sh and failures.sh share: a network, and meshvpn up in the client's place. After lab.sh and mesh.sh.
 
-MESH_KILL_SWITCH=true
-
 up_lab_begin() {
     mesh_need_programs
     lab_begin "${UP_LAB:-up}" || exit 1
