@@ -3,12 +3,13 @@
  * on a phone does, where the system gives the descriptor. Needs CAP_NET_ADMIN.
  *
  *     cc -std=c99 embed.c $(pkg-config --cflags --libs libmeshvpn) -o embed
- *     ./embed NETWORK DEVICE[,MARK[,COUNTRY]]...
+ *     ./embed [-s DIRECTORY] NETWORK DEVICE[,MARK[,COUNTRY]]... [NETWORK DEVICE...]...
  *
- * NETWORK is a network file or an invitation (meshvpn:...). Each client has its device, its
- * firewall mark (so that routes can lead its own packets around the tunnel) and the country of its
- * exits. SIGUSR1 shows how they are, SIGUSR2 makes them others to the exits, SIGINT and SIGTERM end
- * them.
+ * NETWORK is the path of a network file, with a slash in it, or an invitation (meshvpn:...): of the
+ * devices that follow. Each client has its device, its firewall mark (so that routes can lead its
+ * own packets around the tunnel), the country of its exits, and with -s a place in DIRECTORY for
+ * what it remembers. SIGUSR1 shows how they are, SIGUSR2 makes them others to the exits, SIGINT and
+ * SIGTERM end them.
  *
  * Addresses and routes are the program's to set; for one client, by hand:
  *
@@ -102,14 +103,18 @@ static void parse(struct app *app, char *argument)
     snprintf(app->device, sizeof(app->device), "%s", argument);
 }
 
-static void begin(struct app *app, const char *network)
+static void begin(struct app *app, const char *network, const char *directory)
 {
+    char state_dir[512];
     meshvpn_options options;
     meshvpn_error error;
+    snprintf(state_dir, sizeof(state_dir), "%s/%s", directory != NULL ? directory : "",
+             app->device);
     app->tun_fd = open_tun(app->device);
     meshvpn_options_init(&options, sizeof(options));
     options.network = network;
     options.tun_fd = app->tun_fd;
+    options.state_dir = directory != NULL ? state_dir : NULL;
     options.exit_countries = app->country[0] != '\0' ? app->country : NULL;
     options.ctx = app;
     options.protect = protect;
@@ -150,7 +155,12 @@ static void show(const struct app *app)
 
 /* ---- all of them ---- */
 
-/* The text of the network: joined, or read. */
+static int is_network(const char *argument)
+{
+    return strncmp(argument, "meshvpn:", 8) == 0 || strchr(argument, '/') != NULL;
+}
+
+/* The text of the network: joined, or read. Until the next call. */
 static char *network_text(const char *argument)
 {
     static char text[2 << 20];
@@ -179,14 +189,10 @@ static char *network_text(const char *argument)
 int main(int argc, char **argv)
 {
     static struct app apps[CLIENTS_MAX];
-    int count = argc - 2, i, signo = 0, failed = 0;
-    const char *network;
+    const int has_directory = argc > 2 && strcmp(argv[1], "-s") == 0;
+    const char *directory = has_directory ? argv[2] : NULL, *network = NULL;
+    int count = 0, i, signo = 0, failed = 0;
     sigset_t signals;
-    if (count < 1 || count > CLIENTS_MAX) {
-        fprintf(stderr, "usage: embed NETWORK DEVICE[,MARK[,COUNTRY]]...  (libmeshvpn %s)\n",
-                meshvpn_version());
-        return 2;
-    }
     /* Before there are threads: only sigwait sees them. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -195,10 +201,20 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
 
-    network = network_text(argv[1]);
-    for (i = 0; i < count; i++) {
-        parse(&apps[i], argv[i + 2]);
-        begin(&apps[i], network);
+    for (i = has_directory ? 3 : 1; i < argc; i++) {
+        if (is_network(argv[i])) {
+            network = network_text(argv[i]);
+        } else if (network != NULL && count < CLIENTS_MAX) {
+            parse(&apps[count], argv[i]);
+            begin(&apps[count++], network, directory);
+        }
+    }
+    if (count == 0) {
+        fprintf(stderr,
+                "usage: embed [-s DIRECTORY] NETWORK DEVICE[,MARK[,COUNTRY]]... [NETWORK "
+                "DEVICE...]...  (libmeshvpn %s)\n",
+                meshvpn_version());
+        return 2;
     }
     for (i = 0; i < count; i++) {
         if (pthread_create(&apps[i].thread, NULL, run, &apps[i]) != 0) {

@@ -17,6 +17,8 @@ MESH_CLIENT_PID=
 MESH_CLIENT_SINCE=0
 MESH_MODE=listed
 MESH_NETWORK=
+# Of the directory with keys and configuration: a lab of two networks has two.
+MESH_NET=net
 declare -A MESH_PIDS=()
 
 mesh_need_programs() {
@@ -28,12 +30,12 @@ mesh_need_programs() {
     done
 }
 
-# mesh_create found|listed: keys, certificates and configuration of all nodes under $LAB_DIR/net.
+# mesh_create found|listed: keys, certificates and configuration of all nodes under $LAB_DIR/$MESH_NET.
 #   found   network.conf holds the entries of boot; relays publish themselves and are found
 #   listed  network.conf holds the relays' descriptors (fixed paths need that); nothing is searched
 #   both    both
 mesh_create() {
-    local node net=$LAB_DIR/net
+    local node net=$LAB_DIR/$MESH_NET
     MESH_MODE=$1
     mesh_need_programs
     mkdir -p "$LAB_DIR/sock"
@@ -72,7 +74,7 @@ mesh_add_node() {
         ;;
     esac
     # shellcheck disable=SC2086 # options are words
-    mesh_bootstrap add-node "$LAB_DIR/net" "$node" --address "$(lab_addr4 "$node"):$LAB_PORT" \
+    mesh_bootstrap add-node "$LAB_DIR/$MESH_NET" "$node" --address "$(lab_addr4 "$node"):$LAB_PORT" \
         --address "[$(lab_addr6 "$node")]:$LAB_PORT" $options "$@"
     mesh_configure "$node"
 }
@@ -87,7 +89,7 @@ mesh_role() {
 }
 
 mesh_conf() {
-    echo "$LAB_DIR/net/nodes/$1/$(mesh_role "$1").conf"
+    echo "$LAB_DIR/$MESH_NET/nodes/$1/$(mesh_role "$1").conf"
 }
 
 # mesh_set FILE KEY VALUE: what an operator would edit by hand; a key may stand only once.
@@ -140,7 +142,7 @@ mesh_relays_start() {
 
 # mesh_join: the client becomes a member by a link (left in MESH_LINK) and starts from that.
 mesh_join() {
-    MESH_LINK=$("$MESH_PROGRAMS/meshvpn-bootstrap" invite "$LAB_DIR/net" --no-qr 2>>"$LAB_DIR/log/bootstrap.log") ||
+    MESH_LINK=$("$MESH_PROGRAMS/meshvpn-bootstrap" invite "$LAB_DIR/$MESH_NET" --no-qr 2>>"$LAB_DIR/log/bootstrap.log") ||
         mesh_fail "meshvpn-bootstrap invite failed" bootstrap
     rm -rf "$LAB_DIR/member"
     echo "$MESH_LINK" | "$MESH_PROGRAMS/meshvpn" join - --config-dir "$LAB_DIR/member" >>"$LAB_DIR/log/join.log" 2>&1 ||
@@ -155,7 +157,7 @@ mesh_forget() {
 
 # mesh_identity NODE: in base64, as a fixed path takes it for a node that no network file lists
 mesh_identity() {
-    "$MESH_PROGRAMS/meshvpn-bootstrap" show "$LAB_DIR/net" |
+    "$MESH_PROGRAMS/meshvpn-bootstrap" show "$LAB_DIR/$MESH_NET" |
         awk -v node="$1" 'NF && /^  [^ ]/ { name = $1 } $1 == "identity" && name == node { print $2 }'
 }
 
@@ -167,7 +169,7 @@ mesh_client_start() {
     shift
     mkdir -p "$LAB_DIR/run/client"
     {
-        echo "network_file = \"${MESH_NETWORK:-$LAB_DIR/net/network.conf}\""
+        echo "network_file = \"${MESH_NETWORK:-$LAB_DIR/$MESH_NET/network.conf}\""
         echo "control_socket = \"$LAB_DIR/sock/client\""
         echo "run_dir = \"$LAB_DIR/run/client\""
         echo "state_dir = \"$LAB_DIR/run/client\""
