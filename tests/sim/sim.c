@@ -24,6 +24,7 @@ struct sim_event {
     uint64_t order;
     enum event_kind kind;
     sim_node *node; /* TUN, DNS */
+    uint16_t lane;  /* TUN */
     void (*fn)(sim *w, void *arg);
     void *arg;
     mvpn_addr from, to;
@@ -112,8 +113,14 @@ void sim_inject(sim *w, const sim_datagram *d, mvpn_time delay)
 
 void sim_tun_in(sim_node *n, const uint8_t *packet, size_t len, mvpn_time delay)
 {
+    sim_lane_in(n, 0, packet, len, delay);
+}
+
+void sim_lane_in(sim_node *n, unsigned lane, const uint8_t *packet, size_t len, mvpn_time delay)
+{
     struct sim_event *e = event_new(n->world, EVENT_TUN, delay, len);
     e->node = n;
+    e->lane = (uint16_t)lane;
     memcpy(e->bytes, packet, len);
     heap_push(n->world, e);
 }
@@ -844,7 +851,9 @@ static void receive(sim_node *n, struct sim_event *e)
     }
     memcpy(mvpn_packet_append(p, (uint32_t)e->len), e->bytes, e->len);
     p->remote = e->from;
-    p->local = e->kind == EVENT_DNS ? MVPN_EXIT_LOCAL_DNS : further_socket(n, &e->to);
+    p->local = e->kind == EVENT_DNS   ? MVPN_EXIT_LOCAL_DNS
+               : e->kind == EVENT_TUN ? e->lane
+                                      : further_socket(n, &e->to);
     if (n->on_arrival != NULL && e->kind == EVENT_DATAGRAM) {
         n->on_arrival(n, p);
     }

@@ -213,6 +213,8 @@ void sim_host_send(sim_node *host, uint16_t port, const mvpn_addr *to, const uin
                    size_t len);
 /** Hand an IP packet to a node's TUN (a client's, or an exit's from the internet). */
 void sim_tun_in(sim_node *n, const uint8_t *packet, size_t len, mvpn_time delay);
+/** The same to a lane of a client's: its isolation group of that number. */
+void sim_lane_in(sim_node *n, unsigned lane, const uint8_t *packet, size_t len, mvpn_time delay);
 /** Hand a datagram to an exit's DNS socket. */
 void sim_dns_in(sim_node *n, const mvpn_addr *from, const uint8_t *bytes, size_t len,
                 mvpn_time delay);
