@@ -8,7 +8,6 @@
 #include "network/ip/ip.h"
 
 #define DNS_PORT 53
-#define TYPE_ANY 255
 #define CLASS_IN 1
 #define EDNS_LEN 11       /* RFC 6891 §6.1.2, without options */
 #define EDNS_DO 0x8000    /* RFC 3225 §3 */
@@ -117,12 +116,10 @@ static void judge_ours(mvpn_split_answer *answer, mvpn_bytes message,
 {
     uint16_t type = info->question.type;
     bool is_for_address = type == MVPN_DNS_TYPE_A || type == MVPN_DNS_TYPE_AAAA;
-    bool is_for_service =
-        type == MVPN_DNS_TYPE_SVCB || type == MVPN_DNS_TYPE_HTTPS || type == TYPE_ANY;
     bool is_too_much = f->has_alias || f->has_service || f->found > MVPN_SPLIT_ANSWER_MAX;
     if (info->has_private) { /* the local network's, where that says that it is */
         mvpn_split_answer_refuse(answer);
-    } else if (is_for_service || (is_too_much && !is_for_address)) {
+    } else if (is_too_much && !is_for_address) {
         rewrite(answer, (uint8_t)(info->flags & MVPN_DNS_RCODE));
     } else if (is_too_much) {
         answer->rcode = (uint8_t)(info->flags & MVPN_DNS_RCODE);
