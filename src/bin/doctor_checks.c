@@ -235,13 +235,18 @@ static void check_answers(const doctor_facts *f, doctor_verdict *v)
 {
     if (f->role != DOCTOR_CLIENT || !f->routes_all) {
         say(v, DOCTOR_GOOD, "may come any way: no routes are set here");
-    } else if (f->strict_interface[0] != '\0') {
+    } else if (f->strict_interface[0] == '\0') {
+        say(v, DOCTOR_GOOD, "no strict reverse path filter drops them");
+    } else if (is_down(f)) {
+        say(v, DOCTOR_GOOD,
+            "%s filters by reverse path strictly (rp_filter = 1): the client sees to that",
+            f->strict_interface);
+    } else {
         say(v, DOCTOR_BROKEN,
-            "what guards answer is dropped at %s: strict reverse path filtering (rp_filter = 1)",
+            "what guards answer is dropped at %s: strict reverse path filtering (rp_filter = 1), "
+            "and no mark counts there (src_valid_mark = 0)",
             f->strict_interface);
         repair(v, "sudo sysctl net.ipv4.conf.all.rp_filter=2");
-    } else {
-        say(v, DOCTOR_GOOD, "no strict reverse path filter drops them");
     }
 }
 

@@ -76,7 +76,7 @@ typedef struct doctor_facts {
     int landlock_abi; /* 0: none */
     bool has_seccomp, has_gso, has_gro;
     uint64_t memlock_bytes;             /* UINT64_MAX: no limit */
-    char strict_interface[IF_NAMESIZE]; /* drops what comes another way (rp_filter); "" = none */
+    char strict_interface[IF_NAMESIZE]; /* drops what comes another way, marked or not; "" = none */
 
     /* the rest of the host */
     mvpn_host_view host;

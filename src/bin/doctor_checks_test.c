@@ -217,6 +217,9 @@ static void test_other_vpns(void **state)
     ROW("vpn", GOOD, "no other VPN", "", f->host.rules[0].priority = 31998);
     ROW("answers", BROKEN, "dropped at eth0", "sudo sysctl net.ipv4.conf.all.rp_filter=2",
         memcpy(f->strict_interface, "eth0", sizeof("eth0")));
+    ROW("answers", GOOD, "the client sees to that", "",
+        memcpy(f->strict_interface, "eth0", sizeof("eth0"));
+        f->daemon = DOCTOR_DAEMON_NONE);
     ROW("answers", GOOD, "any way", "", memcpy(f->strict_interface, "eth0", sizeof("eth0"));
         f->routes_all = false);
     ROW("answers", GOOD, "any way", "", memcpy(f->strict_interface, "eth0", sizeof("eth0"));

@@ -317,7 +317,7 @@ static void look_at_answers(doctor_facts *f)
     struct if_nameindex *all = if_nameindex();
     for (const struct if_nameindex *i = all; i != NULL && i->if_index != 0; i++) {
         if (strcmp(i->if_name, "lo") != 0 && strcmp(i->if_name, f->tun_name) != 0 &&
-            mvpn_host_filters_strictly(i->if_name)) {
+            mvpn_host_drops_answers(&f->host, i->if_name)) {
             copy(f->strict_interface, sizeof(f->strict_interface), i->if_name);
             break;
         }

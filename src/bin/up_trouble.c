@@ -119,10 +119,10 @@ bool up_trouble_before(const mvpn_config *config, up_trouble *ret)
     return false;
 }
 
-static bool is_filtered_strictly(uint32_t index)
+static bool drops_answers(const mvpn_host_view *view, uint32_t index)
 {
     char name[IF_NAMESIZE];
-    return if_indextoname(index, name) != NULL && mvpn_host_filters_strictly(name);
+    return if_indextoname(index, name) != NULL && mvpn_host_drops_answers(view, name);
 }
 
 /* The ways out of packets with our mark: false if there is none. `tunnel`: somebody else's tunnel
@@ -146,7 +146,7 @@ static bool find_ways(const mvpn_config *config, char tunnel[static IF_NAMESIZE]
             continue;
         }
         has_way = true;
-        *ret_is_filtered = *ret_is_filtered || (family == 4 && is_filtered_strictly(way.index));
+        *ret_is_filtered = *ret_is_filtered || (family == 4 && drops_answers(&view, way.index));
         for (unsigned i = 0; i < view.tunnel_count; i++) {
             if (view.tunnels[i].index == way.index &&
                 strcmp(view.tunnels[i].name, config->client.tun_name) != 0) {

@@ -497,3 +497,38 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
     pass_targets(ret, MVPN_PROTECT_FORWARD, setup);
     drop_the_rest(ret);
 }
+
+/* ---- answers ---- */
+
+static mvpn_protect_rule *begin_answer(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
+                                       uint32_t mark, uint32_t index)
+{
+    mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_MARK_ONE);
+    rule->mark = mvpn_protect_answer_mark(mark);
+    (void)add(rule, MVPN_PROTECT_INDEX_IN, &index, sizeof(index));
+    return rule;
+}
+
+void mvpn_protect_answers_make(const mvpn_protect_setup *setup, bool has_kill_switch,
+                               const mvpn_protect_strict *strict, unsigned count,
+                               mvpn_protect_rules *ret)
+{
+    const uint32_t local = MVPN_PROTECT_LOCAL, split_mark = mvpn_split_mark(setup->mark);
+    bool has_outside = has_kill_switch && !setup->split.is_inside &&
+                       mvpn_split_has_senders(&setup->split); /* else no connection has the mark */
+    ret->count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        /* Also without connection: who punches through a NAT is answered by many. A socket that
+         * listens on every address would be found for what is only passed on here, too. */
+        mvpn_protect_rule *rule =
+            begin_answer(ret, MVPN_PROTECT_ANSWERS, setup->mark, strict[i].index);
+        (void)add(rule, MVPN_PROTECT_SOCKET, &setup->mark, sizeof(setup->mark));
+        (void)add(rule, MVPN_PROTECT_KIND, &local, sizeof(local));
+        rule->note = strict[i].is_ours_to_restore ? strict[i].index : 0;
+        if (has_outside) {
+            (void)add(begin_answer(ret, MVPN_PROTECT_ANSWERS, setup->mark, strict[i].index),
+                      MVPN_PROTECT_CT_MARK, &split_mark, sizeof(split_mark));
+        }
+        (void)begin_answer(ret, MVPN_PROTECT_ARP_IN, setup->mark, strict[i].index);
+    }
+}

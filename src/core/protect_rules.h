@@ -9,6 +9,13 @@
  * because the last packets of a socket that was closed have no owner any more. Where a person says
  * what alone goes inside (mvpn_split.is_inside), that is held as everything is else, and the rest
  * passes.
+ *
+ * A second list, with and without a kill switch, is for strict reverse path filtering (rp_filter =
+ * 1): the kernel lets a packet in only where it would send an answer, and asks that without the
+ * mark of our sockets, so that it would be the tunnel. What arrives for our sockets gets a mark of
+ * its own, by which a policy rule finds the way that our packets take; and so do the neighbours'
+ * questions for our hardware address (ARP), which the kernel asks for in the same way. It is not
+ * the mark that the first list passes, so nothing can leave by it.
  */
 #ifndef MVPN_CORE_PROTECT_RULES_H
 #define MVPN_CORE_PROTECT_RULES_H
@@ -31,8 +38,10 @@ enum mvpn_protect_chain {
                               * the interface of before */
     MVPN_PROTECT_SPLIT,      /* what this host sends, before OUTPUT: a new mark, a new route */
     MVPN_PROTECT_NAT,        /* the same at the very end: its source address */
+    MVPN_PROTECT_ANSWERS,    /* what arrives, behind connection tracking and before its route */
+    MVPN_PROTECT_ARP_IN,     /* what neighbours say on the Ethernet */
 };
-#define MVPN_PROTECT_CHAINS 7
+#define MVPN_PROTECT_CHAINS 9
 
 enum mvpn_protect_field {
     MVPN_PROTECT_NAME_OUT,   /* interface, MVPN_PROTECT_NAME bytes */
@@ -50,7 +59,11 @@ enum mvpn_protect_field {
     MVPN_PROTECT_CLASS,      /* net_cls class of the socket, the same */
     MVPN_PROTECT_CGROUP,     /* id of the socket's cgroup v2, 8 bytes of this machine's order */
     MVPN_PROTECT_CT_MARK,    /* of the connection, as MARK */
+    MVPN_PROTECT_INDEX_IN,   /* interface by number, 4 bytes of this machine's order */
+    MVPN_PROTECT_SOCKET,     /* mark of the socket that it is for, as MARK. ANSWERS only */
+    MVPN_PROTECT_KIND,       /* of its target, 4 bytes of the same: MVPN_PROTECT_LOCAL. The same */
 };
+#define MVPN_PROTECT_LOCAL 2u /* an address of this host (RTN_LOCAL) */
 
 typedef struct mvpn_protect_match {
     enum mvpn_protect_field field;
@@ -70,12 +83,14 @@ enum mvpn_protect_action {
     MVPN_PROTECT_ACCEPT,
     MVPN_PROTECT_SET_MARK,   /* of the packet and of its connection; and accept. SPLIT only */
     MVPN_PROTECT_MASQUERADE, /* from the address of where it leaves. NAT only */
+    MVPN_PROTECT_MARK_ONE,   /* of this packet alone; and accept. ANSWERS and ARP_IN only */
 };
 
 typedef struct mvpn_protect_rule {
     enum mvpn_protect_chain chain;
     enum mvpn_protect_action action;
-    uint32_t mark; /* SET_MARK */
+    uint32_t mark; /* SET_MARK, MARK_ONE */
+    uint32_t note; /* a number that is kept with the rule for who reads it back; 0: none */
     unsigned count;
     mvpn_protect_match match[MVPN_PROTECT_MATCHES];
 } mvpn_protect_rule;
@@ -98,6 +113,26 @@ typedef struct mvpn_protect_setup {
 /** The rules of `state`. */
 void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_state state,
                              mvpn_protect_rules *ret);
+
+/* An interface whose reverse path filter is strict. */
+typedef struct mvpn_protect_strict {
+    uint32_t index;
+    bool is_ours_to_restore; /* the rule is noted: its setting was changed for it */
+} mvpn_protect_strict;
+/* Hosts of containers have more: those that were there first, the ways out, are among these. */
+#define MVPN_PROTECT_STRICT_MAX 64
+
+/** The mark of answers, beside the client's own `mark` and mvpn_split_mark. Never 0 or those. */
+static inline uint32_t mvpn_protect_answer_mark(uint32_t mark)
+{
+    const uint32_t bit = UINT32_C(1) << 17;
+    return mark != bit ? mark ^ bit : mark << 1;
+}
+
+/** The second list; empty without interfaces. */
+void mvpn_protect_answers_make(const mvpn_protect_setup *setup, bool has_kill_switch,
+                               const mvpn_protect_strict *strict, unsigned count,
+                               mvpn_protect_rules *ret);
 
 /* Ranges of addresses that a local network may have, and nobody on the internet. */
 typedef mvpn_split_range mvpn_protect_range;

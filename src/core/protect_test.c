@@ -5,6 +5,7 @@
 #include "core/testing.h"
 
 #define OWN_MARK 0x4d56u
+#define ANSWER_MARK 0x24d56u
 
 /* ---- states ---- */
 
@@ -68,6 +69,9 @@ typedef struct packet {
     /* Of its socket and connection; 0: it has none (or root, whom nobody sends outside here). */
     uint32_t user, class_id, ct_mark;
     uint64_t group;
+    /* Of what arrives, for the second list: the interface, and who would get it. */
+    uint32_t index_in, socket_mark;
+    bool is_local;
 } packet;
 
 static bool same_bits(const uint8_t *a, const uint8_t *b, unsigned bits)
@@ -121,6 +125,12 @@ static bool holds(const mvpn_protect_match *m, const packet *p)
         return memcmp(&p->group, m->value, sizeof(p->group)) == 0;
     case MVPN_PROTECT_CT_MARK:
         return memcmp(&p->ct_mark, m->value, sizeof(p->ct_mark)) == 0;
+    case MVPN_PROTECT_INDEX_IN:
+        return memcmp(&p->index_in, m->value, sizeof(p->index_in)) == 0;
+    case MVPN_PROTECT_SOCKET:
+        return memcmp(&p->socket_mark, m->value, sizeof(p->socket_mark)) == 0;
+    case MVPN_PROTECT_KIND:
+        return memcmp(&(uint32_t){p->is_local ? MVPN_PROTECT_LOCAL : 1}, m->value, 4) == 0;
     }
     fail();
     return false;
@@ -203,7 +213,7 @@ static const mvpn_addr *host_addr(uint8_t family)
 }
 
 static const char *const names[] = {"lo", "mvpn0", "eth0", "mvpn00"};
-static const uint32_t marks[] = {0, OWN_MARK, 0xca6c};
+static const uint32_t marks[] = {0, OWN_MARK, ANSWER_MARK}; /* the last one is as any other's */
 static const uint8_t protocols[] = {1, 6, 17, 58, 132};
 static const uint16_t ports[] = {53, 67, 68, 443, 546, 547, 853, 5353};
 static const uint8_t types[] = {8, 128, 133, 134, 135, 136, 137, 143};
@@ -566,7 +576,7 @@ static void check_inside(const packet *p, const void *ctx)
     const uint8_t last = p->source.ip[mvpn_addr_ip_len(&p->source) - 1];
     bool is_lo = strcmp(p->out, "lo") == 0, is_tun = strcmp(p->out, "mvpn0") == 0;
     bool runs = s->state == MVPN_PROTECT_CONNECTING || s->state == MVPN_PROTECT_CONNECTED;
-    bool is_like_another = p->mark == 0xca6c || strcmp(p->out, "mvpn00") == 0;
+    bool is_like_another = p->mark == ANSWER_MARK || strcmp(p->out, "mvpn00") == 0;
     bool is_same_without_names =
         s->setup.split.holds_names && p->to != 53 && p->to != 853 && p->to != 443;
     if ((last != 2 && last != 3 && last != 9) || p->protocol == 132 || p->from > 68 ||
@@ -641,6 +651,90 @@ static void test_what_was_inside_stays(void **state)
         assert_false(passes(&s.rules, MVPN_PROTECT_OUTPUT, &last));
         assert_true(passes(&s.rules, MVPN_PROTECT_OUTPUT, &other));
     }
+}
+
+/* ---- answers ---- */
+
+static const mvpn_protect_strict strict_interfaces[] = {{3, true}, {5, false}};
+
+/* Of every packet that these rules can tell apart: what arrives for our sockets, or for those whose
+ * packets go outside, at an interface that filters strictly. No mark but that of answers is given,
+ * and with it nothing leaves (`marks` of the packets above). */
+static void check_answers(const mvpn_protect_rules *rules, bool has_outside)
+{
+    static const uint32_t indices[] = {1, 3, 4, 5}, some[] = {0, OWN_MARK, 0xca6c, OUTSIDE_MARK};
+    for (unsigned i = 0; i < 4 * 4 * 4 * 4 * 2; i++) {
+        const packet p = {
+            .in = "eth0",
+            .out = "",
+            .index_in = indices[i % 4],
+            .socket_mark = some[i / 4 % 4],
+            .ct_mark = some[i / 16 % 4],
+            .mark = some[i / 64 % 4],
+            .is_local = i / 256 != 0,
+            .source = addresses[2],
+            .target = addresses[3],
+        };
+        const mvpn_protect_rule *rule = first_rule(rules, MVPN_PROTECT_ANSWERS, &p);
+        bool is_strict = p.index_in == 3 || p.index_in == 5;
+        bool is_answer =
+            (p.socket_mark == OWN_MARK && p.is_local) || (has_outside && p.ct_mark == OUTSIDE_MARK);
+        assert_int_equal(rule != NULL, is_strict && is_answer);
+        const mvpn_protect_rule *arp = first_rule(rules, MVPN_PROTECT_ARP_IN, &p);
+        assert_int_equal(arp != NULL, is_strict);
+        for (unsigned k = 0; k < rules->count; k++) {
+            assert_int_equal(rules->rule[k].action, MVPN_PROTECT_MARK_ONE);
+            assert_int_equal(rules->rule[k].mark, ANSWER_MARK);
+        }
+    }
+}
+
+static void test_which_answers_are_marked(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
+    const unsigned count = MVPN_ARRAY_LEN(strict_interfaces);
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        bool has_kill_switch = (i & 1) != 0, has_senders = (i & 2) != 0, is_inside = (i & 4) != 0;
+        s.setup.split = (mvpn_split){
+            .is_inside = is_inside, .user_count = has_senders, .users = {OUTSIDE_USER}};
+        mvpn_protect_answers_make(&s.setup, has_kill_switch, strict_interfaces, count, &s.rules);
+        check_answers(&s.rules, has_kill_switch && has_senders && !is_inside);
+        assert_int_equal(s.rules.rule[0].note, 3);
+        for (unsigned k = 0; k < s.rules.count; k++) { /* and nothing else is looked at */
+            const mvpn_protect_rule *rule = &s.rules.rule[k];
+            assert_int_equal(rule->match[0].field, MVPN_PROTECT_INDEX_IN);
+            assert_true(rule->chain == MVPN_PROTECT_ARP_IN ? rule->count == 1
+                        : rule->count == 3 ? rule->match[1].field == MVPN_PROTECT_SOCKET &&
+                                                 rule->match[2].field == MVPN_PROTECT_KIND
+                                           : rule->match[1].field == MVPN_PROTECT_CT_MARK);
+            assert_true(k == 0 || rule->note == 0);
+        }
+        mvpn_protect_answers_make(&s.setup, has_kill_switch, NULL, 0, &s.rules);
+        assert_int_equal(s.rules.count, 0);
+    }
+}
+
+/* Three marks that are never the same, and never none. */
+static void test_marks_differ(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 32 * 32; i++) {
+        uint32_t mark = 1u << i % 32 | 1u << i / 32;
+        uint32_t outside = mvpn_split_mark(mark), answer = mvpn_protect_answer_mark(mark);
+        assert_true(outside != 0 && answer != 0);
+        assert_true(outside != mark && answer != mark && outside != answer);
+    }
+    assert_int_equal(mvpn_protect_answer_mark(OWN_MARK), ANSWER_MARK);
+}
+
+static void test_room_for_answers(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .split = {.user_count = 1}}};
+    mvpn_protect_strict all[MVPN_PROTECT_STRICT_MAX] = {{1, true}};
+    (void)state;
+    mvpn_protect_answers_make(&s.setup, true, all, MVPN_PROTECT_STRICT_MAX, &s.rules);
+    assert_true(s.rules.count <= MVPN_PROTECT_RULES);
 }
 
 /* Who has nothing outside has no chain that tracks connections. */
@@ -727,6 +821,9 @@ int main(void)
         cmocka_unit_test(test_what_goes_outside),
         cmocka_unit_test(test_what_alone_goes_inside),
         cmocka_unit_test(test_what_was_inside_stays),
+        cmocka_unit_test(test_which_answers_are_marked),
+        cmocka_unit_test(test_marks_differ),
+        cmocka_unit_test(test_room_for_answers),
         cmocka_unit_test(test_nothing_outside),
         cmocka_unit_test(test_everything_outside),
         cmocka_unit_test(test_without_addresses),

@@ -391,7 +391,7 @@ static mvpn_privileged_protection look(const server *s)
     const mvpn_host_client *host = &s->client;
     return (mvpn_privileged_protection){
         .state = host->state,
-        .is_in_force = host->kill_switch != NULL && mvpn_kill_switch_is_in_force(host->kill_switch),
+        .is_in_force = host->kill_switch != NULL && mvpn_packet_filter_is_there(host->kill_switch),
         .lockdown = host->protect.lockdown,
         .allow_lan = host->protect.allow_lan,
         .repaired = host->repaired,
@@ -466,21 +466,20 @@ static void tell_repair(server *s, const char *what, bool is_back)
 /* Until the worker says something, or is gone. False: this cannot go on. */
 static bool tend_host(server *s)
 {
-    struct pollfd p[4] = {{.fd = s->fd, .events = POLLIN},
-                          {.events = POLLIN},
-                          {.events = POLLIN},
-                          {.fd = mvpn_host_dns_fd(s->dns), .events = POLLIN}};
+    struct pollfd p[2 + MVPN_HOST_CLIENT_FDS] = {
+        {.fd = s->fd, .events = POLLIN}, {.fd = mvpn_host_dns_fd(s->dns), .events = POLLIN}};
     int wait_ms = -1;
     while (p[0].revents == 0 && s->has_host && s->limits.is_client) {
         const char *what;
-        int fds[2];
+        int fds[MVPN_HOST_CLIENT_FDS];
         mvpn_host_client_fds(&s->client, fds);
-        p[1].fd = fds[0];
-        p[2].fd = fds[1];
-        if (poll(p, 4, wait_ms) < 0 && errno != EINTR) {
+        for (size_t i = 0; i < MVPN_HOST_CLIENT_FDS; i++) {
+            p[2 + i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+        }
+        if (poll(p, MVPN_ARRAY_LEN(p), wait_ms) < 0 && errno != EINTR) {
             return true;
         }
-        if (p[3].revents != 0 && !mvpn_host_dns_is_alive(s->dns)) {
+        if (p[1].revents != 0 && !mvpn_host_dns_is_alive(s->dns)) {
             say("error: helper: the process that keeps the name servers ended; ending, as nobody "
                 "else could put them back: the next start does, or --cleanup\n");
             return false;

@@ -214,9 +214,24 @@ static int set_inside(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t fa
     return r != 0 ? r : set_inside_senders(nl, host, family, fault);
 }
 
+/* Where answers come from the way that our own packets take (io/reverse_path.h). What is only
+ * passed on here does not look so, whatever its mark. */
+static mvpn_rule answer_rule(uint32_t mark)
+{
+    return (mvpn_rule){
+        .family = 4,
+        .priority = PRIORITY_MARK,
+        .table = TABLE_MAIN,
+        .mark = mvpn_protect_answer_mark(mark),
+        .is_from_here = true,
+    };
+}
+
 static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault *fault)
 {
-    int r = host->kill_switch != NULL ? set_rule(nl, &dhcp_rule, fault) : 0;
+    const mvpn_rule answer = answer_rule(host->mark);
+    int r = set_rule(nl, &answer, fault);
+    r = r == 0 && host->kill_switch != NULL ? set_rule(nl, &dhcp_rule, fault) : r;
     for (uint8_t family = 4; r == 0 && family <= 6; family += 2) {
         r = host->protect.split.is_inside ? set_inside(nl, host, family, fault)
                                           : set_tunnel(nl, host, family, fault);
@@ -229,7 +244,10 @@ static int set_rules(mvpn_netlink *nl, const mvpn_host_client *host, mvpn_fault 
 /* All rules that a client with this mark and table makes, also with other settings than ours. */
 static int clear_rules(mvpn_netlink *nl, uint32_t mark, uint32_t table, mvpn_fault *fault)
 {
-    int result = mvpn_netlink_rules_clear(nl, &dhcp_rule, fault);
+    const mvpn_rule answer = answer_rule(mark);
+    int result = mvpn_netlink_rules_clear(nl, &answer, fault);
+    int dhcp = mvpn_netlink_rules_clear(nl, &dhcp_rule, fault);
+    result = result != 0 ? result : dhcp;
     for (uint8_t family = 4; family <= 6; family += 2) {
         const mvpn_rule rules[] = {
             {.family = family, .priority = PRIORITY_MARK, .table = TABLE_MAIN, .mark = mark},
@@ -297,7 +315,7 @@ static int put_back_routes(mvpn_host_client *host, bool *ret_is_device_gone)
     return r != 0 ? r : rules;
 }
 
-static enum mvpn_route_watch_finding watch_routes(const mvpn_host_client *host)
+static enum mvpn_route_watch_finding watch_routes(const mvpn_host_client *host, bool *ret_filters)
 {
     const mvpn_route_watch_ours ours = {
         .port = mvpn_netlink_port(host->nl),
@@ -306,22 +324,42 @@ static enum mvpn_route_watch_finding watch_routes(const mvpn_host_client *host)
         .priority_first = PRIORITY_MARK,
         .priority_last = PRIORITY_TUNNEL,
     };
-    return mvpn_route_watch_read(host->route_events, &ours);
+    return mvpn_route_watch_read(host->route_events, &ours, ret_filters);
 }
 
-void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2])
+void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static MVPN_HOST_CLIENT_FDS])
 {
-    ret[0] = mvpn_kill_switch_fd(host->kill_switch);
+    ret[0] = mvpn_packet_filter_fd(host->kill_switch);
     ret[1] = host->has_rules ? host->route_events : -1;
+    ret[2] = mvpn_reverse_path_fd(host->reverse_path);
+}
+
+/* A kernel that cannot do it drops answers where it filters strictly, which `meshvpn up` tells. */
+static void let_answers_in(mvpn_host_client *host)
+{
+    MVPN_IGNORE(host->reverse_path == NULL
+                    ? 0
+                    : mvpn_reverse_path_set(host->reverse_path, host->nl, &host->protect,
+                                            host->kill_switch != NULL, host->index));
+}
+
+static int tend_answers(mvpn_host_client *host, bool filters_changed, bool *ret_repaired)
+{
+    int r =
+        host->reverse_path != NULL ? mvpn_reverse_path_tend(host->reverse_path, ret_repaired) : 0;
+    if (filters_changed) {
+        let_answers_in(host);
+    }
+    return r;
 }
 
 /*
  * Did another program touch them? They are put back whoever it was. The worker closes the device at
  * its end, and when it falls: of what vanishes with a device the kernel names nobody.
  */
-static int tend_routes(mvpn_host_client *host, bool *ret_is_touched)
+static int tend_routes(mvpn_host_client *host, bool *ret_is_touched, bool *ret_filters)
 {
-    enum mvpn_route_watch_finding finding = watch_routes(host);
+    enum mvpn_route_watch_finding finding = watch_routes(host, ret_filters);
     bool is_device_gone = false;
     if (finding == MVPN_ROUTE_WATCH_NOTHING && !host->is_astray) {
         return 0;
@@ -334,20 +372,26 @@ static int tend_routes(mvpn_host_client *host, bool *ret_is_touched)
 
 int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
 {
-    bool is_repaired = false, is_touched = false;
+    bool is_repaired = false, is_touched = false, filters_changed = false, has_answers = false;
     int r = 0;
     *ret_what = NULL;
     if (host->kill_switch != NULL) {
-        r = mvpn_kill_switch_tend(host->kill_switch, &is_repaired, NULL);
+        r = mvpn_packet_filter_tend(host->kill_switch, &is_repaired);
         *ret_what = r != 0 || is_repaired ? "the kill switch" : NULL;
     }
     if (host->has_rules && host->route_events >= 0) {
-        int routes = tend_routes(host, &is_touched);
+        int routes = tend_routes(host, &is_touched, &filters_changed);
         is_repaired |= is_touched && routes == 0;
         r = r != 0 ? r : routes;
     }
     if (is_touched) {
         *ret_what = *ret_what != NULL ? "the kill switch and routes" : "routes";
+    }
+    int answers = tend_answers(host, filters_changed, &has_answers);
+    if (answers != 0 || has_answers) {
+        is_repaired |= has_answers;
+        *ret_what = *ret_what != NULL ? *ret_what : "what lets answers in";
+        r = r != 0 ? r : answers;
     }
     host->repaired += is_repaired;
     return r;
@@ -359,15 +403,15 @@ int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
 static int forget_kill_switch(mvpn_fault *fault)
 {
     const mvpn_protect_setup nothing = {.lockdown = false};
-    mvpn_kill_switch *ks = NULL;
+    mvpn_packet_filter *ks = NULL;
     int r = 0;
     if (mvpn_kill_switch_open(&ks, NULL) != 0) {
         return 0; /* this kernel has none */
     }
-    if (mvpn_kill_switch_is_in_force(ks)) {
+    if (mvpn_packet_filter_is_there(ks)) {
         r = mvpn_kill_switch_set(ks, &nothing, MVPN_PROTECT_DISCONNECTED, fault);
     }
-    mvpn_kill_switch_close(ks);
+    mvpn_packet_filter_close(ks);
     return r;
 }
 
@@ -463,7 +507,7 @@ static int protect(mvpn_host_client *host, const mvpn_config_client *config, mvp
     if (r != 0) {
         return r;
     }
-    host->was_in_force = mvpn_kill_switch_is_in_force(host->kill_switch);
+    host->was_in_force = mvpn_packet_filter_is_there(host->kill_switch);
     return mvpn_host_client_event(host, MVPN_PROTECT_UP, fault);
 }
 
@@ -486,7 +530,9 @@ static int open_group(mvpn_host_client *host, mvpn_fault *fault)
     int r = mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault);
     r = r != 0 ? r : set_rules(host->nl, host, fault);
     host->is_group_open = r == 0;
-    if (r != 0) {
+    if (r == 0) {
+        let_answers_in(host);
+    } else {
         split->cgroup_count--;
         MVPN_IGNORE(mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, NULL));
     }
@@ -643,10 +689,21 @@ int mvpn_host_client_setup(mvpn_host_client *ret, const mvpn_config_client *conf
         mvpn_outside_group_make(&ret->group);
     }
     ret->nl = nl;
+    if (r == 0 && config->routes_all && mvpn_reverse_path_open(&ret->reverse_path, NULL) == 0) {
+        let_answers_in(ret);
+    }
     if (r != 0) {
         mvpn_host_client_remove(ret, MVPN_HOST_START_FAILED);
     }
     return r;
+}
+
+static void forget_answers(mvpn_reverse_path *rp, mvpn_netlink *nl)
+{
+    if (rp != NULL) {
+        mvpn_reverse_path_unset(rp, nl);
+        mvpn_reverse_path_close(rp);
+    }
 }
 
 /* What leads to the state in which this client leaves its host; the last one opens, if any does. */
@@ -672,6 +729,7 @@ void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
     if (host->has_rules && !stays) {
         MVPN_IGNORE(clear_rules(host->nl, host->mark, host->table, NULL));
     }
+    forget_answers(host->reverse_path, host->nl);
     mvpn_netlink_close(host->nl);
     if (host->route_events >= 0) {
         (void)close(host->route_events);
@@ -680,7 +738,7 @@ void mvpn_host_client_remove(mvpn_host_client *host, enum mvpn_host_end end)
         mvpn_tun_close(host->tun); /* its addresses and routes vanish with it */
     }
     MVPN_IGNORE(mvpn_host_client_event(host, last, NULL));
-    mvpn_kill_switch_close(host->kill_switch);
+    mvpn_packet_filter_close(host->kill_switch);
     mvpn_outside_group_remove(&host->group);
     *host = (mvpn_host_client){.route_events = -1};
 }
@@ -715,7 +773,7 @@ int mvpn_host_client_lockdown(const mvpn_config_client *config, bool *ret_is_clo
         }
         r = r != 0 ? r : set_rules(host.nl, &host, fault);
     }
-    mvpn_kill_switch_close(host.kill_switch);
+    mvpn_packet_filter_close(host.kill_switch);
     mvpn_netlink_close(host.nl);
     return r;
 }
@@ -723,6 +781,7 @@ int mvpn_host_client_lockdown(const mvpn_config_client *config, bool *ret_is_clo
 int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault)
 {
     mvpn_netlink *nl = NULL;
+    mvpn_reverse_path *rp = NULL;
     uint32_t index = 0;
     int r = mvpn_netlink_open(&nl, fault);
     if (r == 0 && mvpn_netlink_index(nl, config->tun_name, &index, NULL) == 0) {
@@ -731,6 +790,9 @@ int mvpn_host_client_cleanup(const mvpn_config_client *config, mvpn_fault *fault
                            config->tun_name);
     }
     r = r != 0 ? r : clear_rules(nl, config->mark, config->table, fault);
+    if (r == 0 && mvpn_reverse_path_open(&rp, NULL) == 0) {
+        forget_answers(rp, nl);
+    }
     mvpn_netlink_close(nl);
     r = r != 0 ? r : mvpn_host_dns_cleanup(config, fault);
     return r != 0 ? r : forget_kill_switch(fault);

@@ -13,6 +13,7 @@
 #include "io/kill_switch.h"
 #include "io/netlink.h"
 #include "io/outside_group.h"
+#include "io/reverse_path.h"
 #include "io/tun.h"
 
 /* Priorities of a client's policy rules: before the main table (32766), after what people number by
@@ -24,11 +25,12 @@ typedef struct mvpn_host_client {
     mvpn_tun *tun;
     mvpn_addr tun_v4, tun_v6, gateway_v4; /* as set up; the inner constants unless they clashed */
     bool has_rules;
-    uint32_t mark, table, index;   /* of the device */
-    mvpn_netlink *nl;              /* open as long as there are rules to take back */
-    int route_events;              /* what others do to them; -1: nobody looks */
-    bool is_astray;                /* a route or rule is missing and could not be put back */
-    mvpn_kill_switch *kill_switch; /* NULL = none is wanted */
+    uint32_t mark, table, index;     /* of the device */
+    mvpn_netlink *nl;                /* open as long as there are rules to take back */
+    int route_events;                /* what others do to them; -1: nobody looks */
+    bool is_astray;                  /* a route or rule is missing and could not be put back */
+    mvpn_packet_filter *kill_switch; /* NULL = none is wanted */
+    mvpn_reverse_path *reverse_path; /* NULL = nothing can be done for answers */
     mvpn_protect_setup protect;
     enum mvpn_protect_state state;
     bool was_in_force; /* a run before left it so, or lockdown */
@@ -71,10 +73,12 @@ MVPN_WUR int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addr
                                    mvpn_time now, mvpn_fault *fault);
 /** Take back what has been outside for long enough. What is inside stays. */
 void mvpn_host_client_expire(mvpn_host_client *host, mvpn_time now);
+#define MVPN_HOST_CLIENT_FDS 3
 /** Descriptors that are readable when others may have touched what is ours; -1: none. */
-void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static 2]);
+void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static MVPN_HOST_CLIENT_FDS]);
 /**
- * Put back what others took: the kill switch, then rules, routes and addresses. `*ret_what` says
+ * Put back what others took: the kill switch, then rules, routes and addresses, and the way in of
+ * answers, which also follows the interfaces. `*ret_what` says
  * what was touched, for people; NULL: nothing. MVPN_E_SYSTEM: it could not be put back; the next
  * call tries again.
  */

@@ -69,12 +69,13 @@ static void end(life *l)
 static const char *tend(life *l)
 {
     const char *told = NULL;
-    struct pollfd p[2] = {{.events = POLLIN}, {.events = POLLIN}};
-    int fds[2];
+    struct pollfd p[MVPN_HOST_CLIENT_FDS];
+    int fds[MVPN_HOST_CLIENT_FDS];
     mvpn_host_client_fds(&l->host, fds);
-    p[0].fd = fds[0];
-    p[1].fd = fds[1];
-    while (poll(p, 2, QUIET_MS) > 0) {
+    for (size_t i = 0; i < MVPN_HOST_CLIENT_FDS; i++) {
+        p[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    }
+    while (poll(p, MVPN_HOST_CLIENT_FDS, QUIET_MS) > 0) {
         const char *what = NULL;
         assert_int_equal(mvpn_host_client_tend(&l->host, &what), 0);
         told = what != NULL ? what : told;

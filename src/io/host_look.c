@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "io/nlsocket.h"
+#include "io/reverse_path.h"
 
 /* ip-rule(8): local, main, default. */
 #define PRIORITY_MAIN 32766
@@ -163,6 +164,7 @@ static void take_table(const struct nlmsghdr *msg, void *ctx)
     char name[MVPN_HOST_NAME_MAX + 1];
     find_text(msg, sizeof(struct nfgenmsg), NFTA_TABLE_NAME, name, sizeof(name));
     l->view->has_table = l->view->has_table || strcmp(name, l->filter_table) == 0;
+    l->view->has_answers = l->view->has_answers || strcmp(name, MVPN_REVERSE_PATH_TABLE) == 0;
 }
 
 /* The hook of a chain that packets enter, or -1. */
@@ -227,23 +229,29 @@ void mvpn_host_look(uint32_t table, const char *filter_table, mvpn_host_view *re
 
 #define RP_FILTER_STRICT 1
 
-static int read_rp_filter(const char *interface)
+/* The greater one of the interface's and that of all counts. */
+static int read_setting(const char *interface, const char *name)
 {
-    char path[80];
-    int value = 0;
-    (void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/rp_filter", interface);
-    FILE *f = fopen(path, "re");
-    if (f != NULL && fscanf(f, "%d", &value) != 1) {
-        value = 0;
+    const char *const places[] = {"all", interface};
+    int greatest = 0;
+    for (size_t i = 0; i < MVPN_ARRAY_LEN(places); i++) {
+        char path[80];
+        int value = 0;
+        (void)snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/%s", places[i], name);
+        FILE *f = fopen(path, "re");
+        if (f != NULL && fscanf(f, "%d", &value) == 1) {
+            greatest = MVPN_MAX(greatest, value);
+        }
+        if (f != NULL) {
+            (void)fclose(f);
+        }
     }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    return value;
+    return greatest;
 }
 
-/* The greater one of the interface's and that of all counts. */
-bool mvpn_host_filters_strictly(const char *interface)
+bool mvpn_host_drops_answers(const mvpn_host_view *view, const char *interface)
 {
-    return MVPN_MAX(read_rp_filter("all"), read_rp_filter(interface)) == RP_FILTER_STRICT;
+    return read_setting(interface, "rp_filter") == RP_FILTER_STRICT &&
+           (read_setting(interface, "src_valid_mark") == 0 ||
+            (view->has_filter && !view->has_answers));
 }

@@ -51,9 +51,10 @@ typedef struct mvpn_host_view {
     mvpn_host_rule rules[MVPN_HOST_RULES_MAX];
     bool has_refusal; /* an unreachable default route in the table that was asked for */
 
-    bool has_filter;  /* nf_tables answered: the two below are known */
+    bool has_filter;  /* nf_tables answered: what is below is known */
     int filter_errno; /* else why; EPERM: no right to look */
     bool has_table;   /* the table that was asked for */
+    bool has_answers; /* that of io/reverse_path */
     unsigned chain_count;
     mvpn_host_chain chains[MVPN_HOST_CHAINS_MAX]; /* of other tables */
 } mvpn_host_view;
@@ -65,10 +66,10 @@ typedef struct mvpn_host_view {
 void mvpn_host_look(uint32_t table, const char *filter_table, mvpn_host_view *ret);
 
 /**
- * Does the kernel drop what arrives at `interface` from where unmarked packets would not go by it
- * (RFC 3704 §2.2)? Answers to a client's marked packets do. ("rp_filter" of the kernel's
- * ip-sysctl)
+ * Does the kernel drop what arrives at `interface` for a client's sockets, because unmarked packets
+ * would not go back by it (RFC 3704 §2.2) and the client could not help itself (io/reverse_path.h)?
+ * With what `view` saw. ("rp_filter" and "src_valid_mark" of the kernel's ip-sysctl)
  */
-bool mvpn_host_filters_strictly(const char *interface);
+bool mvpn_host_drops_answers(const mvpn_host_view *view, const char *interface);
 
 #endif

@@ -4,6 +4,8 @@
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/ip.h>
+#include <linux/netconf.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -295,6 +297,9 @@ static int change_rule(mvpn_netlink *nl, unsigned type, unsigned flags, const mv
         mnl_attr_put_u32(msg, FRA_FWMARK, rule->mark);
         mnl_attr_put_u32(msg, FRA_FWMASK, UINT32_MAX);
     }
+    if (rule->is_from_here) {
+        mnl_attr_put_strz(msg, FRA_IIFNAME, "lo");
+    }
     if (rule->only_specific) {
         mnl_attr_put_u32(msg, FRA_SUPPRESS_PREFIXLEN, 0);
     }
@@ -523,6 +528,104 @@ int mvpn_netlink_rules_targets(mvpn_netlink *nl, const mvpn_rule *rule, mvpn_pre
         return fault_of(errno, fault, "list", "policy rules");
     }
     *ret_count = targets.count;
+    return 0;
+}
+
+/* ---- reverse path filters ---- */
+
+#define RP_FILTER_STRICT 1
+
+struct filters {
+    mvpn_netlink_filter_fn *fn;
+    void *ctx;
+    uint32_t of_all;
+};
+
+static void take_filter_of_all(const struct nlmsghdr *msg, void *ctx)
+{
+    struct filters *filters = ctx;
+    filters->of_all = find_u32(msg, sizeof(struct netconfmsg), NETCONFA_RP_FILTER);
+}
+
+static const struct nlattr *find_nested(const struct nlattr *nest, uint16_t type)
+{
+    MVPN_NL_FOREACH_NESTED(attr, nest)
+    {
+        if (mnl_attr_get_type(attr) == type) {
+            return attr;
+        }
+    }
+    return NULL;
+}
+
+static void tell_filter(const struct filters *filters, const struct ifinfomsg *info,
+                        const struct nlattr *settings)
+{
+    const uint32_t *values = mnl_attr_get_payload(settings); /* in order, the first is 1 */
+    if (mnl_attr_get_payload_len(settings) < IPV4_DEVCONF_SRC_VMARK * sizeof(*values)) {
+        return;
+    }
+    uint32_t own = values[IPV4_DEVCONF_RP_FILTER - 1];
+    const mvpn_netlink_filter filter = {
+        .index = (uint32_t)info->ifi_index,
+        .flags = info->ifi_flags,
+        .is_strict = MVPN_MAX(own, filters->of_all) == RP_FILTER_STRICT,
+        .asks_with_mark = values[IPV4_DEVCONF_SRC_VMARK - 1] != 0,
+    };
+    filters->fn(filters->ctx, &filter);
+}
+
+static void each_link_filter(const struct nlmsghdr *msg, void *ctx)
+{
+    const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
+    MVPN_NL_FOREACH(attr, msg, sizeof(*info))
+    {
+        if (mnl_attr_get_type(attr) != IFLA_AF_SPEC || info->ifi_family != AF_UNSPEC) {
+            continue;
+        }
+        const struct nlattr *inet = find_nested(attr, AF_INET);
+        const struct nlattr *settings = inet != NULL ? find_nested(inet, IFLA_INET_CONF) : NULL;
+        if (settings != NULL) {
+            tell_filter(ctx, info, settings);
+        }
+    }
+}
+
+int mvpn_netlink_each_filter(mvpn_netlink *nl, mvpn_netlink_filter_fn *fn, void *ctx,
+                             mvpn_fault *fault)
+{
+    struct filters filters = {.fn = fn, .ctx = ctx};
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETNETCONF, NLM_F_ACK);
+    struct netconfmsg *netconf = mnl_nlmsg_put_extra_header(msg, sizeof(*netconf));
+    netconf->ncm_family = AF_INET;
+    mnl_attr_put_u32(msg, NETCONFA_IFINDEX, (uint32_t)NETCONFA_IFINDEX_ALL);
+    if (mvpn_nlsocket_talk(&nl->nl, msg, take_filter_of_all, &filters) != 0) {
+        return fault_of(errno, fault, "read", "the setting of reverse path filters");
+    }
+    msg = mvpn_nlsocket_begin(&nl->nl, RTM_GETLINK, NLM_F_DUMP);
+    (void)mnl_nlmsg_put_extra_header(msg, sizeof(struct ifinfomsg));
+    if (mvpn_nlsocket_talk(&nl->nl, msg, each_link_filter, &filters) != 0) {
+        return fault_of(errno, fault, "list", "interfaces");
+    }
+    return 0;
+}
+
+int mvpn_netlink_filter_by_mark(mvpn_netlink *nl, uint32_t index, bool on, mvpn_fault *fault)
+{
+    char name[IF_NAMESIZE];
+    struct nlmsghdr *msg = mvpn_nlsocket_begin(&nl->nl, RTM_SETLINK, NLM_F_ACK);
+    struct ifinfomsg *info = mnl_nlmsg_put_extra_header(msg, sizeof(*info));
+    info->ifi_index = (int)index;
+    struct nlattr *spec = mnl_attr_nest_start(msg, IFLA_AF_SPEC);
+    struct nlattr *inet = mnl_attr_nest_start(msg, AF_INET);
+    struct nlattr *settings = mnl_attr_nest_start(msg, IFLA_INET_CONF);
+    mnl_attr_put_u32(msg, IPV4_DEVCONF_SRC_VMARK, on);
+    mnl_attr_nest_end(msg, settings);
+    mnl_attr_nest_end(msg, inet);
+    mnl_attr_nest_end(msg, spec);
+    if (change(nl, msg) != 0) {
+        return fault_of(errno, fault, "set src_valid_mark of", index_name(index, name));
+    }
     return 0;
 }
 

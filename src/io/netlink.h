@@ -85,6 +85,7 @@ typedef struct mvpn_rule {
     uint32_t priority;
     uint32_t table;
     uint32_t mark;      /* 0 = any packet */
+    bool is_from_here;  /* what this host sends, and what it would: a reverse path's (iif lo) */
     bool refuses;       /* unreachable, and no table (0) is asked */
     bool is_not_mark;   /* the rule is for packets that do not carry `mark` */
     bool only_specific; /* ignore default routes of the table (suppress_prefixlength 0) */
@@ -132,6 +133,21 @@ typedef void mvpn_netlink_address_fn(void *ctx, const mvpn_netlink_address *addr
  */
 MVPN_WUR int mvpn_netlink_each_address(mvpn_netlink *nl, mvpn_netlink_address_fn *fn, void *ctx,
                                        mvpn_fault *fault);
+
+/** What an interface does with packets from where its host would not send by it. (RFC 3704 §2) */
+typedef struct mvpn_netlink_filter {
+    uint32_t index;
+    unsigned flags;      /* IFF_* */
+    bool is_strict;      /* drops them (rp_filter = 1), by its own setting or that of all */
+    bool asks_with_mark; /* its own src_valid_mark: the mark of a packet is asked for, too */
+} mvpn_netlink_filter;
+typedef void mvpn_netlink_filter_fn(void *ctx, const mvpn_netlink_filter *filter);
+/** Call `fn` for each interface with IPv4. */
+MVPN_WUR int mvpn_netlink_each_filter(mvpn_netlink *nl, mvpn_netlink_filter_fn *fn, void *ctx,
+                                      mvpn_fault *fault);
+/** Set src_valid_mark of an interface, without /proc (which may be read-only). */
+MVPN_WUR int mvpn_netlink_filter_by_mark(mvpn_netlink *nl, uint32_t index, bool on,
+                                         mvpn_fault *fault);
 
 /**
  * Look for an address or route (default routes aside) that overlaps

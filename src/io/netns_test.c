@@ -932,7 +932,7 @@ static void test_no_packet_between_states(void **state)
     static const mvpn_protect_setup setup = {
         .lockdown = true, .mark = 0x4d56, .tun_name = "mvpn-test"};
     mvpn_fault fault = {.text = ""};
-    mvpn_kill_switch *ks = NULL;
+    mvpn_packet_filter *ks = NULL;
     int stop[2], status = 0;
     (void)state;
     run("ip link add ks0 type veth peer name ks1 && ip link set ks1 up && ip link set ks0 up && "
@@ -952,7 +952,7 @@ static void test_no_packet_between_states(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
-    mvpn_kill_switch_close(ks);
+    mvpn_packet_filter_close(ks);
     (void)close(stop[0]);
     (void)close(stop[1]);
     run("nft delete table inet meshvpn_guard; nft delete table arp meshvpn_guard; ip link del ks0");

@@ -4,6 +4,7 @@
 #include <libmnl/libmnl.h>
 #include <linux/fib_rules.h>
 #include <linux/if_addr.h>
+#include <linux/netconf.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -19,7 +20,8 @@ int mvpn_route_watch_open(void)
         .nl_family = AF_NETLINK,
         .nl_groups = GROUP(RTNLGRP_LINK) | GROUP(RTNLGRP_IPV4_IFADDR) | GROUP(RTNLGRP_IPV6_IFADDR) |
                      GROUP(RTNLGRP_IPV4_ROUTE) | GROUP(RTNLGRP_IPV6_ROUTE) |
-                     GROUP(RTNLGRP_IPV4_RULE) | GROUP(RTNLGRP_IPV6_RULE),
+                     GROUP(RTNLGRP_IPV4_RULE) | GROUP(RTNLGRP_IPV6_RULE) |
+                     GROUP(RTNLGRP_IPV4_NETCONF),
     };
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
     if (fd >= 0 && bind(fd, (struct sockaddr *)&groups, sizeof(groups)) != 0) {
@@ -74,10 +76,20 @@ static bool is_about_ours(const struct nlmsghdr *msg, const mvpn_route_watch_our
     }
 }
 
-enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours)
+/* A new interface tells its settings, too. Each change of one is told, also by sysctl. */
+static bool is_about_filters(const struct nlmsghdr *msg)
+{
+    const struct netconfmsg *info = mnl_nlmsg_get_payload(msg);
+    return msg->nlmsg_type == RTM_NEWNETCONF &&
+           attribute(msg, sizeof(*info), NETCONFA_RP_FILTER, UINT32_MAX) != UINT32_MAX;
+}
+
+enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours,
+                                                    bool *ret_filters)
 {
     uint8_t buf[MVPN_NL_REPLY] __attribute__((aligned(NLMSG_ALIGNTO)));
     enum mvpn_route_watch_finding finding = MVPN_ROUTE_WATCH_NOTHING;
+    *ret_filters = false;
     for (;;) {
         ssize_t n = recv(fd, buf, sizeof(buf), 0);
         if (n < 0 && errno == EINTR) {
@@ -85,6 +97,7 @@ enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_wat
         }
         if (n < 0 && errno == ENOBUFS) { /* more than the socket could hold: nobody knows what */
             finding = MVPN_MAX(finding, MVPN_ROUTE_WATCH_CHANGE);
+            *ret_filters = true;
             continue;
         }
         if (n <= 0) {
@@ -93,6 +106,7 @@ enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_wat
         int left = (int)n;
         for (const struct nlmsghdr *msg = (const struct nlmsghdr *)buf; mnl_nlmsg_ok(msg, left);
              msg = mnl_nlmsg_next(msg, &left)) {
+            *ret_filters = *ret_filters || is_about_filters(msg);
             if (msg->nlmsg_pid != ours->port && is_about_ours(msg, ours)) {
                 finding = msg->nlmsg_pid != 0 ? MVPN_ROUTE_WATCH_PROGRAM
                                               : MVPN_MAX(finding, MVPN_ROUTE_WATCH_CHANGE);

@@ -6,6 +6,7 @@
 #ifndef MVPN_IO_ROUTE_WATCH_H
 #define MVPN_IO_ROUTE_WATCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/macros.h"
@@ -28,7 +29,11 @@ enum mvpn_route_watch_finding {
 
 /** Descriptor to poll for reading, non-blocking, the caller's to close; -1 with errno. */
 MVPN_WUR int mvpn_route_watch_open(void);
-/** Read all that is there: who took or replaced what is ours, or may have? */
-enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours);
+/**
+ * Read all that is there: who took or replaced what is ours, or may have? `*ret_filters`: reverse
+ * path filters changed, or interfaces that have one came.
+ */
+enum mvpn_route_watch_finding mvpn_route_watch_read(int fd, const mvpn_route_watch_ours *ours,
+                                                    bool *ret_filters);
 
 #endif

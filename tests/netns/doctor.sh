@@ -145,6 +145,26 @@ other_firewall() {
 }
 lab_check "doctor: a table of another program is named" other_firewall
 
+# setting NAME VALUE: of reverse path filters, "all/rp_filter" ..
+setting() {
+    lab_in client sh -c 'echo "$2" >"/proc/sys/net/ipv4/conf/$1"' - "$1" "$2"
+}
+
+strict() {
+    local found=1 tries=100
+    setting all/rp_filter 1
+    until [ "$(lab_in client cat /proc/sys/net/ipv4/conf/eth0/src_valid_mark)" = 1 ] || [ "$tries" = 0 ]; do
+        tries=$((tries - 1))
+        sleep 0.05
+    done
+    finds answers good "" "" && setting eth0/src_valid_mark 0 &&
+        finds answers broken "dropped at eth0" "sudo sysctl net.ipv4.conf.all.rp_filter=2" && [ "$status" = 1 ] &&
+        lab_in client sysctl -q net.ipv4.conf.all.rp_filter=2 && finds answers good "" "" && found=0
+    setting all/rp_filter 0
+    return "$found"
+}
+lab_check "doctor: strict reverse path filtering that drops answers" strict
+
 cat >"$LAB_DIR/resolv.conf" <<<"nameserver $MESH_GATEWAY6"
 mkdir "$LAB_DIR/empty"
 without_rights() {

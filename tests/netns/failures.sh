@@ -147,6 +147,7 @@ for name in "${ROWS[@]}"; do
     clock) try "$name" env LD_PRELOAD="$LAB_BUILD/tests/netns/clock_shift.so" CLOCK_SHIFT_S=631152000 ;;
     notun) try "$name" unshare -m --propagation unchanged sh -c \
         'mount --make-rprivate /dev && mount -t tmpfs none /dev/net && exec "$@"' sh ;;
+    strict) try "$name" env LD_PRELOAD="$LAB_BUILD/tests/netns/no_socket_match.so" ;;
     norights) try "$name" setpriv --reuid=65534 --regid=65534 --clear-groups ;;
     *) try "$name" ;;
     esac &
