@@ -48,20 +48,21 @@ static request request_of(const options_given *given, const char *verb)
     return r;
 }
 
-/* The key's row; NULL after saying what may have been meant. */
-static const mvpn_setting *find_setting(const request *r)
+/* The key's row; false after saying what may have been meant. */
+static bool find_setting(const request *r, mvpn_setting *ret)
 {
-    size_t count;
-    const mvpn_setting *table = mvpn_config_settings(&count);
+    mvpn_setting table[MVPN_SETTINGS_MAX];
+    size_t count = mvpn_config_settings(table);
     const char *kind = mvpn_config_kind_name(r->kind);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(table[i].name, r->key) == 0) {
             if ((table[i].kinds & (unsigned)r->kind) != 0) {
-                return &table[i];
+                *ret = table[i];
+                return true;
             }
             (void)fprintf(stderr, "meshvpn: '%s' is no key of the %s's configuration\n", r->key,
                           kind);
-            return NULL;
+            return false;
         }
     }
     const char *near = mvpn_settings_suggest(table, count, (unsigned)r->kind, r->key);
@@ -71,7 +72,7 @@ static const mvpn_setting *find_setting(const request *r)
     } else {
         (void)fprintf(stderr, "meshvpn config docs lists them\n");
     }
-    return NULL;
+    return false;
 }
 
 /* A file is replaced within its directory. */
@@ -181,13 +182,13 @@ static int run(const options_given *given, const char *verb)
     static mvpn_config config; /* 50 KB */
     char value[MVPN_CONFIG_VALUE_MAX];
     const request r = request_of(given, verb);
-    const mvpn_setting *setting = find_setting(&r);
+    mvpn_setting setting;
     mvpn_fault fault = {""};
     unsigned line = 0;
-    if (setting == NULL) {
+    if (!find_setting(&r, &setting)) {
         return EXIT_FAILURE;
     }
-    if (r.words != NULL && !mvpn_config_value_of(setting->type, r.words, value)) {
+    if (r.words != NULL && !mvpn_config_value_of(setting.type, r.words, value)) {
         return fail("a value is text of one line, without \"${\"");
     }
     if (!may_write(r.file)) {
@@ -202,7 +203,7 @@ static int run(const options_given *given, const char *verb)
         (void)printf("%s:%u: %s = %s\n", r.file, line, r.key, value);
     } else {
         (void)printf("%s:%u: %s is taken out; the default is: %s\n", r.file, line, r.key,
-                     setting->initial);
+                     setting.initial);
     }
     tell_override(&r);
     if (line != 0) {

@@ -206,8 +206,8 @@ MVPN_WUR int mvpn_config_policy(const mvpn_config_exit *config, mvpn_policy **re
 /** "relay", "exit", "client", "bootstrap" or "discovery": also the name of its file. */
 const char *mvpn_config_kind_name(enum mvpn_config_kind kind);
 
-/** All keys, of all kinds of file. */
-const mvpn_setting *mvpn_config_settings(size_t *ret_count);
+/** All keys, of all kinds of file; returns how many. */
+size_t mvpn_config_settings(mvpn_setting ret[static MVPN_SETTINGS_MAX]);
 
 /** Write docs/configuration.md. */
 void mvpn_config_write_docs(FILE *out);

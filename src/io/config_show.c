@@ -9,7 +9,7 @@
 
 /* The value of each key that is in the files, and where (the first of) it stands. */
 typedef struct record {
-    const mvpn_setting *table;
+    mvpn_setting table[MVPN_SETTINGS_MAX];
     size_t count;
     json_t *values[MVPN_SETTINGS_MAX];
     mvpn_config_origin origins[MVPN_SETTINGS_MAX];
@@ -116,7 +116,6 @@ static int read_values(const mvpn_config_files *files, enum mvpn_config_kind kin
 {
     mvpn_setting recorders[MVPN_SETTINGS_MAX];
     record checks = *r;
-    MVPN_ASSERT(r->count <= MVPN_SETTINGS_MAX);
     for (size_t i = 0; i < r->count; i++) {
         recorders[i] = r->table[i];
         recorders[i].set = take;
@@ -132,8 +131,8 @@ int mvpn_config_show(const char *path, enum mvpn_config_kind kind, bool has_defa
 {
     mvpn_config *config = malloc(sizeof(*config)); /* 50 KB */
     mvpn_config_files files = {.count = 0};
-    record r = {.table = NULL};
-    r.table = mvpn_config_settings(&r.count);
+    record r = {.count = 0};
+    r.count = mvpn_config_settings(r.table);
     if (config == NULL) {
         return mvpn_fault_set(fault, MVPN_E_NOMEM, "out of memory");
     }
