@@ -16,6 +16,11 @@ DNS_USER=(setpriv --reuid=12345 --regid=12345 --clear-groups)
 
 dns_lab_begin() {
     leak_lab_begin
+    dns_own_etc
+}
+
+# dns_own_etc: from here on for clients that start
+dns_own_etc() {
     mkdir "$LAB_DIR/own"
     : >"$LAB_DIR/log/holder.log"
     # shellcheck disable=SC2016 # expanded there

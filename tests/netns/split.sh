@@ -11,6 +11,8 @@ set -u
 . "$(dirname "$0")/mesh.sh"
 # shellcheck source=tests/netns/leak_lab.sh
 . "$(dirname "$0")/leak_lab.sh"
+# shellcheck source=tests/netns/dns_lab.sh
+. "$(dirname "$0")/dns_lab.sh"
 
 RATE=200
 SPLIT_TOOL=$LAB_HERE/split_tool.py
@@ -28,6 +30,7 @@ LAB_DNS_MORE=(--addn-hosts="$MANY" --host-record="cdn.other.example,$(lab_addr4 
 leak_lab_begin
 rm -f "$MANY" # dnsmasq has read it
 before=$(leak_state)
+machine=$(stat -c '%i %Y %s' /etc/resolv.conf 2>/dev/null)
 
 is_as_before() {
     diff <(echo "$before") <(leak_state)
@@ -381,6 +384,7 @@ full_table_refuses() {
         status_says 48 && is_answered "0 $(lab_addr4 web)" "$LAB_WEB_NAME" A && both_inside "${LEAK_USER[@]}"
 }
 
+dns_own_etc # they set its resolver
 MESH_DNS=auto leak_client_start "inside_domains = {lab.example}"
 mesh_client_wait
 lab_check inside_domain_unasked_is_outside both_outside "${LEAK_USER[@]}"
@@ -404,8 +408,10 @@ lab_check inside_domain_lockdown_holds_it names_are_nowhere
 lab_check inside_domain_filter_holds_it_alone filter_holds_it_alone
 watch_end
 lab_check inside_domain_never_on_the_wire only_listed "$OWN4 > $(lab_addr4 dns) 6 80" "${SPLIT_KERNELS[@]}"
-lab_in client "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf" --cleanup
+dns_in "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf" --cleanup
 lab_check inside_domain_cleanup_restores_everything is_as_before
+lab_check inside_domain_machine_is_untouched [ "$(stat -c '%i %Y %s' /etc/resolv.conf 2>/dev/null)" = "$machine" ]
+MESH_CLIENT_ENV=
 
 # ---- commands, by cgroup ----
 
