@@ -10,12 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/error.h"
 #include "bin/bootstrap.h"
+#include "bin/child.h"
 
 #define ARGV_MAX 64
 #define PROGRAM_DIR "/usr/local/sbin"
@@ -256,18 +256,6 @@ static pid_t start(const char *const argv[], int in, int out)
     _exit(127);
 }
 
-/* Exit status, 128 + signal, or -1. */
-static int wait_for(pid_t pid)
-{
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0) {
-        if (errno != EINTR) {
-            return -1;
-        }
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 static int run_children(const deployment *d, const char *command, int *ret_tar, int *ret_ssh,
                         mvpn_fault *fault)
 {
@@ -282,8 +270,8 @@ static int run_children(const deployment *d, const char *command, int *ret_tar, 
     int err = errno;
     (void)close(ends[0]);
     (void)close(ends[1]);
-    *ret_ssh = ssh_pid > 0 ? wait_for(ssh_pid) : -1;
-    *ret_tar = tar_pid > 0 ? wait_for(tar_pid) : -1;
+    *ret_ssh = ssh_pid > 0 ? child_wait(ssh_pid) : -1;
+    *ret_tar = tar_pid > 0 ? child_wait(tar_pid) : -1;
     return ssh_pid > 0 ? 0
                        : mvpn_fault_errno(fault, MVPN_E_SYSTEM, err, "cannot start tar and ssh");
 }

@@ -75,6 +75,15 @@ static json_t *ask(const mvpn_config *config, const char *cmd, bool *ret_is_down
     return NULL;
 }
 
+/* As above, by what the command line names. */
+static json_t *load_and_ask(const options_given *given, const char *cmd, mvpn_config *config,
+                            const char **ret_path, bool *ret_is_down, int *ret_exit)
+{
+    *ret_is_down = false;
+    *ret_exit = load(given, config, ret_path);
+    return *ret_exit == 0 ? ask(config, cmd, ret_is_down, ret_exit) : NULL;
+}
+
 /* ---- down ---- */
 
 /* Its process takes everything back before it ends. */
@@ -124,11 +133,8 @@ int down_command(const options_given *given)
     mvpn_config config;
     const char *path = NULL;
     bool is_down = false;
-    int exit_status = load(given, &config, &path);
-    if (exit_status != 0) {
-        return exit_status;
-    }
-    json_t *reply = ask(&config, "down", &is_down, &exit_status);
+    int exit_status = UP_FAILED;
+    json_t *reply = load_and_ask(given, "down", &config, &path, &is_down, &exit_status);
     if (reply == NULL) {
         return is_down ? clean_up(&config, path) : exit_status;
     }
@@ -152,11 +158,8 @@ int reconnect_command(const options_given *given)
     mvpn_config config;
     const char *path = NULL;
     bool is_down = false;
-    int exit_status = load(given, &config, &path);
-    if (exit_status != 0) {
-        return exit_status;
-    }
-    json_t *reply = ask(&config, "reconnect", &is_down, &exit_status);
+    int exit_status = UP_FAILED;
+    json_t *reply = load_and_ask(given, "reconnect", &config, &path, &is_down, &exit_status);
     if (is_down) {
         (void)fputs("meshvpn: no client runs here.\n  Start it: sudo meshvpn up.\n", stderr);
     }

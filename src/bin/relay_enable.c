@@ -14,11 +14,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "bin/child.h"
 #include "bin/node_conf.h"
 #include "bin/programs.h"
 #include "bin/relay_request.h"
@@ -478,8 +478,7 @@ static int start(const enabling *e)
         (void)execlp("systemctl", "systemctl", "enable", "--now", p->unit, (char *)NULL);
         _exit(127);
     }
-    int status = -1;
-    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+    if (child < 0 || child_wait(child) != 0) {
         (void)fprintf(stderr,
                       "meshvpn: systemctl enable --now %s failed: see sudo meshvpn log %s\n",
                       p->unit, mvpn_config_kind_name(e->kind));

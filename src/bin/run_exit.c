@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "bin/beside.h"
+#include "bin/child.h"
 #include "bin/run.h"
 #include "bin/run_space.h"
 #include "io/clock.h"
@@ -311,13 +312,10 @@ static void pass_signal(int signo)
 
 static int wait_command(const second *s)
 {
-    int status = 0;
     command_pid = s->command;
     (void)signal(SIGTERM, pass_signal);
     (void)signal(SIGHUP, pass_signal);
-    while (waitpid(s->command, &status, 0) < 0 && errno == EINTR) {
-    }
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    return child_wait(s->command);
 }
 
 static int start_command(second *s, char **command)

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "bin/beside.h"
+#include "bin/child.h"
 #include "bin/programs.h"
 #include "bin/up_trouble.h"
 #include "io/logger.h"
@@ -30,17 +31,6 @@ static void exec_or_die(char *const argv[])
     _exit(127);
 }
 
-static int wait_for(pid_t pid)
-{
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0) {
-        if (errno != EINTR) {
-            return -1;
-        }
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 int up_daemon_run(char *const argv[])
 {
     (void)fflush(NULL);
@@ -48,7 +38,7 @@ int up_daemon_run(char *const argv[])
     if (pid == 0) {
         exec_or_die(argv);
     }
-    return pid < 0 ? -1 : wait_for(pid);
+    return pid < 0 ? -1 : child_wait(pid);
 }
 
 /* ---- systemd ---- */
