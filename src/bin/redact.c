@@ -144,7 +144,7 @@ static void add_value(redactor *r, const char *key, const char *text)
         redact_add(r, REDACT_COUNTRY, text);
     } else if (strcmp(key, "identity") == 0 && strlen(text) > IDENTITY_SHOWN) {
         char start[IDENTITY_SHOWN + 1];
-        (void)snprintf(start, sizeof(start), "%s", text);
+        (void)snprintf(start, sizeof(start), "%.*s", IDENTITY_SHOWN, text);
         redact_add(r, REDACT_KEY, text);
         redact_add(r, REDACT_KEY, start);
     } else if (is_one_of(key, names, MVPN_ARRAY_LEN(names))) {

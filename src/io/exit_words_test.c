@@ -95,7 +95,7 @@ static void test_many(void **state)
     mvpn_ed25519_pub exit;
     char why[MVPN_EXIT_WORDS_TEXT];
     for (uint8_t i = 100; i < 200; i++) {
-        add(i, "everybody-is-called-so-24", "US", MVPN_ROLE_EXIT);
+        add(i, "everybody-is-called-so-2", "US", MVPN_ROLE_EXIT); /* the longest name */
     }
     assert_int_equal(mvpn_exit_words_find(view, "everybody-is-called-so-2", &exit, why),
                      MVPN_E_LIMIT);

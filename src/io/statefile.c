@@ -315,6 +315,7 @@ static bool read_name(mvpn_reader *r, char out[static MVPN_STATE_EXIT_NAME_MAX +
 size_t mvpn_state_exits_encode(uint8_t out[static MVPN_STATE_EXITS_SIZE], const mvpn_state_exits *e)
 {
     const mvpn_exit_choice *c = &e->choice;
+    MVPN_ASSERT(out != NULL); /* gcc -O3 doubts it, since the writer's own NULL means no room */
     mvpn_writer w = mvpn_writer_init(out, MVPN_STATE_EXITS_SIZE);
     enum exits_use use = c->is_open               ? USE_NAME
                          : c->has_exit            ? USE_EXIT
