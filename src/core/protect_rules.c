@@ -504,31 +504,54 @@ static mvpn_protect_rule *begin_answer(mvpn_protect_rules *rules, enum mvpn_prot
                                        uint32_t mark, uint32_t index)
 {
     mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_MARK_ONE);
-    rule->mark = mvpn_protect_answer_mark(mark);
+    rule->mark = mark;
     (void)add(rule, MVPN_PROTECT_INDEX_IN, &index, sizeof(index));
     return rule;
+}
+
+bool mvpn_protect_needs_tunnel(const mvpn_protect_setup *setup, bool has_kill_switch)
+{
+    return has_kill_switch && setup->split.is_inside && setup->split.cgroup_count > 0;
+}
+
+/* What a policy rule leads into the tunnel by its mark is expected from there by the same. */
+static void mark_tunnel(mvpn_protect_rules *rules, const mvpn_protect_strict *tunnel, uint32_t mark)
+{
+    mvpn_protect_rule *rule = begin_answer(rules, MVPN_PROTECT_ANSWERS, mark, tunnel->index);
+    (void)add(rule, MVPN_PROTECT_CT_MARK, &mark, sizeof(mark));
+    rule->note = tunnel->is_ours_to_restore ? tunnel->index : 0;
+}
+
+static void mark_answers(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                         const mvpn_protect_strict *strict, bool has_outside)
+{
+    const uint32_t local = MVPN_PROTECT_LOCAL, split_mark = mvpn_split_mark(setup->mark);
+    const uint32_t mark = mvpn_protect_answer_mark(setup->mark);
+    /* Also without connection: who punches through a NAT is answered by many. A socket that
+     * listens on every address would be found for what is only passed on here, too. */
+    mvpn_protect_rule *rule = begin_answer(rules, MVPN_PROTECT_ANSWERS, mark, strict->index);
+    (void)add(rule, MVPN_PROTECT_SOCKET, &setup->mark, sizeof(setup->mark));
+    (void)add(rule, MVPN_PROTECT_KIND, &local, sizeof(local));
+    rule->note = strict->is_ours_to_restore ? strict->index : 0;
+    if (has_outside) {
+        (void)add(begin_answer(rules, MVPN_PROTECT_ANSWERS, mark, strict->index),
+                  MVPN_PROTECT_CT_MARK, &split_mark, sizeof(split_mark));
+    }
+    (void)begin_answer(rules, MVPN_PROTECT_ARP_IN, mark, strict->index);
 }
 
 void mvpn_protect_answers_make(const mvpn_protect_setup *setup, bool has_kill_switch,
                                const mvpn_protect_strict *strict, unsigned count,
                                mvpn_protect_rules *ret)
 {
-    const uint32_t local = MVPN_PROTECT_LOCAL, split_mark = mvpn_split_mark(setup->mark);
     bool has_outside = has_kill_switch && !setup->split.is_inside &&
                        mvpn_split_has_senders(&setup->split); /* else no connection has the mark */
     ret->count = 0;
     for (unsigned i = 0; i < count; i++) {
-        /* Also without connection: who punches through a NAT is answered by many. A socket that
-         * listens on every address would be found for what is only passed on here, too. */
-        mvpn_protect_rule *rule =
-            begin_answer(ret, MVPN_PROTECT_ANSWERS, setup->mark, strict[i].index);
-        (void)add(rule, MVPN_PROTECT_SOCKET, &setup->mark, sizeof(setup->mark));
-        (void)add(rule, MVPN_PROTECT_KIND, &local, sizeof(local));
-        rule->note = strict[i].is_ours_to_restore ? strict[i].index : 0;
-        if (has_outside) {
-            (void)add(begin_answer(ret, MVPN_PROTECT_ANSWERS, setup->mark, strict[i].index),
-                      MVPN_PROTECT_CT_MARK, &split_mark, sizeof(split_mark));
+        if (!strict[i].is_tunnel) {
+            mark_answers(ret, setup, &strict[i], has_outside);
+        } else if (mvpn_protect_needs_tunnel(setup, has_kill_switch)) {
+            mark_tunnel(ret, &strict[i], mvpn_split_mark(setup->mark));
         }
-        (void)begin_answer(ret, MVPN_PROTECT_ARP_IN, setup->mark, strict[i].index);
     }
 }

@@ -118,6 +118,7 @@ void mvpn_protect_rules_make(const mvpn_protect_setup *setup, enum mvpn_protect_
 typedef struct mvpn_protect_strict {
     uint32_t index;
     bool is_ours_to_restore; /* the rule is noted: its setting was changed for it */
+    bool is_tunnel;
 } mvpn_protect_strict;
 /* Hosts of containers have more: those that were there first, the ways out, are among these. */
 #define MVPN_PROTECT_STRICT_MAX 64
@@ -129,6 +130,11 @@ static inline uint32_t mvpn_protect_answer_mark(uint32_t mark)
     return mark != bit ? mark ^ bit : mark << 1;
 }
 
+/**
+ * True if the tunnel's interface needs rules, too: a cgroup's packets inside are from the host's
+ * address before they are masqueraded, so that the way back would be the host's.
+ */
+bool mvpn_protect_needs_tunnel(const mvpn_protect_setup *setup, bool has_kill_switch);
 /** The second list; empty without interfaces. */
 void mvpn_protect_answers_make(const mvpn_protect_setup *setup, bool has_kill_switch,
                                const mvpn_protect_strict *strict, unsigned count,

@@ -655,14 +655,15 @@ static void test_what_was_inside_stays(void **state)
 
 /* ---- answers ---- */
 
-static const mvpn_protect_strict strict_interfaces[] = {{3, true}, {5, false}};
+static const mvpn_protect_strict strict_interfaces[] = {
+    {3, true, false}, {5, false, false}, {6, true, true}};
 
 /* Of every packet that these rules can tell apart: what arrives for our sockets, or for those whose
  * packets go outside, at an interface that filters strictly. No mark but that of answers is given,
  * and with it nothing leaves (`marks` of the packets above). */
-static void check_answers(const mvpn_protect_rules *rules, bool has_outside)
+static void check_answers(const mvpn_protect_rules *rules, bool has_outside, bool needs_tunnel)
 {
-    static const uint32_t indices[] = {1, 3, 4, 5}, some[] = {0, OWN_MARK, 0xca6c, OUTSIDE_MARK};
+    static const uint32_t indices[] = {1, 3, 6, 5}, some[] = {0, OWN_MARK, 0xca6c, OUTSIDE_MARK};
     for (unsigned i = 0; i < 4 * 4 * 4 * 4 * 2; i++) {
         const packet p = {
             .in = "eth0",
@@ -679,12 +680,14 @@ static void check_answers(const mvpn_protect_rules *rules, bool has_outside)
         bool is_strict = p.index_in == 3 || p.index_in == 5;
         bool is_answer =
             (p.socket_mark == OWN_MARK && p.is_local) || (has_outside && p.ct_mark == OUTSIDE_MARK);
-        assert_int_equal(rule != NULL, is_strict && is_answer);
+        bool is_inside = needs_tunnel && p.index_in == 6 && p.ct_mark == OUTSIDE_MARK;
+        assert_int_equal(rule != NULL, (is_strict && is_answer) || is_inside);
+        assert_true(rule == NULL || rule->mark == (is_inside ? OUTSIDE_MARK : ANSWER_MARK));
         const mvpn_protect_rule *arp = first_rule(rules, MVPN_PROTECT_ARP_IN, &p);
         assert_int_equal(arp != NULL, is_strict);
         for (unsigned k = 0; k < rules->count; k++) {
             assert_int_equal(rules->rule[k].action, MVPN_PROTECT_MARK_ONE);
-            assert_int_equal(rules->rule[k].mark, ANSWER_MARK);
+            assert_true(rules->rule[k].mark == ANSWER_MARK || needs_tunnel);
         }
     }
 }
@@ -694,12 +697,16 @@ static void test_which_answers_are_marked(void **state)
     struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
     const unsigned count = MVPN_ARRAY_LEN(strict_interfaces);
     (void)state;
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < 16; i++) {
         bool has_kill_switch = (i & 1) != 0, has_senders = (i & 2) != 0, is_inside = (i & 4) != 0;
-        s.setup.split = (mvpn_split){
-            .is_inside = is_inside, .user_count = has_senders, .users = {OUTSIDE_USER}};
+        bool has_group = (i & 8) != 0, needs_tunnel = has_kill_switch && is_inside && has_group;
+        s.setup.split = (mvpn_split){.is_inside = is_inside,
+                                     .user_count = has_senders,
+                                     .users = {OUTSIDE_USER},
+                                     .cgroup_count = has_group};
         mvpn_protect_answers_make(&s.setup, has_kill_switch, strict_interfaces, count, &s.rules);
-        check_answers(&s.rules, has_kill_switch && has_senders && !is_inside);
+        check_answers(&s.rules, has_kill_switch && (has_senders || has_group) && !is_inside,
+                      needs_tunnel);
         assert_int_equal(s.rules.rule[0].note, 3);
         for (unsigned k = 0; k < s.rules.count; k++) { /* and nothing else is looked at */
             const mvpn_protect_rule *rule = &s.rules.rule[k];
@@ -708,7 +715,7 @@ static void test_which_answers_are_marked(void **state)
                         : rule->count == 3 ? rule->match[1].field == MVPN_PROTECT_SOCKET &&
                                                  rule->match[2].field == MVPN_PROTECT_KIND
                                            : rule->match[1].field == MVPN_PROTECT_CT_MARK);
-            assert_true(k == 0 || rule->note == 0);
+            assert_true(k == 0 || rule->note == 0 || rule->note == 6);
         }
         mvpn_protect_answers_make(&s.setup, has_kill_switch, NULL, 0, &s.rules);
         assert_int_equal(s.rules.count, 0);

@@ -157,9 +157,30 @@ static void test_others_are_told_at_the_end(void **state)
     end(&l);
 }
 
+/* Also without kill switch. */
+static void test_answers_come_in(void **state)
+{
+    life l;
+    (void)state;
+    run("echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter && ip tuntap add tap0 mode tap");
+    begin(&l, false);
+    run("grep -q 1 /proc/sys/net/ipv4/conf/tap0/src_valid_mark");
+    assert_null(tend(&l));
+    run("nft delete table inet meshvpn_answers");
+    assert_string_equal(tend(&l), "what lets answers in");
+    assert_int_equal(l.host.repaired, 1);
+    run("nft list table inet meshvpn_answers | grep -q 'socket mark'");
+    close_device(&l);
+    end(&l);
+    run("grep -q 0 /proc/sys/net/ipv4/conf/tap0/src_valid_mark && ! nft list ruleset | grep -q . "
+        "&& "
+        "ip link del tap0 && echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_answers_come_in),
         cmocka_unit_test(test_others_are_told),
         cmocka_unit_test(test_end_blames_nobody),
         cmocka_unit_test(test_others_are_told_at_the_end),

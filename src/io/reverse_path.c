@@ -22,7 +22,7 @@ static void take_left(void *ctx, uint32_t index)
 {
     struct list *list = ctx;
     if (list->count < MVPN_ARRAY_LEN(list->at)) {
-        list->at[list->count++] = (mvpn_protect_strict){index, true};
+        list->at[list->count++] = (mvpn_protect_strict){.index = index, .is_ours_to_restore = true};
     }
 }
 
@@ -63,18 +63,24 @@ static mvpn_protect_strict *find(struct list *list, uint32_t index)
 
 struct look {
     struct list *before, after;
-    uint32_t except;
+    uint32_t tunnel;
+    bool needs_tunnel;
 };
 
 static void take_filter(void *ctx, const mvpn_netlink_filter *filter)
 {
     struct look *look = ctx;
     const mvpn_protect_strict *before = find(look->before, filter->index);
-    if (filter->is_strict && filter->index != look->except && (filter->flags & IFF_LOOPBACK) == 0 &&
-        look->after.count < MVPN_ARRAY_LEN(look->after.at)) {
+    bool is_tunnel = filter->index == look->tunnel;
+    bool is_needed =
+        filter->is_strict && (is_tunnel ? look->needs_tunnel : (filter->flags & IFF_LOOPBACK) == 0);
+    if (is_needed && look->after.count < MVPN_ARRAY_LEN(look->after.at)) {
         look->after.at[look->after.count++] = (mvpn_protect_strict){
-            filter->index,
-            !filter->asks_with_mark || (before != NULL && before->is_ours_to_restore)};
+            .index = filter->index,
+            .is_ours_to_restore =
+                !filter->asks_with_mark || (before != NULL && before->is_ours_to_restore),
+            .is_tunnel = is_tunnel,
+        };
     }
 }
 
@@ -92,7 +98,11 @@ static void restore(const struct list *list, struct list *kept, mvpn_netlink *nl
 int mvpn_reverse_path_set(mvpn_reverse_path *rp, mvpn_netlink *nl, const mvpn_protect_setup *setup,
                           bool has_kill_switch, uint32_t tun_index)
 {
-    struct look look = {.before = &rp->now, .except = tun_index};
+    struct look look = {
+        .before = &rp->now,
+        .tunnel = tun_index,
+        .needs_tunnel = mvpn_protect_needs_tunnel(setup, has_kill_switch),
+    };
     mvpn_protect_rules *rules = mvpn_packet_filter_rules(rp->pf);
     int r = mvpn_netlink_each_filter(nl, take_filter, &look, NULL);
     if (r != 0 || (look.after.count == 0 && !rp->has_table)) {

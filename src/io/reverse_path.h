@@ -28,9 +28,9 @@ MVPN_WUR int mvpn_reverse_path_open(mvpn_reverse_path **ret, mvpn_fault *fault);
 void mvpn_reverse_path_close(mvpn_reverse_path *rp);
 
 /**
- * Look which interfaces filter strictly now, but for `tun_index`, and do what they need; take back
- * what others need no more. MVPN_E_SYSTEM: what was in force still is; a kernel without these
- * expressions of its packet filter drops the answers.
+ * Look which interfaces filter strictly now, and do what they need (`tun_index`, the tunnel's, only
+ * for cgroups that go inside); take back what others need no more. MVPN_E_SYSTEM: what was in force
+ * still is; a kernel without these expressions of its packet filter drops the answers.
  */
 MVPN_WUR int mvpn_reverse_path_set(mvpn_reverse_path *rp, mvpn_netlink *nl,
                                    const mvpn_protect_setup *setup, bool has_kill_switch,

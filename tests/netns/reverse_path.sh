@@ -219,6 +219,19 @@ lab_check outside_commands_are_answered is_seen_as "$OWN4" "$MESH_PROGRAMS/meshv
 mesh_client_stop
 lab_check stop_restores_with_outside_users is_as_before
 
+# The tunnel is an interface that filters, too.
+GROUP=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)/mvpn-$LAB_ID
+mkdir "$GROUP" || lab_die "no cgroup can be made"
+start "inside_cgroups = {\"$GROUP\"}"
+mesh_client_wait 15
+# shellcheck disable=SC2016 # expands inside
+lab_check inside_cgroups_are_answered is_seen_as "$(lab_addr4 maple)" \
+    sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP"
+lab_check others_are_outside is_seen_as "$OWN4"
+mesh_client_stop
+rmdir "$GROUP"
+lab_check stop_restores_with_inside_cgroups is_as_before
+
 MESH_KILL_SWITCH=false
 start
 lab_check it_connects_without_kill_switch connects
