@@ -20,11 +20,9 @@ int client_proof_open(client_proof *c, mvpn_loop *loop, mvpn_node *node,
                         .node = node,
                         .config = config,
                         .relax = relax,
-                        .resolver = host->gateway_v4};
-    if (config->split.is_inside) { /* any other program of this user is outside */
-        c->from_v4 = host->tun_v4;
-        c->from_v6 = host->tun_v6;
-    }
+                        .resolver = host->gateway_v4,
+                        .tun_v4 = host->tun_v4,
+                        .tun_v6 = host->tun_v6};
     return c->loop != NULL ? mvpn_random_seed(&c->rng) : 0;
 }
 
@@ -70,15 +68,21 @@ static void fill(client_proof *c, const mvpn_client_status *s, mvpn_prover_optio
     const mvpn_view *view = mvpn_engine_view(engine);
     const mvpn_guards *guards = mvpn_client_guards(mvpn_engine_client(engine));
     const mvpn_descriptor *exit = mvpn_view_find(view, &s->path.hop[s->path.count - 1]);
+    const mvpn_config_split *split = &c->config->split;
     *o = (mvpn_prover_options){
         .known = {.exit_v4 = published(exit, 4),
                   .exit_v6 = published(exit, 6),
                   .carries_v6 = s->has_ipv6,
                   .has_kill_switch = c->config->kill_switch},
         .resolver = c->resolver,
-        .from_v4 = c->from_v4,
-        .from_v6 = c->from_v6,
+        .looks_at_way = !split->is_inside && split->network_count == 0,
     };
+    o->known.tun_v4 = c->tun_v4;
+    o->known.tun_v6 = c->tun_v6;
+    if (split->is_inside) { /* any other program of this user is outside */
+        o->from_v4 = c->tun_v4;
+        o->from_v6 = c->tun_v6;
+    }
     o->witness_count_v4 =
         mvpn_proof_witnesses(view, &s->path, guards, c->relax, 4, &c->rng, o->witnesses_v4);
     if (s->has_ipv6) {
@@ -162,12 +166,12 @@ static json_t *describe(const client_proof *c)
 {
     const mvpn_proof *p = &c->proof;
     json_int_t ago = (json_int_t)((mvpn_clock_now() - c->checked) / MVPN_US_PER_S);
-    return json_pack("{s:I, s:b, s:b, s:{s:o, s:o, s:I}, s:{s:o}, s:{s:o, s:b, s:o}, s:{s:o}}",
+    return json_pack("{s:I, s:b, s:b, s:b, s:{s:o, s:o, s:I}, s:{s:o}, s:{s:o, s:b, s:o}, s:{s:o}}",
                      "checked_s_ago", ago, "checking", c->prover != NULL, "ok", mvpn_proof_holds(p),
-                     "exit_address", "ok", verdict(p->exit_address), "seen", address(&p->seen),
-                     "witnesses", (json_int_t)p->witnesses, "dns", "ok", verdict(p->dns), "ipv6",
-                     "ok", verdict(p->ipv6), "carried", p->carries_v6, "seen", address(&p->seen_v6),
-                     "kill_switch", "ok", verdict(p->kill_switch));
+                     "astray", p->is_astray, "exit_address", "ok", verdict(p->exit_address), "seen",
+                     address(&p->seen), "witnesses", (json_int_t)p->witnesses, "dns", "ok",
+                     verdict(p->dns), "ipv6", "ok", verdict(p->ipv6), "carried", p->carries_v6,
+                     "seen", address(&p->seen_v6), "kill_switch", "ok", verdict(p->kill_switch));
 }
 
 void client_proof_status(const client_proof *c, json_t *reply)

@@ -19,8 +19,7 @@ typedef struct client_proof {
     const mvpn_config_client *config;
     unsigned relax;     /* MVPN_RELAX_* of the network */
     mvpn_addr resolver; /* the gateway inside the tunnel */
-    /* Where only some goes inside: the tunnel's own, whose sockets do. Else family 0. */
-    mvpn_addr from_v4, from_v6;
+    mvpn_addr tun_v4, tun_v6;
     mvpn_rng rng;
     mvpn_prover *prover; /* NULL: none works */
     bool is_wanted;      /* somebody asked */

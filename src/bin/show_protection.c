@@ -79,12 +79,13 @@ void show_proof(const json_t *status)
 {
     const json_t *proof = json_object_get(status, "proof");
     const json_t *ipv6 = json_object_get(proof, "ipv6");
+    const char *elsewhere = is_on(proof, "astray")
+                                ? "routes lead past the tunnel (ip rule shows whose)"
+                                : "relays do not see this host at the exit";
     const part parts[] = {
-        {"exit_address", "address", "relays do not see this host at the exit"},
+        {"exit_address", "address", elsewhere},
         {"dns", "names", "the exit does not answer"},
-        {"ipv6", "IPv6",
-         is_on(ipv6, "carried") ? "relays do not see this host at the exit"
-                                : "neither carried nor refused"},
+        {"ipv6", "IPv6", is_on(ipv6, "carried") ? elsewhere : "neither carried nor refused"},
         {"kill_switch", "kill switch", "a packet left this host outside the tunnel"},
     };
     const size_t count = sizeof(parts) / sizeof(parts[0]);

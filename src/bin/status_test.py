@@ -93,6 +93,8 @@ ROWS = [
     (dict(CLIENT, protection=PROTECTION), 0, ["protected kill switch on, lockdown off, local network closed"]),
     (dict(CLIENT, protection=dict(PROTECTION, lockdown=True, allow_lan=True, repaired=2)), 0,
      ["protected kill switch on, lockdown on, local network open; repaired 2 times after other programs"]),
+    (dict(CLIENT, proof=dict(PROOF, ok=False, astray=True, exit_address=dict(NO, seen=None, witnesses=0))), 0,
+     ["          NO address: routes lead past the tunnel (ip rule shows whose)"]),
     (dict(CLIENT, protection=dict(PROTECTION, kill_switch=False)), 0, ["protected NO: the kill switch is off"]),
     (dict(CLIENT, nat={"class": "symmetric", "bindings": []}, links=RELAY["links"], link_count=3), 0,
      ["nat       symmetric", "links     3, 2 relayed: birch via oak, 8899aabb via oak"]),

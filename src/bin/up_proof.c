@@ -55,6 +55,7 @@ static void fill_exit(const json_t *status, proof_line *line)
     const char *name = text_of(exit, "name"), *country = text_of(exit, "country");
     json_int_t witnesses = json_integer_value(json_object_get(seen, "witnesses"));
     int is_tested = tested(status, "exit_address");
+    bool is_astray = json_is_true(json_object_get(json_object_get(status, "proof"), "astray"));
     char text[160], by[40] = ", seen by a relay";
     address = address[0] != '\0' ? address : published;
     if (witnesses > 1) {
@@ -63,9 +64,10 @@ static void fill_exit(const json_t *status, proof_line *line)
     (void)snprintf(text, sizeof(text), "%.48s%s%.32s%s%.2s%s%s",
                    address[0] != '\0' ? address : "not known", name[0] != '\0' ? " " : "", name,
                    country[0] != '\0' ? " (" : "", country, country[0] != '\0' ? ")" : "",
-                   is_tested == 0  ? ": relays see this computer elsewhere"
-                   : witnesses > 0 ? by
-                                   : ", as it says of itself");
+                   is_astray        ? ": routes lead past the tunnel (ip rule shows whose)"
+                   : is_tested == 0 ? ": relays see this computer elsewhere"
+                   : witnesses > 0  ? by
+                                    : ", as it says of itself");
     say(line, "exit", "exit address", is_tested != 0 && address[0] != '\0', text);
 }
 

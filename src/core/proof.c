@@ -33,10 +33,16 @@ static enum mvpn_proof_verdict judge_testimony(const mvpn_proof_observation *o,
     return t->answered > 0 ? MVPN_PROOF_HOLDS : MVPN_PROOF_FAILS;
 }
 
+static bool is_astray(const mvpn_addr *way, const mvpn_addr *tun)
+{
+    return way->family != 0 && !mvpn_addr_ip_eq(way, tun);
+}
+
 static enum mvpn_proof_verdict judge_v6(const mvpn_proof_observation *o)
 {
     if (o->carries_v6) {
-        return judge_testimony(o, &o->v6, &o->exit_v6);
+        return is_astray(&o->way_v6, &o->tun_v6) ? MVPN_PROOF_FAILS
+                                                 : judge_testimony(o, &o->v6, &o->exit_v6);
     }
     switch (o->v6_packet) {
     case MVPN_PROOF_REFUSED:
@@ -62,13 +68,16 @@ void mvpn_proof_judge(const mvpn_proof_observation *o, mvpn_proof *ret)
 {
     bool by_v4 = o->v4.asked > 0;
     const mvpn_proof_testimony *t = by_v4 ? &o->v4 : &o->v6;
+    bool strays = is_astray(&o->way_v4, &o->tun_v4);
     *ret = (mvpn_proof){
-        .exit_address = judge_testimony(o, t, by_v4 ? &o->exit_v4 : &o->exit_v6),
+        .exit_address =
+            strays ? MVPN_PROOF_FAILS : judge_testimony(o, t, by_v4 ? &o->exit_v4 : &o->exit_v6),
         .dns = !o->dns_asked     ? MVPN_PROOF_UNKNOWN
                : o->dns_answered ? MVPN_PROOF_HOLDS
                                  : MVPN_PROOF_FAILS,
         .ipv6 = judge_v6(o),
         .kill_switch = judge_kill_switch(o),
+        .is_astray = strays || is_astray(&o->way_v6, &o->tun_v6),
         .witnesses = t->answered,
         .carries_v6 = o->carries_v6,
     };

@@ -42,6 +42,9 @@ typedef struct mvpn_proof_observation {
     mvpn_addr exit_v4, exit_v6;        /* as the exit published them; family 0: not */
     mvpn_addr own[MVPN_PROOF_OWN_MAX]; /* of the host, outside the tunnel */
     size_t own_count;
+    /* The address that the host's routes give packets to the internet, and what it should be: the
+     * tunnel's. Family 0: not looked at, or they lead nowhere. */
+    mvpn_addr way_v4, way_v6, tun_v4, tun_v6;
     bool dns_asked, dns_answered;
     bool carries_v6;
     enum mvpn_proof_packet v6_packet;        /* an ordinary one, where IPv6 is not carried */
@@ -51,6 +54,7 @@ typedef struct mvpn_proof_observation {
 
 typedef struct mvpn_proof {
     enum mvpn_proof_verdict exit_address, dns, ipv6, kill_switch;
+    bool is_astray;     /* routes lead past the tunnel, whatever witnesses say */
     unsigned witnesses; /* of the exit's address, that answered */
     mvpn_addr seen;     /* by them, if they agree; family 0: nothing */
     bool carries_v6;

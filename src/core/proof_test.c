@@ -14,6 +14,8 @@ static const mvpn_addr exit4 = {.family = 4, .ip = {11, 54, 140, 14}};
 static const mvpn_addr exit6 = {.family = 6, .ip = {0x2a, 0x10, [15] = 14}};
 static const mvpn_addr host4 = {.family = 4, .ip = {11, 233, 171, 77}};
 static const mvpn_addr host6 = {.family = 6, .ip = {0x2a, 0x10, 0xe9, [15] = 7}};
+static const mvpn_addr tun4 = {.family = 4, .ip = {10, 8, 0, 2}};
+static const mvpn_addr tun6 = {.family = 6, .ip = {0xfd, 0x6d, [15] = 2}};
 static const mvpn_addr other4 = {.family = 4, .ip = {11, 9, 9, 9}};
 
 /* All is well. */
@@ -26,6 +28,10 @@ static mvpn_proof_observation sound(void)
         .exit_v6 = exit6,
         .own = {host4, host6},
         .own_count = 2,
+        .way_v4 = tun4,
+        .way_v6 = tun6,
+        .tun_v4 = tun4,
+        .tun_v6 = tun6,
         .dns_asked = true,
         .dns_answered = true,
         .carries_v6 = true,
@@ -87,6 +93,26 @@ static void ports_differ(mvpn_proof_observation *o)
 {
     o->v4.seen[0].port = 1;
     o->v4.seen[1].port = 2;
+}
+/* Also where no witness is known. */
+static void goes_astray(mvpn_proof_observation *o)
+{
+    no_witness(o);
+    o->way_v4 = host4;
+}
+static void v6_goes_astray(mvpn_proof_observation *o)
+{
+    o->way_v6 = host6;
+}
+static void v6_goes_astray_uncarried(mvpn_proof_observation *o)
+{
+    v6_goes_astray(o);
+    o->carries_v6 = false;
+    o->v6_packet = MVPN_PROOF_REFUSED;
+}
+static void goes_nowhere(mvpn_proof_observation *o)
+{
+    o->way_v4.family = o->way_v6.family = 0;
 }
 static void names_unanswered(mvpn_proof_observation *o)
 {
@@ -160,6 +186,10 @@ static void test_verdicts(void **state)
         {contradict, F, H, H, H, 2, false},
         {contradict_unpublished, F, H, H, H, 2, false},
         {ports_differ, H, H, H, H, 2, true},
+        {goes_astray, F, H, U, H, 0, false},
+        {v6_goes_astray, H, H, F, H, 2, false},
+        {v6_goes_astray_uncarried, H, H, H, H, 2, true},
+        {goes_nowhere, H, H, H, H, 2, true},
         {names_unanswered, H, F, H, H, 2, false},
         {names_unasked, H, U, H, H, 2, true},
         {v6_of_the_host, H, H, F, H, 2, false},
@@ -184,6 +214,9 @@ static void test_verdicts(void **state)
         assert_int_equal(p.kill_switch, rows[i].kill_switch);
         assert_int_equal(p.witnesses, rows[i].witnesses);
         assert_int_equal(mvpn_proof_holds(&p), rows[i].holds);
+        assert_int_equal(p.is_astray, rows[i].change == goes_astray ||
+                                          rows[i].change == v6_goes_astray ||
+                                          rows[i].change == v6_goes_astray_uncarried);
         assert_int_equal(p.seen.family != 0, p.exit_address == H);
     }
 }

@@ -290,6 +290,10 @@ int mvpn_prover_new(mvpn_loop *loop, const mvpn_prover_options *options, mvpn_pr
         mvpn_prover_free(p);
         return r;
     }
+    if (options->looks_at_way) {
+        p->seen.way_v4 = mvpn_stun_socket_source(&nowhere_v4, 0);
+        p->seen.way_v6 = mvpn_stun_socket_source(&nowhere_v6, 0);
+    }
     if (options->known.has_kill_switch && options->past_index != 0) { /* else it would leave */
         p->seen.past_v4 = try_past(options->past_index, &options->from_v4, &nowhere_v4);
         p->seen.past_v6 = try_past(options->past_index, &options->from_v6, &nowhere_v6);

@@ -24,6 +24,7 @@ typedef struct mvpn_prover_options {
     size_t witness_count_v4, witness_count_v6;
     mvpn_addr resolver;  /* the exit's, inside the tunnel; family 0: not asked */
     uint32_t past_index; /* of the interface past the tunnel; 0: there is none */
+    bool looks_at_way;   /* all that is sent to the internet should have the tunnel's address */
     /* All of it from these addresses of the host, where only those go inside; family 0: from what
      * the kernel chooses. */
     mvpn_addr from_v4, from_v6;

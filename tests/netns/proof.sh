@@ -55,7 +55,8 @@ all_holds() {
         sleep 0.5
         control prove
     done
-    [ "$(mesh_get proof.exit_address.seen <"$LAB_DIR/status.json")" = "$(lab_addr4 maple)" ] &&
+    [ "$(mesh_get proof.astray <"$LAB_DIR/status.json")" = false ] &&
+        [ "$(mesh_get proof.exit_address.seen <"$LAB_DIR/status.json")" = "$(lab_addr4 maple)" ] &&
         [ "$(mesh_get proof.ipv6.seen <"$LAB_DIR/status.json")" = "$(lab_addr6 maple)" ]
 }
 
@@ -83,7 +84,7 @@ RULES
     prove 4.5
     around del
     lab_in maple nft delete table inet broken
-    proof_is false false false true
+    proof_is false false false true && [ "$(mesh_get proof.astray <"$LAB_DIR/status.json")" = true ]
 }
 
 # missing_kill_switch_shows [SECONDS]: nobody puts it back, and routes lead around the tunnel: witnesses see the host
