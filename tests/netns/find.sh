@@ -245,6 +245,11 @@ refused_as_middle() {
     ! is state connected
 }
 
+# has_nobody_left NODE: of those in its view
+has_nobody_left() {
+    [ "$(mesh_node_get "$1" view.relays_withdrawn)" = 0 ]
+}
+
 case_revoke() {
     LAB_RELAYS="alder birch cedar elm maple oak"
     lab_internet
@@ -265,6 +270,8 @@ case_revoke() {
     lab_check revoke_it_is_refused refused_as_middle
     mesh_client_stop
     mesh_forget
+    # Five hops are all that are left, and the entry may have birch's farewell yet.
+    figure "the entry knows that birch is back after $(until_true 300 has_nobody_left boot) s"
     # A link says nothing of it: the newcomer hears of it from the nodes.
     mesh_join
     start_client 5
