@@ -116,13 +116,26 @@ refused() {
     [ "$1" = "$4" ] && [ "$2" -lt 30 ] && [ "$3" = closed ]
 }
 
+# in_stack MORE-THAN: until more bytes than that wait, 10 s at most; prints how many do
+in_stack() {
+    local bytes tries=100
+    while
+        bytes=$(status | mesh_get proxy | grep -o "memory_bytes[^0-9]*[0-9]*" | grep -o '[0-9]*$')
+        [ "${bytes:-0}" -le "$1" ] && [ "$tries" -gt 0 ]
+    do
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+    echo "$bytes"
+}
+
 # Programs that never read: what waits for them is bounded, and others go on.
 unread() {
     local rss bytes result=0
     coproc UNREAD { tool unread "$PROXY_SOCKS" "$(lab_addr4 web)" "/file/$PROXY_SIZE" 24 1; }
     read -r -t 30 <&"${UNREAD[0]}" || result=1
+    bytes=$(in_stack 65536)
     rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$MESH_CLIENT_PID/status")
-    bytes=$(status | mesh_get proxy | grep -o "memory_bytes[^0-9]*[0-9]*" | grep -o '[0-9]*$')
     echo "$rss KiB in all, $bytes bytes in the stack"
     [ "$rss" -lt $((PROXY_MEMORY_MIB * 1024)) ] && [ "$bytes" -lt $((129 << 20)) ] && [ "$bytes" -gt 65536 ] || result=1
     seen_as "$(lab_addr4 oak)" -x "socks5h://$PROXY_SOCKS" "http://$(lab_addr4 web)/ip" || result=1
