@@ -432,6 +432,17 @@ static const struct sender {
     {0, 0, OUTSIDE_MARK, 0, true}, /* the end of a connection, whose socket is closed */
 };
 
+/* As it is after the chain that marks. */
+static packet sent_by(const struct sender *from, const mvpn_protect_rules *rules, const packet *p)
+{
+    packet q = *p;
+    q.user = from->user;
+    q.class_id = from->class_id;
+    q.ct_mark = from->ct_mark;
+    q.group = from->group;
+    return marked(rules, &q);
+}
+
 /* 192.169.0.0/16 and one address; and all that the tunnel has, which must not open it. */
 static bool is_target(const packet *p)
 {
@@ -451,12 +462,7 @@ static void check_split(const packet *p, const void *ctx)
     for (size_t i = 0; i < MVPN_ARRAY_LEN(senders); i++) {
         const struct sender *from = &senders[i];
         bool is_tun = strcmp(p->out, "mvpn0") == 0, is_lo = strcmp(p->out, "lo") == 0;
-        packet q = *p;
-        q.user = from->user;
-        q.class_id = from->class_id;
-        q.ct_mark = from->ct_mark;
-        q.group = from->group;
-        q = marked(&s->rules, &q);
+        packet q = sent_by(from, &s->rules, p);
         bool is_on = s->rules.count > 0;
         bool is_outside = is_on && from->is_outside && p->mark != OWN_MARK;
         assert_int_equal(q.mark, is_outside ? OUTSIDE_MARK : p->mark);
@@ -585,12 +591,7 @@ static void check_inside(const packet *p, const void *ctx)
     }
     for (size_t i = 0; i < MVPN_ARRAY_LEN(senders); i++) {
         const struct sender *from = &senders[i];
-        packet q = *p;
-        q.user = from->user;
-        q.class_id = from->class_id;
-        q.ct_mark = from->ct_mark;
-        q.group = from->group;
-        q = marked(&s->rules, &q);
+        packet q = sent_by(from, &s->rules, p);
         bool is_sender = from->is_outside && p->mark != OWN_MARK && s->rules.count > 0;
         assert_int_equal(q.mark, is_sender ? OUTSIDE_MARK : p->mark);
         assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q) &&

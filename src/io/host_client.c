@@ -82,6 +82,27 @@ static int set_specific(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t 
     return r;
 }
 
+/* By user for the first lookup and the right source address; by mark, which the packet filter
+ * gives, what a socket still says after its end, when it belongs to nobody, and cgroups. */
+static int set_senders(mvpn_netlink *nl, const mvpn_host_client *host, const mvpn_rule *base,
+                       mvpn_fault *fault)
+{
+    const mvpn_split *split = &host->protect.split;
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < split->user_count; i++) {
+        mvpn_rule rule = *base;
+        rule.has_user = true;
+        rule.user = split->users[i];
+        r = set_rule(nl, &rule, fault);
+    }
+    if (r == 0 && host->kill_switch != NULL && mvpn_split_has_senders(split)) {
+        mvpn_rule rule = *base;
+        rule.mark = mvpn_split_mark(host->mark);
+        r = set_rule(nl, &rule, fault);
+    }
+    return r;
+}
+
 /*
  * What goes outside takes the main table at its first lookup, and so has the right source address.
  * Where that table knows no way it ends in the tunnel's, as everything else.
@@ -99,18 +120,7 @@ static int set_outside(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t f
             r = set_rule(nl, &rule, fault);
         }
     }
-    for (unsigned i = 0; r == 0 && i < split->user_count; i++) {
-        mvpn_rule rule = base;
-        rule.has_user = true;
-        rule.user = split->users[i];
-        r = set_rule(nl, &rule, fault);
-    }
-    if (r == 0 && host->kill_switch != NULL && mvpn_split_has_senders(split)) {
-        mvpn_rule rule = base;
-        rule.mark = mvpn_split_mark(host->mark);
-        r = set_rule(nl, &rule, fault);
-    }
-    return r;
+    return r != 0 ? r : set_senders(nl, host, &base, fault);
 }
 
 /* The tunnel's own range is nobody else's, also not of who has a rule after this. */
@@ -157,28 +167,15 @@ static int set_tunnel(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t fa
     return r != 0 ? r : set_outside(nl, host, family, fault);
 }
 
-/* Who alone goes inside: by user for the first lookup and the right source address; by mark and by
- * source what a socket still says after its end, when it belongs to nobody. */
+/* Who alone goes inside; and by source what their sockets still say after their end. */
 static int set_inside_senders(mvpn_netlink *nl, const mvpn_host_client *host, uint8_t family,
                               mvpn_fault *fault)
 {
-    const mvpn_split *split = &host->protect.split;
     const mvpn_rule base = {.family = family, .priority = PRIORITY_TUNNEL, .table = host->table};
     mvpn_rule rule = base;
     rule.from = family == 4 ? (mvpn_prefix){host->tun_v4, 32} : (mvpn_prefix){host->tun_v6, 128};
     int r = set_rule(nl, &rule, fault);
-    for (unsigned i = 0; r == 0 && i < split->user_count; i++) {
-        rule = base;
-        rule.has_user = true;
-        rule.user = split->users[i];
-        r = set_rule(nl, &rule, fault);
-    }
-    if (r == 0 && host->kill_switch != NULL && mvpn_split_has_senders(split)) {
-        rule = base;
-        rule.mark = mvpn_split_mark(host->mark);
-        r = set_rule(nl, &rule, fault);
-    }
-    return r;
+    return r != 0 ? r : set_senders(nl, host, &base, fault);
 }
 
 /* A guard may be in a network that goes inside, and the client a user who does. Its own packets
