@@ -64,7 +64,8 @@ static void fill_exit(const json_t *status, proof_line *line)
     (void)snprintf(text, sizeof(text), "%.48s%s%.32s%s%.2s%s%s",
                    address[0] != '\0' ? address : "not known", name[0] != '\0' ? " " : "", name,
                    country[0] != '\0' ? " (" : "", country, country[0] != '\0' ? ")" : "",
-                   is_astray        ? ": routes lead past the tunnel (ip rule shows whose)"
+                   is_tested == 0 && is_astray
+                       ? ": routes lead past the tunnel (ip rule shows whose)"
                    : is_tested == 0 ? ": relays see this computer elsewhere"
                    : witnesses > 0  ? by
                                     : ", as it says of itself");

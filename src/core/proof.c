@@ -77,7 +77,7 @@ void mvpn_proof_judge(const mvpn_proof_observation *o, mvpn_proof *ret)
                                  : MVPN_PROOF_FAILS,
         .ipv6 = judge_v6(o),
         .kill_switch = judge_kill_switch(o),
-        .is_astray = strays || is_astray(&o->way_v6, &o->tun_v6),
+        .is_astray = strays || (o->carries_v6 && is_astray(&o->way_v6, &o->tun_v6)),
         .witnesses = t->answered,
         .carries_v6 = o->carries_v6,
     };
