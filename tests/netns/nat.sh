@@ -32,9 +32,11 @@
 # existing one's customer; types public and double* do not know it).
 #
 # The rules: a mapping that does not depend on the peer is an element of a dynamic map, made by a
-# filter chain just before the SNAT that reads it. Filtering by address and port is what conntrack
-# does by itself. What comes from outside without an entry is dropped in INPUT: a NAT that accepted
-# it there would have a conntrack entry that makes the next mapping differ.
+# filter chain just before the SNAT that reads it. Its port is counted (and scattered by the machine's
+# byte order): of ports that are drawn some are another mapping's already, and the kernel drops what
+# goes to the same peer from there. (addrmap draws: counted ports could be foretold.) Filtering by
+# address and port is what conntrack does by itself. What comes from outside without an entry is dropped
+# in INPUT: a NAT that accepted it there would have a conntrack entry that makes the next mapping differ.
 #
 # Addresses: the k-th outermost box or public host has 12.k.140.9 and 2a11:k::9, so every home is in
 # a /16 and /32 of its own. Node names have at most 13 letters (interfaces in the router).
@@ -105,8 +107,10 @@ nat_wan() {
 # nat_rules TYPE HAIRPIN LIFETIME WAN V6: the ruleset of a box, eth0 outside, br0 inside.
 nat_rules() {
     local type=$1 hairpin=$2 life=$3 wan=$4 v6=$5 key='ip saddr . udp sport' types='ipv4_addr . inet_service' ports=
+    local start=$((10000 + RANDOM))
+    local port="numgen inc mod 4096 offset $start" hairpin_port="numgen inc mod 4096 offset $((start + 4096))"
     local dynamic="flags dynamic,timeout; timeout ${life}s; size 65535;"
-    [ "$type" = addrmap ] && key="$key . ip daddr" && types="$types . ipv4_addr"
+    [ "$type" = addrmap ] && key="$key . ip daddr" && types="$types . ipv4_addr" && port="numgen random mod 54000 offset 10000"
     cat <<RULES
 table ip nat_lab {
   map eim { type $types : inet_service; $dynamic }
@@ -128,8 +132,10 @@ RULES
         cat <<RULES
   chain map_port {
     type filter hook postrouting priority 99;
-    oifname eth0 ct direction original meta l4proto udp update @eim { $key : numgen random mod 54000 offset 10000 }
-    iifname br0 oifname br0 ct direction original ct status dnat meta l4proto udp update @eim { $key : numgen random mod 54000 offset 10000 }
+    oifname eth0 ct direction original ct state new meta l4proto udp add @eim { $key : $port }
+    iifname br0 oifname br0 ct direction original ct state new ct status dnat meta l4proto udp add @eim { $key : $hairpin_port }
+    oifname eth0 ct direction original meta l4proto udp update @eim { $key : 0 }
+    iifname br0 oifname br0 ct direction original ct status dnat meta l4proto udp update @eim { $key : 0 }
   }
   chain note_port {
     type filter hook postrouting priority 101;
