@@ -175,11 +175,15 @@ static void forget_network(void *ctx)
     mvpn_network_file_done(ctx);
 }
 
+static bool is_user_nat(const cli *c)
+{
+    return c->config.kind == MVPN_CONFIG_EXIT && c->config.exit.user_nat;
+}
+
 int cli_start_helper(cli *c)
 {
     mvpn_fault fault = {.text = ""};
-    bool is_user_nat = c->config.kind == MVPN_CONFIG_EXIT && c->config.exit.user_nat;
-    if (c->check || c->cleanup || c->lockdown || c->is_proxy || is_user_nat) {
+    if (c->check || c->cleanup || c->lockdown || c->is_proxy || is_user_nat(c)) {
         return -1;
     }
     return mvpn_helper_start(&c->config, forget_network, &c->network, &c->helper, &fault) == 0
@@ -259,7 +263,8 @@ static void tell_sandbox(const cli *c, const mvpn_sandbox_state *state)
 /* Everything is open: from here on this process needs no rights. */
 static int give_up_rights(cli *c, mvpn_fault *fault)
 {
-    mvpn_sandbox_options options = {.role = MVPN_SANDBOX_WORKER, .user = &c->user};
+    mvpn_sandbox_options options = {
+        .role = MVPN_SANDBOX_WORKER, .user = &c->user, .ping_sockets = is_user_nat(c)};
     mvpn_sandbox_state state;
     int r = c->helper != NULL ? mvpn_helper_control(c->helper, fault) : 0;
     if (r == 0 && c->config.sandbox) {

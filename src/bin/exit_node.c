@@ -88,7 +88,7 @@ static int start(void *ctx, mvpn_loop *loop, mvpn_node *node, mvpn_fault *fault)
     p->exit = mvpn_engine_exit(mvpn_node_engine(node));
     int r = 0;
     if (c->exit.user_nat) {
-        r = exit_user_open(c, loop, node, &p->user, fault);
+        r = exit_user_open(c, &p->cli->log, loop, node, &p->user, fault);
     } else {
         serve_dns(p, loop);
     }

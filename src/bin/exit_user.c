@@ -1,17 +1,42 @@
 #include "bin/exit_user.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "base/error.h"
 #include "io/status_value.h"
 #include "io/user_nat.h"
 
 struct exit_user {
     mvpn_user_nat *nat;
     mvpn_node *node;
+    const mvpn_log *log;
+    mvpn_loop_timer *begun;
 };
 
-int exit_user_open(const mvpn_config *config, mvpn_loop *loop, mvpn_node *node, exit_user **ret,
-                   mvpn_fault *fault)
+/* Only now this process is who it remains, and has its system call filter. */
+static void on_begun(void *ctx)
+{
+    const exit_user *u = ctx;
+    if (mvpn_user_nat_may_ping()) {
+        return;
+    }
+    if (errno != EACCES) {
+        mvpn_logf(u->log, MVPN_LOG_WARN, "ping is not carried: no ping sockets: %s",
+                  strerror(errno));
+        return;
+    }
+    mvpn_logf(u->log, MVPN_LOG_WARN,
+              "ping is not carried, all else is: this system gives our group, %u, no ping sockets. "
+              "Let it: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\" (and a line in "
+              "/etc/sysctl.d); this program need not start again",
+              (unsigned)getegid());
+}
+
+int exit_user_open(const mvpn_config *config, const mvpn_log *log, mvpn_loop *loop, mvpn_node *node,
+                   exit_user **ret, mvpn_fault *fault)
 {
     exit_user *u = calloc(1, sizeof(*u));
     if (u == NULL) {
@@ -26,11 +51,17 @@ int exit_user_open(const mvpn_config *config, mvpn_loop *loop, mvpn_node *node, 
         .map_count = config->exit.nat_map_count,
     };
     int r = mvpn_user_nat_new(&options, &u->nat, fault);
+    if (r == 0 && (r = mvpn_loop_timer_new(loop, on_begun, u, &u->begun)) != 0) {
+        mvpn_user_nat_free(u->nat);
+        (void)mvpn_fault_set(fault, r, "cannot make a timer: %s", mvpn_strerror(r));
+    }
     if (r != 0) {
         free(u);
         return r;
     }
     u->node = node;
+    u->log = log;
+    mvpn_loop_timer_set(u->begun, 0);
     mvpn_node_set_stack(node,
                         &(mvpn_node_stack){u->nat, mvpn_user_nat_exchange, mvpn_user_nat_deadline});
     *ret = u;
@@ -40,6 +71,7 @@ int exit_user_open(const mvpn_config *config, mvpn_loop *loop, mvpn_node *node, 
 void exit_user_close(exit_user *u)
 {
     if (u != NULL) {
+        mvpn_loop_timer_free(u->begun);
         mvpn_node_set_stack(u->node, &(mvpn_node_stack){0});
         mvpn_user_nat_free(u->nat);
         free(u);

@@ -12,9 +12,11 @@
 
 typedef struct exit_user exit_user;
 
-/** Carry on what leaves `node`. MVPN_E_CONFIG: this program was built without it. */
-MVPN_WUR int exit_user_open(const mvpn_config *config, mvpn_loop *loop, mvpn_node *node,
-                            exit_user **ret, mvpn_fault *fault);
+/** Carry on what leaves `node`. When the loop begins, `log` is told if ping is not carried.
+ * `config` is borrowed during the call, the rest longer. MVPN_E_CONFIG: this program was built
+ * without it. */
+MVPN_WUR int exit_user_open(const mvpn_config *config, const mvpn_log *log, mvpn_loop *loop,
+                            mvpn_node *node, exit_user **ret, mvpn_fault *fault);
 /** Before mvpn_node_free. NULL is allowed, here and below. */
 void exit_user_close(exit_user *user);
 /** A session has ended. */

@@ -3,10 +3,11 @@
 
 #include "base/error.h"
 
-int exit_user_open(const mvpn_config *config, mvpn_loop *loop, mvpn_node *node, exit_user **ret,
-                   mvpn_fault *fault)
+int exit_user_open(const mvpn_config *config, const mvpn_log *log, mvpn_loop *loop, mvpn_node *node,
+                   exit_user **ret, mvpn_fault *fault)
 {
     (void)config;
+    (void)log;
     (void)loop;
     (void)node;
     (void)ret;

@@ -280,7 +280,7 @@ static const mvpn_setting settings[] = {
      "Addresses given to sessions behind the NAT, /8 to /29. Take another range if the host uses this one."},
     {"pool_v6", TEXT, EXIT, set_pool_v6, "fd6d:7670:e::/64", "The same for IPv6, /32 to /120."},
     {"nat", TEXT, EXIT, set_nat, "kernel",
-     "`kernel`: a TUN device, forwarding and masquerade, which need root. `user`: ordinary sockets of this program, without any rights: TCP and UDP alone, fewer connections, slower; docs/proxy.md says what that means."},
+     "`kernel`: a TUN device, forwarding and masquerade, which need root. `user`: ordinary sockets of this program, without any rights: TCP, UDP, and ping where `net.ipv4.ping_group_range` allows it; fewer connections, slower; docs/proxy.md says what that means."},
     {"nat_map", LIST, EXIT, set_nat_map, "{}",
      "With `nat = user`: connections to an address and port, which the policy judges, go to another one, which it does not, as in `\"203.0.113.80:80=127.0.0.1:8080\"`: a service of this host, offered on purpose; at most 16."},
     {"dns_upstream", LIST, EXIT, set_dns_upstream, "those of /etc/resolv.conf",

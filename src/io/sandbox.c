@@ -469,27 +469,39 @@ static void allow_memory(struct filter *f)
     allow_if(f, SCMP_SYS(mprotect), 1, &arg);
 }
 
+static void allow_socket(struct filter *f, uint64_t domain, uint64_t type, uint64_t protocol)
+{
+    const uint64_t flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+    const struct scmp_arg_cmp args[] = {
+        {0, SCMP_CMP_MASKED_EQ, UINT32_MAX, domain},
+        {1, SCMP_CMP_MASKED_EQ, UINT32_MAX & ~flags, type},
+        {2, SCMP_CMP_MASKED_EQ, UINT32_MAX, protocol},
+    };
+    allow_if(f, SCMP_SYS(socket), 3, args);
+}
+
 /* Internet datagrams and streams; no netlink, packet, raw or Unix sockets. */
 static void allow_sockets(struct filter *f)
 {
-    const uint64_t flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
     static const uint64_t domains[] = {AF_INET, AF_INET6}, types[] = {SOCK_DGRAM, SOCK_STREAM};
     static const uint64_t protocols[] = {0, IPPROTO_UDP, IPPROTO_TCP};
     for (size_t d = 0; d < MVPN_ARRAY_LEN(domains); d++) {
         for (size_t t = 0; t < MVPN_ARRAY_LEN(types); t++) {
             for (size_t p = 0; p < MVPN_ARRAY_LEN(protocols); p++) {
-                const struct scmp_arg_cmp args[] = {
-                    {0, SCMP_CMP_MASKED_EQ, UINT32_MAX, domains[d]},
-                    {1, SCMP_CMP_MASKED_EQ, UINT32_MAX & ~flags, types[t]},
-                    {2, SCMP_CMP_MASKED_EQ, UINT32_MAX, protocols[p]},
-                };
-                allow_if(f, SCMP_SYS(socket), 3, args);
+                allow_socket(f, domains[d], types[t], protocols[p]);
             }
         }
     }
     /* Between its own threads. */
     static const uint64_t unix_domain[] = {AF_UNIX};
     allow_values(f, SCMP_SYS(socketpair), 0, unix_domain, 1);
+}
+
+/* The kernel lets them send echo requests and receive the answers, nothing else. */
+static void allow_ping_sockets(struct filter *f)
+{
+    allow_socket(f, AF_INET, SOCK_DGRAM, IPPROTO_ICMP);
+    allow_socket(f, AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6);
 }
 
 /* abort(3) and assertions; nobody else's processes. */
@@ -499,7 +511,7 @@ static void allow_own_signals(struct filter *f)
     allow_values(f, SCMP_SYS(tgkill), 0, self, 1);
 }
 
-static void allow_worker(struct filter *f)
+static void allow_worker(struct filter *f, bool ping_sockets)
 {
     static const uint64_t fcntls[] = {F_GETFD,         F_SETFD, F_GETFL, F_SETFL, F_DUPFD,
                                       F_DUPFD_CLOEXEC, F_GETLK, F_SETLK, F_SETLKW};
@@ -517,6 +529,9 @@ static void allow_worker(struct filter *f)
     allow_values(f, SCMP_SYS(prctl), 0, prctls, MVPN_ARRAY_LEN(prctls));
     allow_if(f, SCMP_SYS(prlimit64), 1, &only_ask);
     allow_sockets(f);
+    if (ping_sockets) {
+        allow_ping_sockets(f);
+    }
     if (!IS_SANITIZED) {
         allow_if(f, SCMP_SYS(clone), 1, &thread);
         f->ok = f->ok && seccomp_rule_add(f->ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) == 0;
@@ -569,8 +584,9 @@ static int told_calls(int r, mvpn_fault *fault)
                                                   : "");
 }
 
-static int restrict_calls(enum mvpn_sandbox_role role, mvpn_fault *fault)
+static int restrict_calls(const mvpn_sandbox_options *o, mvpn_fault *fault)
 {
+    enum mvpn_sandbox_role role = o->role;
     if (role == MVPN_SANDBOX_PROGRAM) {
         return told_calls(refuse_calls(), fault);
     }
@@ -588,7 +604,7 @@ static int restrict_calls(enum mvpn_sandbox_role role, mvpn_fault *fault)
         allow_own_signals(&f);
     }
     if (role == MVPN_SANDBOX_WORKER) {
-        allow_worker(&f);
+        allow_worker(&f, o->ping_sockets);
     } else if (role == MVPN_SANDBOX_FILES) {
         allow_list(&f, files_calls, MVPN_ARRAY_LEN(files_calls));
     } else if (role == MVPN_SANDBOX_BUS) {
@@ -628,7 +644,7 @@ int mvpn_sandbox_enter(const mvpn_sandbox_options *options, mvpn_sandbox_state *
     rc = rc != 0 ? rc : keep_capabilities(options->keep_net_admin, fault);
     rc = rc != 0 ? rc : check_user(options, fault);
     rc = rc != 0 ? rc : forbid_dumps(fault); /* a change of user sets it anew */
-    rc = rc != 0 ? rc : restrict_calls(options->role, fault);
+    rc = rc != 0 ? rc : restrict_calls(options, fault);
     if (rc == 0) {
         ret->landlock_abi = abi;
     }

@@ -73,6 +73,7 @@ typedef struct mvpn_sandbox_options {
     enum mvpn_sandbox_role role;
     const mvpn_sandbox_user *user; /* NULL: stay who we are */
     bool keep_net_admin;           /* CAP_NET_ADMIN, and nothing else; false: no capability */
+    bool ping_sockets;             /* WORKER: also sockets of ICMP echo (io/user_nat.h) */
     const char *write_dirs[MVPN_SANDBOX_DIRS];  /* may be written; NULL: none */
     const char *read_dir;                       /* data that is read later; NULL: none */
     const char *remove_dirs[MVPN_SANDBOX_DIRS]; /* files in them may be removed, nothing else */

@@ -25,8 +25,8 @@
 #define TICK_MS 1000
 /* The client's own SYNs give up about then. */
 #define OPENING_TIME MVPN_S(30)
-/* As a kernel's NAT: RFC 5382 REQ-5 asks for two hours of silence, RFC 4787 REQ-5 for two minutes.
- */
+/* As a kernel's NAT: RFC 5382 REQ-5 asks for two hours of silence, RFC 4787 REQ-5 for two minutes,
+ * RFC 5508 REQ-2 for one minute of echoes, which are datagrams here. */
 #define TCP_TIME MVPN_S(7200)
 #define HALF_CLOSED_TIME MVPN_S(600)
 #define UDP_TIME MVPN_S(120)
@@ -55,7 +55,10 @@ typedef struct flow {
     mvpn_list all; /* the one that was heard of last, last */
     mvpn_user_nat *nat;
     enum state state;
-    mvpn_addr client, to; /* as the packets have them */
+    uint8_t protocol;     /* MVPN_IP_* */
+    uint8_t hops;         /* of what leaves, where not the kernel's choice: echoes */
+    mvpn_addr client, to; /* as the packets have them; of echoes the client's port is the
+                             identifier, the other one 0 */
     int fd;
     mvpn_loop_watch *watch;
     mvpn_time heard;
@@ -67,7 +70,7 @@ typedef struct flow {
     bool has_ended;    /* the socket gives no more */
     bool has_told_end; /* nor gets any */
     bool is_full;
-    bool is_answered; /* UDP: something came back */
+    bool is_answered; /* a datagram: something came back */
 } flow;
 
 struct mvpn_user_nat {
@@ -91,10 +94,10 @@ struct mvpn_user_nat {
 
 /* ---- flows come and go ---- */
 
-static uint64_t hash_of(const mvpn_user_nat *nat, bool is_udp, const mvpn_addr *client,
+static uint64_t hash_of(const mvpn_user_nat *nat, uint8_t protocol, const mvpn_addr *client,
                         const mvpn_addr *to)
 {
-    uint8_t in[1 + 2 * (16 + 2)] = {is_udp};
+    uint8_t in[1 + 2 * (16 + 2)] = {protocol};
     memcpy(in + 1, client->ip, 16);
     memcpy(in + 17, &client->port, 2);
     memcpy(in + 19, to->ip, 16);
@@ -102,13 +105,13 @@ static uint64_t hash_of(const mvpn_user_nat *nat, bool is_udp, const mvpn_addr *
     return mvpn_siphash(&nat->key, in, sizeof(in));
 }
 
-static flow *find(const mvpn_user_nat *nat, bool is_udp, const mvpn_addr *client,
+static flow *find(const mvpn_user_nat *nat, uint8_t protocol, const mvpn_addr *client,
                   const mvpn_addr *to)
 {
-    mvpn_hash_node *n = mvpn_hash_first(&nat->table, hash_of(nat, is_udp, client, to));
+    mvpn_hash_node *n = mvpn_hash_first(&nat->table, hash_of(nat, protocol, client, to));
     for (; n != NULL; n = mvpn_hash_next(n)) {
         flow *f = MVPN_CONTAINER_OF(n, flow, node);
-        if ((f->state == DATAGRAMS) == is_udp && mvpn_addr_eq(&f->client, client) &&
+        if (f->protocol == protocol && mvpn_addr_eq(&f->client, client) &&
             mvpn_addr_eq(&f->to, to)) {
             return f;
         }
@@ -164,10 +167,10 @@ static bool make_room(mvpn_user_nat *nat, const mvpn_addr *client)
     {
         flow *f = MVPN_CONTAINER_OF(it, flow, all);
         bool is_own = mvpn_addr_ip_eq(&f->client, client);
-        bool is_udp = f->state == DATAGRAMS;
+        bool may_go = f->state == DATAGRAMS;
         of_session += is_own;
-        quietest = quietest == NULL && is_udp ? f : quietest;
-        own_quietest = own_quietest == NULL && is_udp && is_own ? f : own_quietest;
+        quietest = quietest == NULL && may_go ? f : quietest;
+        own_quietest = own_quietest == NULL && may_go && is_own ? f : own_quietest;
     }
     if (of_session >= MVPN_USER_NAT_SESSION_MAX) {
         if (own_quietest == NULL) {
@@ -208,14 +211,34 @@ static bool is_own(const mvpn_user_nat *nat, const mvpn_addr *to)
     return false;
 }
 
+static bool is_echo(uint8_t protocol)
+{
+    return protocol == MVPN_IP_ICMP || protocol == MVPN_IP_ICMPV6;
+}
+
+/* -1 with errno. Of ICMP it is a ping socket: EACCES if our group is not in ping_group_range. */
+static int open_socket(int family, uint8_t protocol)
+{
+    int type = (protocol == MVPN_IP_TCP ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    return socket(family, type, is_echo(protocol) ? protocol : 0);
+}
+
+bool mvpn_user_nat_may_ping(void)
+{
+    int fd = open_socket(AF_INET, MVPN_IP_ICMP);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return fd >= 0;
+}
+
 /* A socket on its way to `to`, or -1 with errno. */
-static int connect_to(const mvpn_user_nat *nat, bool is_udp, const mvpn_addr *to)
+static int connect_to(const mvpn_user_nat *nat, uint8_t protocol, const mvpn_addr *to)
 {
     static const int on = 1;
     struct sockaddr_storage sa;
     socklen_t len = mvpn_sockaddr_from_addr(to, &sa);
-    int type = (is_udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
-    int fd = socket(sa.ss_family, type, 0);
+    int fd = open_socket(sa.ss_family, protocol);
     if (fd < 0) {
         return -1;
     }
@@ -231,7 +254,7 @@ static int connect_to(const mvpn_user_nat *nat, bool is_udp, const mvpn_addr *to
             return -1;
         }
     }
-    if (!is_udp) {
+    if (protocol == MVPN_IP_TCP) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
     if (connect(fd, (struct sockaddr *)&sa, len) != 0 && errno != EINPROGRESS) {
@@ -411,7 +434,7 @@ static void on_connected(flow *f)
 static bool on_accepted(void *ctx, const mvpn_addr *from, const mvpn_addr *to, mvpn_stream *stream)
 {
     mvpn_user_nat *nat = ctx;
-    flow *f = find(nat, false, from, to);
+    flow *f = find(nat, MVPN_IP_TCP, from, to);
     if (f == NULL || f->state != ACCEPTING) {
         return false;
     }
@@ -449,81 +472,160 @@ static void on_tcp(void *ctx, unsigned events)
     }
 }
 
-/* ---- UDP ---- */
+/* ---- datagrams: UDP and echoes ---- */
 
-/* One packet towards the client. */
-static void send_datagram(flow *f, size_t n)
+/* A packet with IP headers and room for `l4_len` bytes more at `*ret_l4`; NULL: it is lost, as
+ * datagrams may be. */
+static mvpn_packet *new_packet(mvpn_user_nat *nat, uint8_t protocol, const mvpn_addr *from,
+                               const mvpn_addr *to, size_t l4_len, uint8_t **ret_l4)
 {
-    mvpn_user_nat *nat = f->nat;
-    size_t header = f->to.family == 4 ? MVPN_IPV4_HEADER : MVPN_IPV6_HEADER;
-    size_t addr_len = mvpn_addr_ip_len(&f->to), total = header + MVPN_UDP_HEADER + n;
+    size_t header = from->family == 4 ? MVPN_IPV4_HEADER : MVPN_IPV6_HEADER;
+    size_t addr_len = mvpn_addr_ip_len(from), total = header + l4_len;
     mvpn_packet *p = total <= MVPN_PACKET_ROOM ? mvpn_packet_new(nat->pool) : NULL;
-    mvpn_ip ip;
     if (p == NULL) {
-        return; /* datagrams may be lost */
+        return NULL;
     }
-    uint8_t *at = mvpn_packet_append(p, (uint32_t)total), *udp = at + header;
+    uint8_t *at = mvpn_packet_append(p, (uint32_t)total);
     memset(at, 0, header);
-    if (f->to.family == 4) {
+    if (from->family == 4) {
         at[0] = 0x45;
         mvpn_store16(at + 2, (uint16_t)total);
         at[8] = TTL;
-        at[9] = MVPN_IP_UDP;
+        at[9] = protocol;
     } else {
         at[0] = 0x60;
-        mvpn_store16(at + 4, (uint16_t)(total - header));
-        at[6] = MVPN_IP_UDP;
+        mvpn_store16(at + 4, (uint16_t)l4_len);
+        at[6] = protocol;
         at[7] = TTL;
     }
     uint8_t *addrs = at + header - 2 * addr_len;
-    memcpy(addrs, f->to.ip, addr_len);
-    memcpy(addrs + addr_len, f->client.ip, addr_len);
-    mvpn_store16(udp, f->to.port);
-    mvpn_store16(udp + 2, f->client.port);
-    mvpn_store16(udp + 4, (uint16_t)(MVPN_UDP_HEADER + n));
-    mvpn_store16(udp + 6, 0);
-    memcpy(udp + MVPN_UDP_HEADER, nat->buf, n);
-    if (f->to.family == 4) {
+    memcpy(addrs, from->ip, addr_len);
+    memcpy(addrs + addr_len, to->ip, addr_len);
+    if (from->family == 4) {
         mvpn_csum_ipv4_set(at);
     }
-    if (mvpn_ip_parse(at, total, &ip) != 0) {
+    *ret_l4 = at + header;
+    return p;
+}
+
+static void write_udp_header(uint8_t *udp, const mvpn_addr *from, const mvpn_addr *to, size_t n)
+{
+    mvpn_store16(udp, from->port);
+    mvpn_store16(udp + 2, to->port);
+    mvpn_store16(udp + 4, (uint16_t)(MVPN_UDP_HEADER + n));
+    mvpn_store16(udp + 6, 0);
+}
+
+/* Towards the client, complete but for its transport checksum. */
+static void send_packet(mvpn_user_nat *nat, mvpn_packet *p)
+{
+    mvpn_ip ip;
+    if (mvpn_ip_parse(p->data, p->len, &ip) != 0) {
         mvpn_packet_free(nat->pool, p);
         return;
     }
-    mvpn_csum_transport_set(at, &ip);
+    mvpn_csum_transport_set(p->data, &ip);
     mvpn_packet_queue_push(&nat->out, p);
+}
+
+/* "Port unreachable" came. About which datagram is not told; its headers would say no more. */
+static void answer_refused(flow *f)
+{
+    uint8_t *udp;
+    mvpn_packet *sent = new_packet(f->nat, MVPN_IP_UDP, &f->client, &f->to, MVPN_UDP_HEADER, &udp);
+    if (sent != NULL) {
+        write_udp_header(udp, &f->client, &f->to, 0);
+        answer_error(f->nat, sent, ECONNREFUSED);
+        mvpn_packet_free(f->nat->pool, sent);
+    }
+}
+
+static void send_out(flow *f, const uint8_t *p, size_t n)
+{
+    if (send(f->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == ECONNREFUSED &&
+        f->protocol == MVPN_IP_UDP) {
+        answer_refused(f); /* of an earlier one: this one was not sent */
+        (void)send(f->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
 }
 
 static void on_udp(void *ctx, unsigned events)
 {
     flow *f = ctx;
+    mvpn_user_nat *nat = f->nat;
     (void)events;
     for (unsigned i = 0; i < BATCH; i++) {
-        ssize_t n = recv(f->fd, f->nat->buf, MVPN_PACKET_ROOM, MSG_DONTWAIT | MSG_TRUNC);
+        uint8_t *udp;
+        ssize_t n = recv(f->fd, nat->buf, MVPN_PACKET_ROOM, MSG_DONTWAIT | MSG_TRUNC);
+        if (n < 0 && errno == ECONNREFUSED) {
+            answer_refused(f);
+            continue;
+        }
         if (n < 0) {
-            return; /* also what ICMP told: the client's program has its own timeout */
+            return; /* also what else ICMP told: the client's program has its own timeout */
         }
         f->is_answered = true;
         heard(f);
-        if ((size_t)n <= MVPN_PACKET_ROOM) {
-            send_datagram(f, (size_t)n);
+        mvpn_packet *p =
+            new_packet(nat, MVPN_IP_UDP, &f->to, &f->client, MVPN_UDP_HEADER + (size_t)n, &udp);
+        if (p != NULL) {
+            write_udp_header(udp, &f->to, &f->client, (size_t)n);
+            memcpy(udp + MVPN_UDP_HEADER, nat->buf, (size_t)n);
+            send_packet(nat, p);
+        }
+    }
+}
+
+static void on_echo(void *ctx, unsigned events)
+{
+    flow *f = ctx;
+    mvpn_user_nat *nat = f->nat;
+    uint8_t reply = f->to.family == 4 ? MVPN_ICMP_ECHO_REPLY : MVPN_ICMPV6_ECHO_REPLY;
+    (void)events;
+    for (unsigned i = 0; i < BATCH; i++) {
+        struct sockaddr_storage sa = {0};
+        socklen_t len = sizeof(sa);
+        uint8_t *icmp;
+        ssize_t n = recvfrom(f->fd, nat->buf, MVPN_PACKET_ROOM, MSG_DONTWAIT | MSG_TRUNC,
+                             (struct sockaddr *)&sa, &len);
+        if (n < 0) {
+            return;
+        }
+        /* The kernel goes by the identifier, of 16 bits: a stranger may guess it. */
+        mvpn_addr from = mvpn_sockaddr_to_addr(&sa);
+        if (n < MVPN_ICMP_HEADER || nat->buf[0] != reply || !mvpn_addr_ip_eq(&from, &f->to)) {
+            continue;
+        }
+        f->is_answered = true;
+        heard(f);
+        mvpn_packet *p = new_packet(nat, f->protocol, &f->to, &f->client, (size_t)n, &icmp);
+        if (p != NULL) {
+            memcpy(icmp, nat->buf, (size_t)n);
+            mvpn_store16(icmp + 4, f->client.port); /* the kernel chose its own */
+            send_packet(nat, p);
         }
     }
 }
 
 /* ---- packets of sessions ---- */
 
-static flow *begin(mvpn_user_nat *nat, bool is_udp, const mvpn_packet *packet, const mvpn_ip *ip)
+static mvpn_loop_fd_fn *handler_of(uint8_t protocol)
 {
-    mvpn_addr client = mvpn_ip_src_addr(ip), to = mvpn_ip_dst_addr(ip);
-    bool is_mapped;
-    mvpn_addr target = target_of(nat, &to, &is_mapped);
-    if ((!is_mapped && is_own(nat, &to)) || !make_room(nat, &client)) {
+    return protocol == MVPN_IP_TCP ? on_tcp : protocol == MVPN_IP_UDP ? on_udp : on_echo;
+}
+
+/* `packet` opens it; NULL: it does not, and is answered. */
+static flow *begin(mvpn_user_nat *nat, uint8_t protocol, const mvpn_addr *client,
+                   const mvpn_addr *to, const mvpn_packet *packet)
+{
+    bool is_mapped, is_tcp = protocol == MVPN_IP_TCP;
+    mvpn_addr target = target_of(nat, to, &is_mapped);
+    if ((!is_mapped && is_own(nat, to)) || !make_room(nat, client)) {
         nat->stats.refused++;
         answer_error(nat, packet, EACCES);
         return NULL;
     }
-    int fd = connect_to(nat, is_udp, &target);
+    int fd = connect_to(nat, protocol, &target);
     flow *f = fd < 0 ? NULL : calloc(1, sizeof(*f));
     if (f == NULL) {
         nat->stats.failed++;
@@ -533,8 +635,8 @@ static flow *begin(mvpn_user_nat *nat, bool is_udp, const mvpn_packet *packet, c
         }
         return NULL;
     }
-    if (mvpn_loop_watch_fd(nat->loop, fd, is_udp ? MVPN_LOOP_READABLE : MVPN_LOOP_WRITABLE,
-                           is_udp ? on_udp : on_tcp, f, &f->watch) != 0) {
+    if (mvpn_loop_watch_fd(nat->loop, fd, is_tcp ? MVPN_LOOP_WRITABLE : MVPN_LOOP_READABLE,
+                           handler_of(protocol), f, &f->watch) != 0) {
         nat->stats.failed++;
         (void)close(fd);
         free(f);
@@ -542,14 +644,15 @@ static flow *begin(mvpn_user_nat *nat, bool is_udp, const mvpn_packet *packet, c
     }
     f->nat = nat;
     f->fd = fd;
-    f->state = is_udp ? DATAGRAMS : CONNECTING;
-    f->client = client;
-    f->to = to;
-    mvpn_hash_insert(&nat->table, &f->node, hash_of(nat, is_udp, &client, &to));
+    f->state = is_tcp ? CONNECTING : DATAGRAMS;
+    f->protocol = protocol;
+    f->client = *client;
+    f->to = *to;
+    mvpn_hash_insert(&nat->table, &f->node, hash_of(nat, protocol, client, to));
     mvpn_list_append(&nat->flows, &f->all);
     f->heard = mvpn_clock_now();
     nat->stats.flows++;
-    nat->stats.opened += is_udp;
+    nat->stats.opened += !is_tcp;
     return f;
 }
 
@@ -559,12 +662,40 @@ static void take_udp(mvpn_user_nat *nat, const mvpn_packet *packet, const mvpn_i
     if (to.port == 0 || client.port == 0) {
         return;
     }
-    flow *f = find(nat, true, &client, &to);
-    f = f != NULL ? f : begin(nat, true, packet, ip);
+    flow *f = find(nat, MVPN_IP_UDP, &client, &to);
+    f = f != NULL ? f : begin(nat, MVPN_IP_UDP, &client, &to, packet);
     if (f != NULL) {
         heard(f);
-        (void)send(f->fd, packet->data + ip->l4 + MVPN_UDP_HEADER,
-                   (size_t)ip->l4_len - MVPN_UDP_HEADER, MSG_DONTWAIT | MSG_NOSIGNAL);
+        send_out(f, packet->data + ip->l4 + MVPN_UDP_HEADER, (size_t)ip->l4_len - MVPN_UDP_HEADER);
+    }
+}
+
+static void set_hops(flow *f, uint8_t hops)
+{
+    const int value = hops;
+    bool v4 = f->to.family == 4;
+    if (f->hops != hops &&
+        setsockopt(f->fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TTL : IPV6_UNICAST_HOPS, &value,
+                   sizeof(value)) == 0) {
+        f->hops = hops;
+    }
+}
+
+/* Requests alone: what else ICMP has is about connections, which are not the client's own here. */
+static void take_icmp(mvpn_user_nat *nat, const mvpn_packet *packet, const mvpn_ip *ip)
+{
+    uint8_t request = ip->version == 4 ? MVPN_ICMP_ECHO : MVPN_ICMPV6_ECHO;
+    if (ip->icmp_type != request || ip->icmp_code != 0 || ip->ttl <= 1) {
+        return;
+    }
+    mvpn_addr client = mvpn_ip_src_addr(ip), to = mvpn_ip_dst_addr(ip);
+    client.port = mvpn_load16(packet->data + ip->l4 + 4);
+    flow *f = find(nat, ip->protocol, &client, &to);
+    f = f != NULL ? f : begin(nat, ip->protocol, &client, &to, packet);
+    if (f != NULL) {
+        heard(f);
+        set_hops(f, (uint8_t)(ip->ttl - 1));
+        send_out(f, packet->data + ip->l4, ip->l4_len);
     }
 }
 
@@ -573,7 +704,7 @@ static void take_tcp(mvpn_user_nat *nat, const mvpn_packet *packet, const mvpn_i
     mvpn_addr client = mvpn_ip_src_addr(ip), to = mvpn_ip_dst_addr(ip);
     enum { OPENS = MVPN_TCP_SYN, KINDS = MVPN_TCP_SYN | MVPN_TCP_ACK | MVPN_TCP_RST };
     bool is_syn = (ip->tcp_flags & KINDS) == OPENS;
-    flow *f = find(nat, false, &client, &to);
+    flow *f = find(nat, MVPN_IP_TCP, &client, &to);
     if (f != NULL && f->state == CONNECTING) {
         if (ip->tcp_flags & MVPN_TCP_RST) {
             close_flow(f, true);
@@ -584,7 +715,7 @@ static void take_tcp(mvpn_user_nat *nat, const mvpn_packet *packet, const mvpn_i
         if (packet->len > SYN_MAX || to.port == 0 || client.port == 0) {
             return;
         }
-        f = begin(nat, false, packet, ip);
+        f = begin(nat, MVPN_IP_TCP, &client, &to, packet);
         if (f != NULL) {
             memcpy(f->syn, packet->data, packet->len);
             f->syn_len = packet->len;
@@ -604,6 +735,8 @@ static void take(mvpn_user_nat *nat, const mvpn_packet *packet)
         take_tcp(nat, packet, &ip);
     } else if (ip.protocol == MVPN_IP_UDP) {
         take_udp(nat, packet, &ip);
+    } else if (ip.protocol == (ip.version == 4 ? MVPN_IP_ICMP : MVPN_IP_ICMPV6)) {
+        take_icmp(nat, packet, &ip);
     }
 }
 

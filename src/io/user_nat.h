@@ -5,7 +5,10 @@
  *
  *   TCP   SYN -> connect() -> the stack answers (io/netstack.h), bytes are passed on both ways
  *                         \-> ICMP unreachable, by what connect() says
- *   UDP   a connected socket for each pair of ends; datagrams of one packet, unfragmented
+ *   UDP   a connected socket for each pair of ends; datagrams of one packet, unfragmented; "port
+ *         unreachable" is passed on
+ *   echo  (ICMP, ICMPv6) a ping socket for each client's identifier and destination, where
+ *         net.ipv4.ping_group_range admits this process
  *   all else, and what is too much: dropped, or "prohibited"
  *
  * The kernel would not let a forwarded packet at this host's own services: they are refused here by
@@ -51,6 +54,10 @@ void mvpn_user_nat_free(mvpn_user_nat *nat);
 void mvpn_user_nat_exchange(void *nat, mvpn_packet_queue *in, mvpn_packet_queue *out,
                             mvpn_time now);
 mvpn_time mvpn_user_nat_deadline(void *nat, mvpn_time now);
+
+/** True if this process, as it is now, gets ping sockets; else false with errno: EACCES if its
+ * group is not in net.ipv4.ping_group_range. Echoes are then answered by "prohibited". */
+bool mvpn_user_nat_may_ping(void);
 
 /** A session has ended: its connections do, before another one has its address. */
 void mvpn_user_nat_release(mvpn_user_nat *nat, const mvpn_addr *client);

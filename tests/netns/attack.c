@@ -3,8 +3,8 @@
  * or of a helper, as the real programs do, or none, and then tries what an intruder would try. One
  * line for each: "possible NAME" or "refused NAME (errno)". tests/netns/privileges.sh compares.
  *
- *     attack none|worker|helper STATE-DIR KEY-DIR OTHER-DIR      as root, in a network namespace of
- * its own
+ *     attack none|worker|pinger|helper STATE-DIR KEY-DIR OTHER-DIR      as root, in a network
+ * namespace of its own
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -209,6 +209,12 @@ static bool open_udp(void)
     return opens_socket(AF_INET, SOCK_DGRAM, 0);
 }
 
+static bool open_ping(void)
+{
+    return opens_socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP) &&
+           opens_socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6);
+}
+
 static bool open_tun(void)
 {
     return opens("/dev/net/tun", O_RDWR);
@@ -306,6 +312,7 @@ static const struct {
     {"packet-socket", open_packet},
     {"unix-socket", open_unix},
     {"udp-socket", open_udp},
+    {"ping-socket", open_ping},
     {"open-tun", open_tun},
     {"set-mark", set_mark},
     {"list-routes", list_routes},
@@ -355,6 +362,7 @@ static int enter(const char *role, const mvpn_sandbox_user *user)
         .role = is_helper ? MVPN_SANDBOX_HELPER : MVPN_SANDBOX_WORKER,
         .user = is_helper ? NULL : user,
         .keep_net_admin = is_helper,
+        .ping_sockets = strcmp(role, "pinger") == 0,
         .write_dirs = {is_helper ? NULL : world.state_dir, is_helper ? NULL : world.key_dir},
     };
     if (!is_helper && (mvpn_sandbox_give_dir(world.state_dir, user, &fault) != 0 ||
@@ -377,7 +385,8 @@ int main(int argc, char **argv)
     mvpn_fault fault = {.text = ""};
     mvpn_sandbox_user user;
     if (argc != 5 || mvpn_sandbox_find_user("", &user, &fault) != 0) {
-        (void)fprintf(stderr, "usage: attack none|worker|helper STATE-DIR KEY-DIR OTHER-DIR\n");
+        (void)fprintf(stderr,
+                      "usage: attack none|worker|pinger|helper STATE-DIR KEY-DIR OTHER-DIR\n");
         return 2;
     }
     world.state_dir = argv[2];

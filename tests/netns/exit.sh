@@ -3,7 +3,7 @@
 # what is told. One "ok NAME" or "FAIL NAME" line per check for ./run test. Topology: lab.sh, with one
 # exit and circuits of one hop.
 #
-#     exit.sh [CASE...]        policy, summary, dns, limits, rates, quota, operation, cleanup, canaries;
+#     exit.sh [CASE...]        policy, summary, dns, limits, rates, quota, operation, cleanup, canaries, user;
 #                          hour: an hour of virtual time, about a minute (./run soak canaries);
 #                          reuse: an address and its next session (./run soak canaries)
 set -u
@@ -647,6 +647,55 @@ case_hour() {
     lab_check hour_not_in_state tells_nothing -r "$LAB_DIR/run/oak" "$LAB_DIR/run/alder"
 }
 
+# ---- without TUN device and forwarding ----
+
+# pings NODE ADDRESS: three requests are answered, by number; again if one is lost
+pings() {
+    local numbers
+    for _ in 1 2 3 4; do
+        lab_in "$1" ping -n -c 3 -i 0.2 -W 5 "$2" >"$LAB_DIR/ping.out"
+        cat "$LAB_DIR/ping.out"
+        numbers=$(sed -n 's/^.* bytes from .* icmp_seq=\([0-9]*\) .*$/\1/p' "$LAB_DIR/ping.out" | sort -u | tr '\n' ' ')
+        is "$numbers" "1 2 3 " && return
+    done
+    return 1
+}
+
+# no_ping ADDRESS: no answer
+no_ping() {
+    lab_in client ping -n -c 2 -i 0.2 -W 1 "$1" >"$LAB_DIR/ping.out"
+    cat "$LAB_DIR/ping.out"
+    ! grep 'bytes from' "$LAB_DIR/ping.out"
+}
+
+exit_said() { # exit_said PATTERN: in its log
+    grep -E "$1" "$LAB_DIR/log/oak.log"
+}
+
+case_user() {
+    if grep -qa 'nat = user: this meshvpn-exit-node was built without it' "$MESH_PROGRAMS/meshvpn-exit-node"; then
+        lab_say "this build has no nat = user (no sources of lwIP): nothing to test"
+        return
+    fi
+    exit_up nat user
+    lab_check user_tcp connects "$(lab_addr4 web)" 80 open
+    lab_check user_no_ping_unless_allowed no_ping "$(lab_addr4 web)"
+    lab_check user_tells_why_no_ping exit_said 'ping is not carried.*sysctl -w net.ipv4.ping_group_range'
+    # As systemd sets it; the program need not start again.
+    lab_in oak sh -c 'echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range'
+    lab_check user_ping pings client "$(lab_addr4 web)"
+    lab_check user_ping_v6 pings client "$(lab_addr6 web)"
+    # A private address that the exit itself could reach.
+    lab_in web ip addr add 192.168.1.1/32 dev eth0
+    lab_in inet ip route add 192.168.1.1 via "$(lab_addr4 web)"
+    lab_check user_private_is_there pings oak 192.168.1.1
+    lab_check user_no_ping_private no_ping 192.168.1.1
+    lab_check user_no_ping_itself no_ping "$(lab_addr4 oak)"
+    lab_check user_udp_refused is "$(tool refused "$(lab_addr4 web)" 9)" refused
+    lab_check user_udp_refused_v6 is "$(tool refused "$(lab_addr6 web)" 9)" refused
+    lab_check user_programs_alive mesh_alive
+}
+
 # ---- one process per case, so that each cleans up its own lab ----
 
 if [ "${1:-}" = --case ]; then
@@ -656,7 +705,7 @@ if [ "${1:-}" = --case ]; then
     exit $((LAB_FAILED > 0))
 fi
 
-[ $# -gt 0 ] || set -- policy summary dns limits rates quota operation cleanup canaries
+[ $# -gt 0 ] || set -- policy summary dns limits rates quota operation cleanup canaries user
 mesh_need_programs
 status=0
 child=

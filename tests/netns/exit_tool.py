@@ -4,6 +4,7 @@
     exit_tool.py dns SERVER NAME TYPE udp|tcp      "RCODE [RECORD...]", or "none"
     exit_tool.py connect ADDRESS PORT              "open", or the error's name, and the milliseconds
     exit_tool.py connects ADDRESS PORT COUNT       how many of COUNT TCP connections were opened
+    exit_tool.py refused ADDRESS PORT              "refused" if a UDP datagram is answered by "port unreachable", else "silent"
     exit_tool.py flows ADDRESS PORT COUNT          how many of COUNT UDP flows were echoed
     exit_tool.py echo PORT                         UDP echo server until SIGTERM
     exit_tool.py stream PORT                       sends every 20 ms to all who ever asked, until SIGTERM
@@ -82,6 +83,22 @@ def connects(address, port, count):
         except OSError:
             pass
     return str(len(opened))
+
+
+def refused(address, port):
+    """Asked again, as errors may be lost, like all datagrams."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.connect((address, int(port)))
+        s.settimeout(0.5)
+        for _ in range(20):
+            try:
+                s.send(b"x")
+                s.recv(16)
+            except socket.timeout:
+                pass
+            except ConnectionRefusedError:
+                return "refused"
+    return "silent"
 
 
 def flows(address, port, count):

@@ -99,7 +99,9 @@ attack() {
     # Open to all users: landlock alone stands in the way.
     chmod 666 "$dir"/other/*
     chmod 1777 "$dir/other"
-    unshare -n "$LAB_BUILD/tests/netns/attack" "$1" "$dir/state" "$dir/keys" "$dir/other" >"$LAB_DIR/attack.$1" 2>&1 </dev/null
+    # Ping sockets for all groups: the filter alone stands in the way.
+    unshare -n sh -c 'echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range && exec "$@"' sh \
+        "$LAB_BUILD/tests/netns/attack" "$1" "$dir/state" "$dir/keys" "$dir/other" >"$LAB_DIR/attack.$1" 2>&1 </dev/null
     echo "exit $?" >>"$LAB_DIR/attack.$1"
 }
 
@@ -109,7 +111,7 @@ outcome() {
 }
 
 ATTACKS="become-root change-links change-owner dumpable fork io-uring list-routes make-executable
-    map-writable-and-executable memory-file mount netlink-socket new-namespace open-tun packet-socket ptrace
+    map-writable-and-executable memory-file mount netlink-socket new-namespace open-tun packet-socket ping-socket ptrace
     raw-socket read-etc-shadow read-identity-key read-memory-of-others read-outside remove-outside
     replace-configuration replace-onion-key set-mark signal-by-io signal-others signal-threads-of-others
     udp-socket unix-socket write-outside write-state"
@@ -179,11 +181,12 @@ page_arrives() {
 # ---- the run ----
 
 lab_begin
-for role in none worker helper; do
+for role in none worker pinger helper; do
     attack $role
 done
 lab_check attacks_succeed_without_sandbox all_possible
 lab_check attacks_fail_in_a_worker only_possible worker list-routes replace-onion-key udp-socket write-state
+lab_check attacks_fail_in_a_worker_with_ping only_possible pinger list-routes ping-socket replace-onion-key udp-socket write-state
 lab_check attacks_fail_in_a_helper only_possible helper change-links list-routes set-mark
 lab_check landlock_was_tested landlock_is_there
 
