@@ -51,7 +51,7 @@ CALL_EXCEPTIONS = {"src/base/assert.c": {"fprintf", "fputs"}}
 BANNED = re.compile(r"(?<![\w.>])(strcpy|strcat|sprintf|vsprintf|gets|alloca|strncpy|strtok)\s*\(")
 
 # Tests, their models, and the readers of test vectors.
-TEST_FILE = re.compile(r"_test\.[ch]$|/test_[^/]*$|/model_[^/]*$|/test(ing|net)\.[ch]$|/vectors\.[ch]$")
+TEST_FILE = re.compile(r"_test\.[ch]$|/test_[^/]*$|/model_[^/]*$|/test(ing|net|relay)\.[ch]$|/vectors\.[ch]$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
