@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "io/clock.h"
 #include "io/random.h"
+#include "io/status_links.h"
 
 /* What failed is tried again, and witnesses that appeared are asked: seldom, as each time they and
  * the exit see about twenty packets. */
@@ -33,9 +34,29 @@ void client_proof_close(client_proof *c)
     *c = (client_proof){.loop = NULL};
 }
 
+static bool is_connected(const client_proof *c, mvpn_client_status *ret)
+{
+    mvpn_client_get_status(mvpn_engine_client(mvpn_node_engine(c->node)), ret);
+    return ret->state == MVPN_CLIENT_CONNECTED && ret->path.count > 0;
+}
+
+/* Was the last one begun at the exit that is in use? It may have changed since the last second. */
+static bool is_at_exit(const client_proof *c, const mvpn_client_status *s)
+{
+    const mvpn_ed25519_pub *exit = &s->path.hop[s->path.count - 1];
+    return c->has_exit && memcmp(exit->b, c->exit.b, sizeof(exit->b)) == 0;
+}
+
 static void on_seen(void *ctx, const mvpn_proof_observation *seen)
 {
     client_proof *c = ctx;
+    mvpn_client_status s;
+    if (!is_connected(c, &s) || !is_at_exit(c, &s)) { /* what came back tells of neither exit */
+        mvpn_prover_free(c->prover);
+        c->prover = NULL;
+        c->has_exit = c->is_known = false;
+        return;
+    }
     mvpn_proof_judge(seen, &c->proof);
     c->is_known = true;
     c->checked = c->ended = mvpn_clock_now();
@@ -92,12 +113,6 @@ static void fill(client_proof *c, const mvpn_client_status *s, mvpn_prover_optio
     fill_host(c, o);
 }
 
-static bool is_connected(const client_proof *c, mvpn_client_status *ret)
-{
-    mvpn_client_get_status(mvpn_engine_client(mvpn_node_engine(c->node)), ret);
-    return ret->state == MVPN_CLIENT_CONNECTED && ret->path.count > 0;
-}
-
 /* It failed, or relays became known meanwhile that can say more. */
 static bool is_worth_another(const client_proof *c, const mvpn_prover_options *o)
 {
@@ -118,7 +133,7 @@ void client_proof_tend(client_proof *c)
         return;
     }
     const mvpn_ed25519_pub *exit = &s.path.hop[s.path.count - 1];
-    bool is_new = !c->has_exit || memcmp(exit->b, c->exit.b, sizeof(exit->b)) != 0;
+    bool is_new = !is_at_exit(c, &s);
     bool is_due = c->is_known && now - c->ended >= AGAIN;
     if (c->prover != NULL ? !is_new : !is_new && !c->is_wanted && !is_due) {
         return;
@@ -165,18 +180,21 @@ static json_t *address(const mvpn_addr *addr)
 static json_t *describe(const client_proof *c)
 {
     const mvpn_proof *p = &c->proof;
+    char exit[17];
+    (void)mvpn_status_relay_name(mvpn_engine_view(mvpn_node_engine(c->node)), &c->exit, exit);
     json_int_t ago = (json_int_t)((mvpn_clock_now() - c->checked) / MVPN_US_PER_S);
-    return json_pack("{s:I, s:b, s:b, s:b, s:{s:o, s:o, s:I}, s:{s:o}, s:{s:o, s:b, s:o}, s:{s:o}}",
-                     "checked_s_ago", ago, "checking", c->prover != NULL, "ok", mvpn_proof_holds(p),
-                     "astray", p->is_astray, "exit_address", "ok", verdict(p->exit_address), "seen",
-                     address(&p->seen), "witnesses", (json_int_t)p->witnesses, "dns", "ok",
-                     verdict(p->dns), "ipv6", "ok", verdict(p->ipv6), "carried", p->carries_v6,
-                     "seen", address(&p->seen_v6), "kill_switch", "ok", verdict(p->kill_switch));
+    return json_pack(
+        "{s:s, s:I, s:b, s:b, s:b, s:{s:o, s:o, s:I}, s:{s:o}, s:{s:o, s:b, s:o}, s:{s:o}}", "exit",
+        exit, "checked_s_ago", ago, "checking", c->prover != NULL, "ok", mvpn_proof_holds(p),
+        "astray", p->is_astray, "exit_address", "ok", verdict(p->exit_address), "seen",
+        address(&p->seen), "witnesses", (json_int_t)p->witnesses, "dns", "ok", verdict(p->dns),
+        "ipv6", "ok", verdict(p->ipv6), "carried", p->carries_v6, "seen", address(&p->seen_v6),
+        "kill_switch", "ok", verdict(p->kill_switch));
 }
 
 void client_proof_status(const client_proof *c, json_t *reply)
 {
     mvpn_client_status s;
-    bool is = c->loop != NULL && c->is_known && is_connected(c, &s);
+    bool is = c->loop != NULL && c->is_known && is_connected(c, &s) && is_at_exit(c, &s);
     (void)json_object_set_new(reply, "proof", is ? describe(c) : json_null());
 }

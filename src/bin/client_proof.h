@@ -23,7 +23,7 @@ typedef struct client_proof {
     mvpn_rng rng;
     mvpn_prover *prover; /* NULL: none works */
     bool is_wanted;      /* somebody asked */
-    bool is_known;       /* `proof` is about the exit in use */
+    bool is_known;       /* `proof` was made, at `exit`; it is void as soon as another is in use */
     bool has_exit;
     mvpn_ed25519_pub exit;    /* that the last one was begun at */
     unsigned asked;           /* witnesses, by it */
@@ -42,7 +42,8 @@ void client_proof_close(client_proof *c);
 void client_proof_tend(client_proof *c);
 /** Somebody wants to know now. */
 void client_proof_ask(client_proof *c);
-/** Add "proof" to `reply`; null: not connected, not yet tested, or nothing to test. */
+/** Add "proof" to `reply`; null: not connected, not yet tested at the exit in use, or nothing to
+ * test. */
 void client_proof_status(const client_proof *c, json_t *reply);
 
 #endif

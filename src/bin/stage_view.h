@@ -22,6 +22,8 @@ typedef struct stage_view {
 
 void stage_view_init(stage_view *view, bool wants_plain, bool is_json, bool is_quiet);
 
+/** What is done by now was shown to whoever was there: show only what comes. */
+void stage_view_skip(stage_view *view, const json_t *status);
 /** Show what is new in the "stages" of a status. */
 void stage_view_show(stage_view *view, const json_t *status);
 /** Leave the last line as it is: others write now. */

@@ -90,12 +90,14 @@ static unsigned long wished_hops(const up_run *u)
     return options_number(u->given, "--hops", 0);
 }
 
-/* The circuit in use may have been built before the wish was told. */
+/* Its stages tell of the first connection, at whatever exit: the circuit in use may have been built
+ * before the wish was told, and what was proven be of the exit before. */
 static bool is_done(const up_run *u, const json_t *status)
 {
     unsigned long hops = wished_hops(u);
     return is_connected(status) && stage_view_is_over(status) &&
-           (hops == 0 || json_array_size(json_object_get(status, "path")) == hops);
+           (hops == 0 || json_array_size(json_object_get(status, "path")) == hops) &&
+           up_exit_lacks(status) == NULL;
 }
 
 /* ---- the end ---- */
@@ -411,7 +413,10 @@ static int run(up_run *u)
     }
     exit_status = greet(u, status);
     bool has_wishes = options_has(u->given, "--exit") || options_has(u->given, "--hops");
-    bool was_connected = is_connected(status) && stage_view_is_over(status);
+    bool was_connected = is_done(u, status);
+    if (is_connected(status) && stage_view_is_over(status)) {
+        stage_view_skip(&u->view, status);
+    }
     if (exit_status == 0 && tell_wishes(u, &exit_status)) {
         exit_status = was_connected && !has_wishes ? connected(u, status, true)
                       : wants_to_wait(u)           ? follow(u)

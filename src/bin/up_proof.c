@@ -89,9 +89,10 @@ static void fill(const json_t *status, proof_line lines[static LINES])
         : resolves                 ? "answered through the tunnel"
                                    : "no answer through the tunnel");
     say(&lines[2], "ipv6", "IPv6", ipv6 != 0,
-        ipv6 == 0 ? "neither carried nor refused"
-        : has_v6  ? "carried"
-                  : "not carried by this exit, and refused here: nothing leaks");
+        ipv6 == 0             ? "neither carried nor refused"
+        : ipv6 == 1 && has_v6 ? "carried"
+        : has_v6              ? "carried, as the exit says"
+                              : "not carried by this exit, and refused here: nothing leaks");
     say(&lines[3], "kill_switch", "kill switch", is_on && kill_switch != 0,
         kill_switch == 0             ? "a packet left this computer outside the tunnel"
         : is_on && is_part           ? "on: nothing of inside_* leaves outside the tunnel"

@@ -26,7 +26,7 @@ import jsonschema
 MESHVPN = os.path.join(os.path.abspath(sys.argv[1]), "meshvpn")
 TITLES = [("host", "host prepared"), ("network", "network found"), ("guard", "guard handshake"), ("circuit", "circuit built"),
           ("exit", "exit answers"), ("names", "names resolve"), ("checked", "protection checked")]
-GOOD = {"checked_s_ago": 0, "checking": False, "ok": True, "exit_address": {"ok": True, "seen": "11.5.0.1", "witnesses": 2},
+GOOD = {"exit": "24a1ccab18b81d0e", "checked_s_ago": 0, "checking": False, "ok": True, "exit_address": {"ok": True, "seen": "11.5.0.1", "witnesses": 2},
         "dns": {"ok": True}, "ipv6": {"ok": True, "carried": True, "seen": None}, "kill_switch": {"ok": True}}
 with open(os.path.join(sys.argv[2], "up-1.json"), encoding="utf-8") as file:
     SCHEMA = json.load(file)
@@ -134,6 +134,8 @@ def test_plain(directory):
     check(code == 0 and out.isascii() and "[3/7] guard handshake ... " in out and "  ok kill switch " in out, out)
     check(up(directory, script, "--quiet")[1:3] == ("", ""), "--quiet says nothing")
     check("Already connected." in up(directory, [status(7)])[1], "one that was connected before")
+    untested = dict(GOOD, ipv6={"ok": None, "carried": True, "seen": None})
+    check("IPv6          carried, as the exit says\n" in up(directory, [status(7, proof=untested)])[1], "nobody was asked")
     code, out, _, _ = up(directory, [status(2)], "--no-wait")
     check(code == 0 and "status --watch" in out, out)
 
@@ -187,6 +189,18 @@ def test_wishes(directory):
     check(code == 0 and "Connected" in out and len([r for r in asked if r["cmd"] == "status"]) >= 6, asked)
     code, _, err, _ = up(directory, [status(7)], "--hops", "4", "--timeout", "1")
     check(code == 3 and "no path of 4 relays" in err, err)
+    leaving = {"use": "oak", "kind": "exit", "identity": "24a1ccab18b81d0e", "blocked": [], "reason": "a session there is being opened"}
+    oak = {"path": [{"name": "oak", "country": "CH"}]}
+    script = [status(7)] + [status(7, exit_choice=leaving)] * 3 + [status(7, proof=None, **oak)] * 3 + [status(7, **oak)]
+    code, out, _, asked = up(directory, script, "--exit", "oak")
+    check(code == 0 and " oak (CH), seen by 2 relays" in out and "maple" not in out, "the proof of the exit before")
+    check("Connected" in out and "[1/7]" not in out and len([r for r in asked if r["cmd"] == "status"]) >= 8, out)
+    code, out, _, _ = up(directory, [status(7, proof=None)] * 3 + [status(7)])
+    check(code == 0 and "seen by 2 relays" in out, "without a wish: the exit has changed by itself")
+    for script, words in (([status(7, exit_choice=leaving)], "a session there is being opened"),
+                          ([status(7, proof=None, **oak)], "not yet tested at this exit")):
+        code, _, err, _ = up(directory, script, "--exit", "oak", "--timeout", "1")
+        check(code == 3 and words in err, err)
     refusal = {"hops": {"error": "root may", "code": "refused"}}
     code, _, err, asked = up(directory, [status(7)], "--hops", "4", replies=refusal)
     check(code == 10 and "root may" in err and not any(r["cmd"] == "exit-use" for r in asked), err)

@@ -248,6 +248,20 @@ bool up_trouble_after(const mvpn_config *config, up_trouble *ret)
     return file_is_out_of_time(config, text) && fill(ret, "clock", text);
 }
 
+const char *up_exit_lacks(const json_t *status)
+{
+    const json_t *stages = json_object_get(status, "stages");
+    const json_t *last = json_array_get(stages, json_array_size(stages) - 1);
+    const char *name = json_string_value(json_object_get(last, "name"));
+    const char *reason =
+        json_string_value(json_object_get(json_object_get(status, "exit_choice"), "reason"));
+    bool is_tested = name != NULL && strcmp(name, "checked") == 0;
+    return reason != NULL ? reason
+           : is_tested && !json_is_object(json_object_get(status, "proof"))
+               ? "the protection was not yet tested at this exit"
+               : NULL;
+}
+
 void up_trouble_timeout(const json_t *status, unsigned long hops, up_trouble *ret)
 {
     const json_t *stage, *found = NULL;
@@ -267,6 +281,11 @@ void up_trouble_timeout(const json_t *status, unsigned long hops, up_trouble *re
         .remedy = "It goes on trying: meshvpn status --watch. Or look: meshvpn netcheck, meshvpn "
                   "doctor",
     };
+    const char *lack = status != NULL ? up_exit_lacks(status) : NULL;
+    if (found == NULL && lack != NULL) {
+        (void)snprintf(ret->cause, sizeof(ret->cause), "connected, but %s", lack);
+        return;
+    }
     if (found == NULL && hops > 0 && status != NULL) {
         (void)snprintf(ret->cause, sizeof(ret->cause),
                        "connected, but no path of %lu relays was built in time", hops);

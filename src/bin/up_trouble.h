@@ -50,6 +50,10 @@ bool up_trouble_find(const json_t *status, const mvpn_config *config, up_trouble
 /** The client ended at its start: is there a cause of ours? False: its own words have to do. */
 bool up_trouble_after(const mvpn_config *config, up_trouble *ret);
 
+/** What a client that is connected lacks at the exit it has: it leaves by another than was chosen
+ * since, or is not yet tested at this one. NULL: nothing. */
+const char *up_exit_lacks(const json_t *status);
+
 /** What is left to say when the time is over; `hops` were wished, 0: as it comes. */
 void up_trouble_timeout(const json_t *status, unsigned long hops, up_trouble *ret);
 

@@ -16,6 +16,31 @@ set -u
 up_lab_begin
 before=$(up_state)
 
+# ---- which exit ----
+
+exits_become_known() {
+    local tries=120
+    until up_meshvpn 0 exit list --control "$LAB_DIR/sock/client" && grep -q "^maple " "$LAB_DIR/out" && grep -q "^oak " "$LAB_DIR/out"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.25
+    done
+}
+
+# leaves_by EXIT: as soon as up says so, that is the exit of the path, and what was proven was proven there
+leaves_by() {
+    local exit
+    up_says 0 Connected --exit "$1" || return 1
+    exit=$(sed -n 's/.*exit address  *[^ ]* \([a-z]*\) .*/\1/p' "$LAB_DIR/out")
+    mesh_status >"$LAB_DIR/status.json"
+    [ "$1" = auto ] || [ "$exit" = "$1" ] || return 1
+    "$LAB_PYTHON" -c 'import json, sys
+status = json.load(sys.stdin)
+exit = status["path"][-1]
+print(exit, status["proof"])
+assert exit["name"] == sys.argv[1] and status["proof"]["exit"] == exit["identity"]' "$exit" <"$LAB_DIR/status.json"
+}
+
 # ---- a life ----
 
 lab_check up_connects up_says 0 'Connected' --timeout 30
@@ -32,6 +57,8 @@ lab_check down_as_somebody_is_refused up_as_nobody 10 down --config "$LAB_DIR/cl
 lab_check refusal_says_whom_to_ask grep -q 'root, and its operators may' "$LAB_DIR/out"
 lab_check reconnect_keeps_it eval 'up_meshvpn 0 reconnect --config "$LAB_DIR/client.conf" && sleep 1 && mesh_curl -o /dev/null "http://$(lab_addr4 web)/"'
 lab_check hops_of_one_that_runs eval 'up_says 0 Connected --hops 2 && up_path_has 2'
+lab_check exits_become_known exits_become_known
+lab_check proof_is_of_the_exit_in_use eval 'leaves_by maple && leaves_by oak && leaves_by maple && leaves_by auto'
 lab_check down_restores eval 'up_meshvpn 0 down --config "$LAB_DIR/client.conf" && grep -q "as it was before" "$LAB_DIR/out" && diff <(echo "$before") <(up_state)'
 lab_check down_blames_nobody eval 'grep -q connected "$LAB_DIR/host/client/client.log" && ! grep "another program" "$LAB_DIR/host/client/client.log"'
 lab_check status_is_down up_meshvpn 4 status --control "$LAB_DIR/sock/client"
