@@ -49,7 +49,7 @@ mvpn_view_info info_of(const mvpn_descriptor *d)
 
 mvpn_dht_id key_of(const mvpn_descriptor *d)
 {
-    mvpn_dht_id key;
+    mvpn_dht_id key = {{0}};
     mvpn_record_key(key.b, &net.trust.network_id, &d->identity);
     return key;
 }

@@ -192,7 +192,7 @@ const mvpn_dht_request ping = {.command = MVPN_CMD_DHT_PING};
 
 int net_exchange(struct net *net, mvpn_dht_request request, bool wants_certificate)
 {
-    struct datagram d;
+    struct datagram d = {.n = 0};
     net_send(net, request, wants_certificate, &d);
     int rc = net_give(net, &net->b, &net->a, &d);
     if (rc == 0) {
