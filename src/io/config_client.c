@@ -104,27 +104,10 @@ static int set_size_policy(void *target, const mvpn_setting_value *v, mvpn_fault
     return rc;
 }
 
-static int set_rotate_mb(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->client.rotate_mb, v, 1, 1000000, why);
-}
-
-static int set_rotate_pause(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->client.rotate_pause_s, v, 0, 3600, why);
-}
-
-static int set_renew_minutes(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->client.renew_minutes, v, 1,
-                                  WEEK_MINUTES, why);
-}
-
-static int set_exit_lifetime(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->client.exit_lifetime_minutes, v, 1,
-                                  WEEK_MINUTES, why);
-}
+NUMBER_SETTER(set_rotate_mb, client.rotate_mb, 1, 1000000)
+NUMBER_SETTER(set_rotate_pause, client.rotate_pause_s, 0, 3600)
+NUMBER_SETTER(set_renew_minutes, client.renew_minutes, 1, WEEK_MINUTES)
+NUMBER_SETTER(set_exit_lifetime, client.exit_lifetime_minutes, 1, WEEK_MINUTES)
 
 static int set_routes(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -137,10 +120,7 @@ static int set_routes(void *target, const mvpn_setting_value *v, mvpn_fault *why
     return rc;
 }
 
-static int set_mark(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->client.mark, v, 1, UINT32_MAX, why);
-}
+NUMBER_SETTER(set_mark, client.mark, 1, UINT32_MAX)
 
 static int set_table(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -169,26 +149,9 @@ static int set_dns(void *target, const mvpn_setting_value *v, mvpn_fault *why)
     return rc;
 }
 
-static int set_kill_switch(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->client.kill_switch = v->flag;
-    return 0;
-}
-
-static int set_lockdown(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->client.lockdown = v->flag;
-    return 0;
-}
-
-static int set_allow_lan(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->client.allow_lan = v->flag;
-    return 0;
-}
+FLAG_SETTER(set_kill_switch, client.kill_switch)
+FLAG_SETTER(set_lockdown, client.lockdown)
+FLAG_SETTER(set_allow_lan, client.allow_lan)
 
 /* Looked up at once: a name that nobody has is a mistake of this line. */
 static int set_operator(void *target, const mvpn_setting_value *v, mvpn_fault *why)

@@ -107,11 +107,7 @@ static int set_policy(void *target, const mvpn_setting_value *v, mvpn_fault *why
     return 0;
 }
 
-static int set_policy_file(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->exit.policy_file, sizeof(c->exit.policy_file), v, why);
-}
+PATH_SETTER(set_policy_file, exit.policy_file)
 
 static int set_blocked_ip(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -162,38 +158,12 @@ static int set_allowed_port(void *target, const mvpn_setting_value *v, mvpn_faul
     return 0;
 }
 
-static int set_bandwidth_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->exit.bandwidth_limit, v, 0, 1000000,
-                                  why);
-}
-
-static int set_bandwidth_burst(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->exit.bandwidth_burst, v, 0, 4000000,
-                                  why);
-}
-
-static int set_session_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->exit.session_limit, v, 0, 1000000, why);
-}
-
-static int set_session_burst(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->exit.session_burst, v, 0, 4000000, why);
-}
-
-static int set_monthly_quota(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->exit.monthly_quota, v, 0, 1000000000,
-                                  why);
-}
-
-static int set_flows_max(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->exit.flows_max, v, 0, 1000000, why);
-}
+NUMBER_SETTER(set_bandwidth_limit, exit.bandwidth_limit, 0, 1000000)
+NUMBER_SETTER(set_bandwidth_burst, exit.bandwidth_burst, 0, 4000000)
+NUMBER_SETTER(set_session_limit, exit.session_limit, 0, 1000000)
+NUMBER_SETTER(set_session_burst, exit.session_burst, 0, 4000000)
+NUMBER_SETTER(set_monthly_quota, exit.monthly_quota, 0, 1000000000)
+NUMBER_SETTER(set_flows_max, exit.flows_max, 0, 1000000)
 
 static int set_metrics_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -212,11 +182,7 @@ static int set_metrics_listen(void *target, const mvpn_setting_value *v, mvpn_fa
     return 0;
 }
 
-static int set_exit_notice(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->exit.exit_notice, sizeof(c->exit.exit_notice), v, why);
-}
+PATH_SETTER(set_exit_notice, exit.exit_notice)
 
 static int set_nat(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {

@@ -7,35 +7,11 @@
 
 #define STUN_PORT 3478 /* RFC 8489 §18.6 */
 
-static int set_network_file(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->network_file, sizeof(c->network_file), v, why);
-}
-
-static int set_key_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->key_dir, sizeof(c->key_dir), v, why);
-}
-
-static int set_run_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->run_dir, sizeof(c->run_dir), v, why);
-}
-
-static int set_state_dir(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->state_dir, sizeof(c->state_dir), v, why);
-}
-
-static int set_control_socket(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    mvpn_config *c = target;
-    return mvpn_config_set_path(c->control_socket, sizeof(c->control_socket), v, why);
-}
+PATH_SETTER(set_network_file, network_file)
+PATH_SETTER(set_key_dir, key_dir)
+PATH_SETTER(set_run_dir, run_dir)
+PATH_SETTER(set_state_dir, state_dir)
+PATH_SETTER(set_control_socket, control_socket)
 
 static int set_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -140,17 +116,9 @@ static int set_address(void *target, const mvpn_setting_value *v, mvpn_fault *wh
     return 0;
 }
 
-static int set_bandwidth(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    /* 4,294,967 Mbit/s is what fits the descriptor's kbit/s. */
-    return mvpn_config_set_number(&((mvpn_config *)target)->relay.bandwidth_mbit, v, 1, 4000000,
-                                  why);
-}
-
-static int set_relay_limit(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    return mvpn_config_set_number(&((mvpn_config *)target)->relay.limit_mbit, v, 0, 4000000, why);
-}
+/* 4,294,967 Mbit/s is what fits the descriptor's kbit/s. */
+NUMBER_SETTER(set_bandwidth, relay.bandwidth_mbit, 1, 4000000)
+NUMBER_SETTER(set_relay_limit, relay.limit_mbit, 0, 4000000)
 
 static int set_provider(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -162,26 +130,9 @@ static int set_provider(void *target, const mvpn_setting_value *v, mvpn_fault *w
     return 0;
 }
 
-static int set_lan_announce(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->relay.lan_announce = v->flag;
-    return 0;
-}
-
-static int set_nat_relay(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->relay.nat_relay = v->flag;
-    return 0;
-}
-
-static int set_behind_nat(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->relay.behind_nat = v->flag;
-    return 0;
-}
+FLAG_SETTER(set_lan_announce, relay.lan_announce)
+FLAG_SETTER(set_nat_relay, relay.nat_relay)
+FLAG_SETTER(set_behind_nat, relay.behind_nat)
 
 /* The addresses themselves: answers must come from the one that was asked. */
 static int set_stun_listen(void *target, const mvpn_setting_value *v, mvpn_fault *why)
@@ -221,19 +172,8 @@ static int set_stun_listen(void *target, const mvpn_setting_value *v, mvpn_fault
     return 0;
 }
 
-static int set_stun_strict(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->relay.stun_strict = v->flag;
-    return 0;
-}
-
-static int set_port_mapping(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->relay.port_mapping = v->flag;
-    return 0;
-}
+FLAG_SETTER(set_stun_strict, relay.stun_strict)
+FLAG_SETTER(set_port_mapping, relay.port_mapping)
 
 static int set_family(void *target, const mvpn_setting_value *v, mvpn_fault *why)
 {
@@ -299,12 +239,7 @@ static int set_http_name(void *target, const mvpn_setting_value *v, mvpn_fault *
     return 0;
 }
 
-static int set_measure(void *target, const mvpn_setting_value *v, mvpn_fault *why)
-{
-    (void)why;
-    ((mvpn_config *)target)->discovery.measure = v->flag;
-    return 0;
-}
+FLAG_SETTER(set_measure, discovery.measure)
 
 static int set_country_code(char out[static 3], const mvpn_setting_value *v, mvpn_fault *why)
 {

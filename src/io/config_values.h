@@ -50,4 +50,25 @@ int mvpn_config_set_word(int *out, const mvpn_config_word *words, const mvpn_set
 int mvpn_config_set_number(uint32_t *out, const mvpn_setting_value *v, long min, long max,
                            mvpn_fault *why);
 
+/* ---- setters that take a value as it is: their name, and the field of mvpn_config ---- */
+
+#define PATH_SETTER(name, field)                                                                   \
+    static int name(void *target, const mvpn_setting_value *v, mvpn_fault *why)                    \
+    {                                                                                              \
+        mvpn_config *c = target;                                                                   \
+        return mvpn_config_set_path(c->field, sizeof(c->field), v, why);                           \
+    }
+#define NUMBER_SETTER(name, field, min, max)                                                       \
+    static int name(void *target, const mvpn_setting_value *v, mvpn_fault *why)                    \
+    {                                                                                              \
+        return mvpn_config_set_number(&((mvpn_config *)target)->field, v, min, max, why);          \
+    }
+#define FLAG_SETTER(name, field)                                                                   \
+    static int name(void *target, const mvpn_setting_value *v, mvpn_fault *why)                    \
+    {                                                                                              \
+        (void)why;                                                                                 \
+        ((mvpn_config *)target)->field = v->flag;                                                  \
+        return 0;                                                                                  \
+    }
+
 #endif
