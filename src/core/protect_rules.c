@@ -124,21 +124,33 @@ static void pass_tunnel(mvpn_protect_rules *rules, const mvpn_protect_setup *set
                    setup->tun_name);
 }
 
-/*
- * Another program may mark packets, too, and so send what took the tunnel's address another way
- * after OUTPUT was asked.
- */
-static void hold_own_addresses(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+static void drop_own_astray(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                            enum mvpn_protect_chain chain)
 {
     const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
         if (own[i]->family != 0) {
-            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_LEAVING, MVPN_PROTECT_DROP);
+            mvpn_protect_rule *rule = begin(rules, chain, MVPN_PROTECT_DROP);
             add_name(rule, MVPN_PROTECT_NAME_OUT, setup->tun_name)->is_not = true;
             add_name(rule, MVPN_PROTECT_NAME_OUT, "lo")->is_not = true;
             add_addr(rule, MVPN_PROTECT_SOURCE, own[i], (uint8_t)(mvpn_addr_ip_len(own[i]) * 8));
         }
     }
+}
+
+/*
+ * Another program may mark packets, too, and so send what took the tunnel's address another way
+ * after OUTPUT was asked; and masquerade there, so that only before that the address is seen.
+ */
+static void hold_own_addresses(mvpn_protect_rules *rules, const mvpn_protect_setup *setup)
+{
+    const uint32_t mark = mvpn_split_mark(setup->mark);
+    if (!setup->split.is_inside && setup->split.cgroup_count > 0) { /* mend_source has it next */
+        (void)add(begin(rules, MVPN_PROTECT_ROUTED, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_MARK, &mark,
+                  sizeof(mark));
+    }
+    drop_own_astray(rules, setup, MVPN_PROTECT_ROUTED);
+    drop_own_astray(rules, setup, MVPN_PROTECT_LEAVING);
 }
 
 static void pass_own(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, bool pass_search)
@@ -327,11 +339,17 @@ static void hold_names(mvpn_protect_rules *rules, const mvpn_protect_setup *setu
     }
 }
 
+/* Who sends what alone goes inside, and by what that is known. */
+typedef struct sender_mark {
+    enum mvpn_protect_field field;
+    uint32_t value;
+} sender_mark;
+
 static mvpn_protect_rule *begin_marked(mvpn_protect_rules *rules, enum mvpn_protect_chain chain,
-                                       enum mvpn_protect_action action, uint32_t mark)
+                                       enum mvpn_protect_action action, sender_mark mark)
 {
     mvpn_protect_rule *rule = begin(rules, chain, action);
-    (void)add(rule, MVPN_PROTECT_MARK, &mark, sizeof(mark));
+    (void)add(rule, mark.field, &mark.value, sizeof(mark.value));
     return rule;
 }
 
@@ -340,7 +358,7 @@ static mvpn_protect_rule *begin_marked(mvpn_protect_rules *rules, enum mvpn_prot
  * learn. The mark has sent the packet into the tunnel since.
  */
 static void mend_source_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
-                               uint32_t mark)
+                               sender_mark mark)
 {
     const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
@@ -356,7 +374,7 @@ static void mend_source_inside(mvpn_protect_rules *rules, const mvpn_protect_set
 
 /* Into the tunnel from its own addresses, as everybody. */
 static void pass_senders_inside(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
-                                uint32_t mark)
+                                sender_mark mark)
 {
     const mvpn_addr *const own[] = {&setup->tun_v4, &setup->tun_v6};
     for (size_t i = 0; i < MVPN_ARRAY_LEN(own); i++) {
@@ -369,20 +387,14 @@ static void pass_senders_inside(mvpn_protect_rules *rules, const mvpn_protect_se
     }
 }
 
-/* The local network where it is open, as for everybody else; never its resolver. OUTPUT would see
- * where a cgroup's packets went before they had their mark. */
-static void hold_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
-                         bool pass_tunnel)
+/*
+ * The local network where `is_lan_open`, as for everybody else; never its resolver. OUTPUT would
+ * see where a cgroup's packets went before they had their mark.
+ */
+static void hold_marked(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                        sender_mark mark, bool pass_tunnel, bool is_lan_open)
 {
     const enum mvpn_protect_chain chain = MVPN_PROTECT_LEAVING;
-    const uint32_t mark = mvpn_split_mark(setup->mark);
-    if (!mvpn_split_has_senders(&setup->split)) {
-        return;
-    }
-    mark_senders(rules, setup, mark);
-    if (setup->split.cgroup_count > 0) {
-        mend_source_inside(rules, setup, mark);
-    }
     (void)add_name(begin_marked(rules, chain, MVPN_PROTECT_ACCEPT, mark), MVPN_PROTECT_NAME_OUT,
                    "lo");
     if (pass_tunnel) {
@@ -390,14 +402,55 @@ static void hold_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *se
     }
     (void)add_name(begin_marked(rules, chain, MVPN_PROTECT_DROP, mark), MVPN_PROTECT_NAME_OUT,
                    setup->tun_name);
-    for (size_t i = 0; setup->allow_lan && i < NAME_RULES; i++) {
+    for (size_t i = 0; is_lan_open && i < NAME_RULES; i++) {
         add_name_port(begin_marked(rules, chain, MVPN_PROTECT_DROP, mark), i);
     }
-    for (size_t i = 0; setup->allow_lan && i < MVPN_ARRAY_LEN(lan); i++) {
+    for (size_t i = 0; is_lan_open && i < MVPN_ARRAY_LEN(lan); i++) {
         add_addr(begin_marked(rules, chain, MVPN_PROTECT_ACCEPT, mark), MVPN_PROTECT_TARGET,
                  &lan[i].addr, lan[i].bits);
     }
     (void)begin_marked(rules, chain, MVPN_PROTECT_DROP, mark);
+}
+
+/*
+ * What answers a new connection for a server belongs to no cgroup (of version 2) yet: the kernel's
+ * "request socket". So its connection is marked when it arrives.
+ */
+static void mark_arriving(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, uint32_t mark)
+{
+    for (unsigned i = 0; i < setup->split.cgroup_count; i++) {
+        const mvpn_split_cgroup *group = &setup->split.cgroups[i];
+        if (group->level > 0) {
+            mvpn_protect_rule *rule = begin(rules, MVPN_PROTECT_ARRIVING, MVPN_PROTECT_SET_MARK);
+            rule->mark = mark;
+            add_name(rule, MVPN_PROTECT_NAME_IN, setup->tun_name)->is_not = true;
+            add_name(rule, MVPN_PROTECT_NAME_IN, "lo")->is_not = true;
+            (void)add_byte(rule, MVPN_PROTECT_PROTOCOL, TCP);
+            add(rule, MVPN_PROTECT_CGROUP, &group->id, sizeof(group->id))->bits = group->level;
+        }
+    }
+}
+
+/* Another program may have given the packet another mark since; and what belongs to no connection
+ * has the packet's alone. */
+static void hold_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup,
+                         bool pass_tunnel)
+{
+    const uint32_t mark = mvpn_split_mark(setup->mark);
+    const sender_mark of_connection = {MVPN_PROTECT_CT_MARK, mark};
+    const sender_mark of_packet = {MVPN_PROTECT_MARK, mark};
+    if (!mvpn_split_has_senders(&setup->split)) {
+        return;
+    }
+    mark_senders(rules, setup, mark);
+    mark_arriving(rules, setup, mark);
+    if (setup->split.cgroup_count > 0) {
+        mend_source_inside(rules, setup, of_connection);
+    }
+    (void)add(begin(rules, MVPN_PROTECT_LEAVING, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_MARK,
+              &setup->mark, sizeof(setup->mark)); /* the client's own, as in SPLIT */
+    hold_marked(rules, setup, of_connection, pass_tunnel, setup->allow_lan);
+    hold_marked(rules, setup, of_packet, pass_tunnel, false);
 }
 
 /* Whatever is left of it here, the tunnel has not taken. */

@@ -34,14 +34,16 @@ enum mvpn_protect_chain {
     MVPN_PROTECT_FORWARD,    /* what it passes on for containers and virtual machines */
     MVPN_PROTECT_PREROUTING, /* what arrives */
     MVPN_PROTECT_ARP,        /* its words on the Ethernet */
-    MVPN_PROTECT_LEAVING,    /* after all else, also after a route was chosen anew: OUTPUT has seen
-                              * the interface of before */
+    MVPN_PROTECT_ROUTED,     /* where its way is known for good, and before anybody's address
+                              * translation: OUTPUT has seen the interface of before */
+    MVPN_PROTECT_LEAVING,    /* after all else */
     MVPN_PROTECT_SPLIT,      /* what this host sends, before OUTPUT: a new mark, a new route */
     MVPN_PROTECT_NAT,        /* the same at the very end: its source address */
     MVPN_PROTECT_ANSWERS,    /* what arrives, behind connection tracking and before its route */
     MVPN_PROTECT_ARP_IN,     /* what neighbours say on the Ethernet */
+    MVPN_PROTECT_ARRIVING,   /* what arrives for this host */
 };
-#define MVPN_PROTECT_CHAINS 9
+#define MVPN_PROTECT_CHAINS 11
 
 enum mvpn_protect_field {
     MVPN_PROTECT_NAME_OUT,   /* interface, MVPN_PROTECT_NAME bytes */
@@ -76,12 +78,12 @@ typedef struct mvpn_protect_match {
 #define MVPN_PROTECT_MATCHES 5
 /* All of one table: 89 at most, and for OUTPUT and FORWARD each what goes its own way. */
 #define MVPN_PROTECT_RULES                                                                         \
-    (104 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 2 * MVPN_SPLIT_CGROUPS_MAX)
+    (104 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 3 * MVPN_SPLIT_CGROUPS_MAX)
 
 enum mvpn_protect_action {
     MVPN_PROTECT_DROP,
     MVPN_PROTECT_ACCEPT,
-    MVPN_PROTECT_SET_MARK,   /* of the packet and of its connection; and accept. SPLIT only */
+    MVPN_PROTECT_SET_MARK,   /* of the packet and of its connection; and accept. SPLIT, ARRIVING */
     MVPN_PROTECT_MASQUERADE, /* from the address of where it leaves. NAT only */
     MVPN_PROTECT_MARK_ONE,   /* of this packet alone; and accept. ANSWERS and ARP_IN only */
 };

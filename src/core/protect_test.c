@@ -363,6 +363,27 @@ static void check_leak(const packet *p, const void *ctx)
     }
 }
 
+/* Before anybody's address translation: behind it the tunnel's address may be the host's. */
+static void test_own_address_is_held_before_translation(void **state)
+{
+    const mvpn_addr *const own[] = {&addresses[0], &addresses[7]};
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0", .lockdown = true}};
+    (void)state;
+    s.setup.tun_v4 = *own[0];
+    s.setup.tun_v6 = *own[1];
+    for (unsigned i = 0; i < 2 * 2 * MVPN_PROTECT_STATES; i++) {
+        s.setup.split.is_inside = i % 4 >= 2;
+        mvpn_protect_rules_make(&s.setup, i / 4, &s.rules);
+        packet p = {.in = "", .out = "eth0", .source = *own[i % 2], .target = *own[i % 2]};
+        assert_false(passes(&s.rules, MVPN_PROTECT_ROUTED, &p));
+        p.out = i % 3 == 0 ? "lo" : "mvpn0";
+        assert_true(passes(&s.rules, MVPN_PROTECT_ROUTED, &p));
+        p.out = "eth0";
+        p.source = *host_addr(p.source.family);
+        assert_true(passes(&s.rules, MVPN_PROTECT_ROUTED, &p));
+    }
+}
+
 static void test_nothing_leaks(void **state)
 {
     (void)state;
@@ -475,6 +496,7 @@ static void check_split(const packet *p, const void *ctx)
         assert_int_equal(!mvpn_addr_ip_eq(&sent.source, &p->source),
                          is_outside && !is_tun && !is_lo && is_own);
         assert_int_equal(passes(&s->rules, MVPN_PROTECT_OUTPUT, &q) &&
+                             passes(&s->rules, MVPN_PROTECT_ROUTED, &q) &&
                              passes(&s->rules, MVPN_PROTECT_LEAVING, &sent),
                          may);
     }
@@ -571,6 +593,23 @@ static void check_sent_inside(const packet *q, const struct situation *s)
     assert_int_equal(passes(&s->rules, MVPN_PROTECT_LEAVING, &last),
                      mvpn_protect_policy_of(s->state, s->setup.lockdown).pass_tunnel);
     assert_true(is_own || !passes(&s->rules, MVPN_PROTECT_LEAVING, &late));
+    /* The same where another program has given it another mark since, or it has no connection. */
+    packet other = last, lost = last;
+    other.mark = ANSWER_MARK;
+    lost.ct_mark = 0;
+    assert_int_equal(passes(&s->rules, MVPN_PROTECT_LEAVING, &other),
+                     passes(&s->rules, MVPN_PROTECT_LEAVING, &last));
+    assert_int_equal(passes(&s->rules, MVPN_PROTECT_LEAVING, &lost),
+                     passes(&s->rules, MVPN_PROTECT_LEAVING, &last));
+    other = lost = *q;
+    other.mark = ANSWER_MARK;
+    lost.ct_mark = 0;
+    assert_int_equal(passes(&s->rules, MVPN_PROTECT_LEAVING, &other),
+                     passes(&s->rules, MVPN_PROTECT_LEAVING, q));
+    assert_false(passes(&s->rules, MVPN_PROTECT_LEAVING, &lost));
+    other.out = "mvpn0";
+    last = mended(&s->rules, &other, own);
+    assert_true(mvpn_addr_ip_eq(&last.source, own));
     bool is_unseen = s->setup.split.holds_names && is_unseen_question(q, false);
     assert_true(is_own || is_unseen || is_inside_target(&q->target) ||
                 passes(&s->rules, MVPN_PROTECT_OUTPUT, q));
@@ -633,6 +672,30 @@ static void test_what_alone_goes_inside(void **state)
         s.setup.allow_lan = s.state == MVPN_PROTECT_CONNECTING || s.state == MVPN_PROTECT_ERROR;
         mvpn_protect_rules_make(&s.setup, s.state, &s.rules);
         for_packets(check_inside, &s);
+    }
+}
+
+/* Who answers a new connection is no socket of the cgroup's yet. */
+static void test_servers_inside_answer_nobody(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
+    mvpn_split *split = &s.setup.split;
+    (void)state;
+    split->is_inside = true;
+    split->cgroups[0] = (mvpn_split_cgroup){.class_id = OUTSIDE_CLASS};
+    split->cgroups[1] = (mvpn_split_cgroup){.level = 2, .id = OUTSIDE_GROUP};
+    split->cgroup_count = 2;
+    for (unsigned i = 1; i < MVPN_PROTECT_STATES; i++) {
+        packet p = {.in = "eth0", .out = "", .protocol = 6, .group = OUTSIDE_GROUP};
+        mvpn_protect_rules_make(&s.setup, i, &s.rules);
+        const mvpn_protect_rule *rule = first_rule(&s.rules, MVPN_PROTECT_ARRIVING, &p);
+        assert_true(rule != NULL && rule->action == MVPN_PROTECT_SET_MARK);
+        assert_int_equal(rule->mark, OUTSIDE_MARK);
+        p.in = i % 2 == 0 ? "lo" : "mvpn0";
+        assert_null(first_rule(&s.rules, MVPN_PROTECT_ARRIVING, &p));
+        p.in = "eth0";
+        p.group = OUTSIDE_GROUP + 1;
+        assert_null(first_rule(&s.rules, MVPN_PROTECT_ARRIVING, &p));
     }
 }
 
@@ -823,11 +886,13 @@ int main(void)
         cmocka_unit_test(test_no_event_opens_by_itself),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_what_leaves),
+        cmocka_unit_test(test_own_address_is_held_before_translation),
         cmocka_unit_test(test_nothing_leaks),
         cmocka_unit_test(test_what_is_passed_on),
         cmocka_unit_test(test_nobody_reaches_the_tunnel_from_outside),
         cmocka_unit_test(test_what_goes_outside),
         cmocka_unit_test(test_what_alone_goes_inside),
+        cmocka_unit_test(test_servers_inside_answer_nobody),
         cmocka_unit_test(test_what_was_inside_stays),
         cmocka_unit_test(test_which_answers_are_marked),
         cmocka_unit_test(test_marks_differ),

@@ -22,7 +22,8 @@
 /* Behind connection tracking; the kernel's own numbers (NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_SRC). */
 #define PRIORITY_MANGLE (-150)
 #define PRIORITY_SOURCE_NAT 100
-#define PRIORITY_LEAVING 150 /* behind it */
+#define PRIORITY_LEAVING 150   /* behind it */
+#define PRIORITY_ROUTED (-300) /* before anybody's, which come after connection tracking */
 /* Of an Ethernet ARP packet: behind its fixed part and the sender's hardware address (RFC 826). */
 #define ARP_SENDER_AT 14
 
@@ -51,6 +52,8 @@ static const struct chain {
     [MVPN_PROTECT_PREROUTING] = {"prerouting", "filter", NFPROTO_INET, NF_INET_PRE_ROUTING,
                                  PRIORITY_RAW, NF_ACCEPT},
     [MVPN_PROTECT_ARP] = {"output", "filter", NFPROTO_ARP, NF_ARP_OUT, PRIORITY_FILTER, NF_ACCEPT},
+    [MVPN_PROTECT_ROUTED] = {"routed", "filter", NFPROTO_INET, NF_INET_POST_ROUTING,
+                             PRIORITY_ROUTED, NF_ACCEPT},
     [MVPN_PROTECT_LEAVING] = {"leaving", "filter", NFPROTO_INET, NF_INET_POST_ROUTING,
                               PRIORITY_LEAVING, NF_ACCEPT},
     [MVPN_PROTECT_SPLIT] = {"split", "route", NFPROTO_INET, NF_INET_LOCAL_OUT, PRIORITY_MANGLE,
@@ -58,6 +61,8 @@ static const struct chain {
     [MVPN_PROTECT_ANSWERS] = {"answers", "filter", NFPROTO_INET, NF_INET_PRE_ROUTING,
                               PRIORITY_MANGLE, NF_ACCEPT},
     [MVPN_PROTECT_ARP_IN] = {"input", "filter", NFPROTO_ARP, NF_ARP_IN, PRIORITY_FILTER, NF_ACCEPT},
+    [MVPN_PROTECT_ARRIVING] = {"arriving", "filter", NFPROTO_INET, NF_INET_LOCAL_IN,
+                               PRIORITY_MANGLE, NF_ACCEPT},
     [MVPN_PROTECT_NAT] = {"nat", "nat", NFPROTO_INET, NF_INET_POST_ROUTING, PRIORITY_SOURCE_NAT,
                           NF_ACCEPT},
 };

@@ -142,15 +142,20 @@ leak_is_routed() {
     [ "$(leak_routing)" = "$LEAK_ROUTED" ]
 }
 
-# leak_marks add|del: another program marks what a user sends, and a rule of its own leads that to the main table: after
-# our chain was asked, which has seen the tunnel as its way
+# leak_marks add|del: another program marks what a user sends, in place of our mark, and a rule of its own leads that to
+# the main table: after our chain was asked, which has seen the tunnel as its way. And it masquerades there, as hosts of
+# containers do.
 leak_marks() {
     if [ "$1" = add ]; then
         lab_in client nft -f - <<NFT
 table inet marker {
     chain out {
-        type route hook output priority mangle
+        type route hook output priority mangle + 1
         meta skuid ${LEAK_USERS[0]} meta mark set 0x77
+    }
+    chain post {
+        type nat hook postrouting priority srcnat
+        oifname eth0 masquerade
     }
 }
 NFT

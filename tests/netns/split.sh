@@ -490,6 +490,23 @@ JOINED=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP")
 cgroup_is_inside_alone() {
     both_inside "$@" && both_outside "${LEAK_USER[@]}"
 }
+# Who asks for less than a second: what answers shows on the wire.
+server_answers_nobody() {
+    lab_spawn client served "${JOINED[@]}" "$LAB_PYTHON" "$SPLIT_TOOL" serve 8000
+    SPLIT_SERVER=$LAB_PID
+    lab_wait_port client tcp 8000 || return 1
+    ! lab_in web curl --noproxy '*' --http0.9 -s --max-time 0.5 "http://$OWN4:8000/" &&
+        ! lab_in web curl --noproxy '*' --http0.9 -s --max-time 0.5 "http://[$OWN6]:8000/"
+}
+
+marks_of_others_lead_nowhere() {
+    local led=1
+    leak_marks add
+    lab_in client "${JOINED[@]}" "${LEAK_USER[@]}" curl --noproxy '*' -s --max-time 0.5 "http://$(lab_addr4 web)/" || led=0
+    leak_marks del
+    return "$led"
+}
+
 leak_client_start "inside_cgroups = {\"$GROUP\"}"
 mesh_client_wait
 lab_check v2_inside_cgroup cgroup_is_inside_alone "${JOINED[@]}"
@@ -498,10 +515,13 @@ SPLIT_PROBES_IN=("${JOINED[@]}")
 watch_begin probe
 lab_check v2_inside_closed_socket_sends_the_rest closed_socket_sends_the_rest "${JOINED[@]}"
 lab_check v2_inside_others_are_outside both_outside "${LEAK_USER[@]}"
+lab_check v2_inside_marks_of_others_lead_nowhere marks_of_others_lead_nowhere
+lab_check v2_inside_server_answers_nobody server_answers_nobody
 mesh_node_crash client
 lab_check v2_inside_cgroup_is_nowhere nothing_by "${JOINED[@]}"
 lab_check v2_inside_crash_holds_it_alone both_outside "${LEAK_USER[@]}"
 watch_end
+lab_stop "$SPLIT_SERVER"
 SPLIT_PROBES_IN=()
 lab_in client nft delete table inet "$LEAK_TABLE"
 cat >"$LAB_DIR/lockdown.conf" <<CONF
