@@ -157,7 +157,9 @@ enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvp
                                             mvpn_time now, mvpn_time step)
 {
     unsigned at = find_lease(leases, addr);
-    if (at < leases->count && leases->at[at].until > now + MVPN_SPLIT_HOLD - step) {
+    /* An answer that does not count comes a step after one that does, at most. */
+    const mvpn_time hold = MVPN_SPLIT_HOLD + MVPN_SPLIT_HOLD_STEP;
+    if (at < leases->count && leases->at[at].until > now + hold - step) {
         return MVPN_SPLIT_HELD;
     }
     if (at == MVPN_SPLIT_ADDRESSES_MAX) {
@@ -166,7 +168,7 @@ enum mvpn_split_hold mvpn_split_leases_hold(mvpn_split_leases *leases, const mvp
             return MVPN_SPLIT_FULL;
         }
     }
-    set_lease(leases, at, addr, now + MVPN_SPLIT_HOLD);
+    set_lease(leases, at, addr, now + hold);
     return MVPN_SPLIT_TAKEN;
 }
 
