@@ -263,13 +263,21 @@ static mvpn_protect_rule *begin_mark(mvpn_protect_rules *rules, uint32_t mark)
     return rule;
 }
 
+static void mark_connections(mvpn_protect_rules *rules, uint32_t mark)
+{
+    (void)add(begin_mark(rules, mark), MVPN_PROTECT_CT_MARK, &mark, sizeof(mark));
+}
+
 static void mark_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *setup, uint32_t mark)
 {
     const mvpn_split *split = &setup->split;
+    const uint32_t nobody = UINT32_MAX;
     /* The client's own keep theirs, whoever it runs as. */
     (void)add(begin(rules, MVPN_PROTECT_SPLIT, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_MARK,
               &setup->mark, sizeof(setup->mark));
-    (void)add(begin_mark(rules, mark), MVPN_PROTECT_CT_MARK, &mark, sizeof(mark));
+    if (split->is_inside) {
+        mark_connections(rules, mark);
+    }
     for (unsigned i = 0; i < split->user_count; i++) {
         (void)add(begin_mark(rules, mark), MVPN_PROTECT_USER, &split->users[i],
                   sizeof(split->users[i]));
@@ -283,6 +291,13 @@ static void mark_senders(mvpn_protect_rules *rules, const mvpn_protect_setup *se
             add(begin_mark(rules, mark), MVPN_PROTECT_CGROUP, &group->id, sizeof(group->id))->bits =
                 group->level;
         }
+    }
+    if (!split->is_inside) {
+        /* Another's socket that has got the same port: the kernel keeps the connection a while. */
+        add(begin(rules, MVPN_PROTECT_SPLIT, MVPN_PROTECT_ACCEPT), MVPN_PROTECT_USER, &nobody,
+            sizeof(nobody))
+            ->is_not = true;
+        mark_connections(rules, mark);
     }
 }
 

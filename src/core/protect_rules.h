@@ -57,7 +57,8 @@ enum mvpn_protect_field {
     MVPN_PROTECT_PORT_TO,    /* the same */
     MVPN_PROTECT_ICMP_TYPE,  /* 1 byte; after PROTOCOL */
     MVPN_PROTECT_ARP_SENDER, /* 4 bytes */
-    MVPN_PROTECT_USER,       /* of the socket, 4 bytes of this machine's order */
+    MVPN_PROTECT_USER,       /* of the socket, 4 bytes of this machine's order; without a socket no
+                              * match at all */
     MVPN_PROTECT_CLASS,      /* net_cls class of the socket, the same */
     MVPN_PROTECT_CGROUP,     /* id of the socket's cgroup v2, 8 bytes of this machine's order */
     MVPN_PROTECT_CT_MARK,    /* of the connection, as MARK */

@@ -117,7 +117,7 @@ static bool holds(const mvpn_protect_match *m, const packet *p)
     case MVPN_PROTECT_ARP_SENDER:
         return memcmp(p->source.ip, m->value, 4) == 0;
     case MVPN_PROTECT_USER:
-        return memcmp(&p->user, m->value, sizeof(p->user)) == 0;
+        return p->user != 0 && (memcmp(&p->user, m->value, sizeof(p->user)) == 0) != m->is_not;
     case MVPN_PROTECT_CLASS:
         return memcmp(&p->class_id, m->value, sizeof(p->class_id)) == 0;
     case MVPN_PROTECT_CGROUP:
@@ -532,6 +532,28 @@ static void test_what_goes_outside(void **state)
     }
 }
 
+/* The kernel remembers a connection for a while; what has no socket any more is of it, and not
+ * what another's socket with the same port sends. */
+static void test_a_port_is_not_inherited(void **state)
+{
+    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0"}};
+    packet p = {.in = "", .out = "mvpn0", .protocol = 17, .ct_mark = OUTSIDE_MARK};
+    (void)state;
+    s.setup.split.cgroups[0] = (mvpn_split_cgroup){.level = 2, .id = OUTSIDE_GROUP};
+    s.setup.split.cgroup_count = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        s.setup.split.is_inside = i == 1;
+        mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTED, &s.rules);
+        p.user = 0;
+        assert_int_equal(marked(&s.rules, &p).mark, OUTSIDE_MARK);
+        p.user = OUTSIDE_USER; /* inside there is no harm in it */
+        assert_int_equal(marked(&s.rules, &p).mark, i == 1 ? OUTSIDE_MARK : 0);
+        p.group = OUTSIDE_GROUP;
+        assert_int_equal(marked(&s.rules, &p).mark, OUTSIDE_MARK);
+        p.group = 0;
+    }
+}
+
 /* ---- what alone goes inside ---- */
 
 static bool is_tunnel_range(const mvpn_addr *a)
@@ -891,6 +913,7 @@ int main(void)
         cmocka_unit_test(test_what_is_passed_on),
         cmocka_unit_test(test_nobody_reaches_the_tunnel_from_outside),
         cmocka_unit_test(test_what_goes_outside),
+        cmocka_unit_test(test_a_port_is_not_inherited),
         cmocka_unit_test(test_what_alone_goes_inside),
         cmocka_unit_test(test_servers_inside_answer_nobody),
         cmocka_unit_test(test_what_was_inside_stays),

@@ -481,12 +481,26 @@ missing_group_is_said() {
         grep -q "there is no cgroup $GROUP"
 }
 mkdir "$GROUP" || lab_die "no cgroup can be made"
+JOINED=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP")
 leak_client_start "outside_cgroups = {\"$GROUP\"}"
 mesh_client_wait
 lab_check v2_listed_cgroup_goes_outside both_outside sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP"
 lab_check v2_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
+# say_to_web USER-COMMAND...: always from the same port
+say_to_web() {
+    local to said=0
+    for to in "$(lab_addr4 web)" "$(lab_addr6 web)"; do
+        lab_in client "$@" "$LAB_PYTHON" "$SPLIT_TOOL" say "$to" 9000 5555 || said=1
+    done
+    return "$said"
+}
+lab_check v2_listed_cgroup_says_it say_to_web "${JOINED[@]}"
+watch_alone
+say_to_web "${LEAK_USER[@]}" 2>/dev/null # the kernel refuses the first, whose connection had another way
+say_to_web "${LEAK_USER[@]}" 2>/dev/null
+watch_end
+lab_check v2_its_port_is_not_inherited only_listed
 mesh_client_stop
-JOINED=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP")
 cgroup_is_inside_alone() {
     both_inside "$@" && both_outside "${LEAK_USER[@]}"
 }

@@ -6,6 +6,7 @@
                                          probes, "flows": {"SOURCE > TARGET PROTOCOL PORT": N}, "lost": N}
     split_tool.py sink PORT              take one connection, print how many bytes came
     split_tool.py send ADDRESS PORT N    connect, send N bytes, close at once: the rest leaves without a socket's owner
+    split_tool.py say ADDRESS PORT FROM  one datagram, from port FROM
     split_tool.py serve PORT             answer connections with one line, until SIGTERM
 """
 
@@ -70,6 +71,12 @@ def send(address, port, count):
     print(sent)
 
 
+def say(address, port, source):
+    with socket.socket(leak_tool.family_of(address), socket.SOCK_DGRAM) as s:
+        s.bind(("", source))
+        s.sendto(b"said", (address, port))
+
+
 def serve(port):
     s = listen(port)
     s.settimeout(0.1)
@@ -92,6 +99,8 @@ def main():
         sink(int(rest[0]))
     elif verb == "send":
         send(rest[0], int(rest[1]), int(rest[2]))
+    elif verb == "say":
+        say(rest[0], int(rest[1]), int(rest[2]))
     elif verb == "serve":
         serve(int(rest[0]))
     else:
