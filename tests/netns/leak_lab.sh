@@ -132,8 +132,9 @@ leak_flush() {
 # What leads into the tunnel, without what the kernel counts (leases).
 leak_routing() {
     lab_in client ip -o addr show dev "$MESH_TUN" scope global
-    lab_in client ip rule
-    lab_in client ip -6 rule
+    # Rules of one priority may come back in another order.
+    lab_in client ip rule | sort
+    lab_in client ip -6 rule | sort
     lab_in client ip route show table "$LEAK_ROUTES"
     lab_in client ip -6 route show table "$LEAK_ROUTES"
 }
@@ -191,7 +192,10 @@ leak_take_routes() {
         lab_in client ip link set "$MESH_TUN" down
         ;;
     esac
-    leak_until_ms leak_is_routed
+    leak_until_ms leak_is_routed || {
+        diff <(echo "$LEAK_ROUTED") <(leak_routing) >&2
+        return 1
+    }
 }
 
 # leak_answers NAME: how many answers the watch of that name saw
