@@ -15,7 +15,11 @@
 /* Each is a policy rule of the kernel, which asks one after the other for each new route. */
 #define MVPN_SPLIT_NETWORKS_MAX 32
 #define MVPN_SPLIT_USERS_MAX 16
-#define MVPN_SPLIT_CGROUPS_MAX 8
+/* Of the configuration. Some that they were before they were made anew: a service that restarts
+ * over and over has no older sockets that live. And that of meshvpn run --outside. */
+#define MVPN_SPLIT_LISTED_MAX 7
+#define MVPN_SPLIT_PAST_MAX 8
+#define MVPN_SPLIT_CGROUPS_MAX (MVPN_SPLIT_LISTED_MAX + MVPN_SPLIT_PAST_MAX + 1)
 /* Addresses of domains: a site has some ten. */
 #define MVPN_SPLIT_ADDRESSES_MAX 64
 #define MVPN_SPLIT_TARGETS_MAX (MVPN_SPLIT_NETWORKS_MAX + MVPN_SPLIT_ADDRESSES_MAX)

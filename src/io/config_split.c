@@ -136,8 +136,8 @@ int mvpn_config_split_cgroup(mvpn_config_split *split, const mvpn_setting_value 
                               "/sys/fs/cgroup/system.slice/backup.service",
                               v->text);
     }
-    if (split->cgroup_count == MVPN_CONFIG_SPLIT_CGROUPS_MAX) {
-        return refuse_more(MVPN_CONFIG_SPLIT_CGROUPS_MAX, why);
+    if (split->cgroup_count == MVPN_SPLIT_LISTED_MAX) {
+        return refuse_more(MVPN_SPLIT_LISTED_MAX, why);
     }
     (void)snprintf(split->cgroups[split->cgroup_count++], MVPN_CONFIG_SPLIT_PATH, "%s", v->text);
     return 0;

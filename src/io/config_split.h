@@ -10,8 +10,6 @@
 #include "io/netlink.h"
 #include "io/settings.h"
 
-/* One more is that of meshvpn run --outside. */
-#define MVPN_CONFIG_SPLIT_CGROUPS_MAX (MVPN_SPLIT_CGROUPS_MAX - 1)
 #define MVPN_CONFIG_SPLIT_PATH 256 /* of a cgroup's directory, with its zero */
 /* The longest key, with its zero. */
 #define MVPN_CONFIG_SPLIT_KEY 20
@@ -23,7 +21,7 @@ typedef struct mvpn_config_split {
     unsigned network_count, user_count, cgroup_count;
     mvpn_prefix networks[MVPN_SPLIT_NETWORKS_MAX]; /* without bits behind the prefix */
     uint32_t users[MVPN_SPLIT_USERS_MAX];
-    char cgroups[MVPN_CONFIG_SPLIT_CGROUPS_MAX][MVPN_CONFIG_SPLIT_PATH]; /* directories */
+    char cgroups[MVPN_SPLIT_LISTED_MAX][MVPN_CONFIG_SPLIT_PATH]; /* directories */
     mvpn_split_domains domains;
 } mvpn_config_split;
 
@@ -36,7 +34,7 @@ int mvpn_config_split_user(mvpn_config_split *split, const mvpn_setting_value *v
 int mvpn_config_split_domain(mvpn_config_split *split, const mvpn_setting_value *v,
                              mvpn_fault *why);
 
-/** A directory; what it stands for is looked up at the start (io/outside_group.h). */
+/** A directory; what it stands for is looked up later (io/listed_groups.h). */
 int mvpn_config_split_cgroup(mvpn_config_split *split, const mvpn_setting_value *v,
                              mvpn_fault *why);
 

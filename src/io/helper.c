@@ -43,6 +43,9 @@
 #define DESCRIPTORS_MAX 4
 /* A kill switch that cannot be put back. */
 #define REPAIR_PAUSE_MS 200
+/* Cgroups that are made anew: what one sends before its rules are there goes where everybody's
+ * does. A look is a system call for each. */
+#define GROUPS_PAUSE_MS 100
 /* Addresses of names that may have been outside for long enough. */
 #define EXPIRY_PAUSE_MS 30000
 #define LOCK_TRIES 150
@@ -191,6 +194,27 @@ static int set_up_exit(server *s, mvpn_fault *fault)
     return r != 0 ? r : mvpn_host_exit_hold(&s->exit, fault);
 }
 
+static void say(const char *text)
+{
+    (void)!write(STDERR_FILENO, text, strlen(text));
+}
+
+static void tell_missing(const mvpn_listed_groups *groups)
+{
+    char line[PATH_MAX + 128];
+    for (unsigned i = 0; i < groups->count; i++) {
+        const mvpn_listed_group *group = &groups->at[i];
+        if (group->match.level > 0 && group->match.id == 0) {
+            (void)snprintf(
+                line, sizeof(line),
+                "warning: helper: there is no cgroup %s: what it sends goes outside from "
+                "when it is there\n",
+                group->dir);
+            say(line);
+        }
+    }
+}
+
 static int set_up_client(server *s, mvpn_privileged_reply *reply, mvpn_fault *fault)
 {
     if (!s->config->client.has_tun) {
@@ -201,6 +225,7 @@ static int set_up_client(server *s, mvpn_privileged_reply *reply, mvpn_fault *fa
                : (s->config->client.has_tun ? mvpn_host_client_adopt : mvpn_host_client_setup)(
                      &s->client, &s->config->client, fault);
     s->has_host = r == 0;
+    tell_missing(&s->client.groups);
     reply->tun_v4 = s->client.tun_v4;
     reply->tun_v6 = s->client.tun_v6;
     reply->gateway_v4 = s->client.gateway_v4;
@@ -443,11 +468,6 @@ static bool serve(server *s, const mvpn_privileged_request *m, const incoming *i
            (m->op != MVPN_PRIVILEGED_SEAL || code == 0); /* somewhere in between: end */
 }
 
-static void say(const char *text)
-{
-    (void)!write(STDERR_FILENO, text, strlen(text));
-}
-
 /* Somebody may do it a thousand times a second. */
 static void tell_repair(server *s, const char *what, bool is_back)
 {
@@ -463,12 +483,20 @@ static void tell_repair(server *s, const char *what, bool is_back)
     say(line);
 }
 
+static int next_look_ms(const mvpn_host_client *host, bool is_astray)
+{
+    return mvpn_host_client_has_groups(host) ? GROUPS_PAUSE_MS
+           : is_astray                       ? REPAIR_PAUSE_MS
+           : host->leases.count > 0          ? EXPIRY_PAUSE_MS
+                                             : -1;
+}
+
 /* Until the worker says something, or is gone. False: this cannot go on. */
 static bool tend_host(server *s)
 {
     struct pollfd p[2 + MVPN_HOST_CLIENT_FDS] = {
         {.fd = s->fd, .events = POLLIN}, {.fd = mvpn_host_dns_fd(s->dns), .events = POLLIN}};
-    int wait_ms = -1;
+    bool is_astray = false;
     while (p[0].revents == 0 && s->has_host && s->limits.is_client) {
         const char *what;
         int fds[MVPN_HOST_CLIENT_FDS];
@@ -476,7 +504,7 @@ static bool tend_host(server *s)
         for (size_t i = 0; i < MVPN_HOST_CLIENT_FDS; i++) {
             p[2 + i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
         }
-        if (poll(p, MVPN_ARRAY_LEN(p), wait_ms) < 0 && errno != EINTR) {
+        if (poll(p, MVPN_ARRAY_LEN(p), next_look_ms(&s->client, is_astray)) < 0 && errno != EINTR) {
             return true;
         }
         if (p[1].revents != 0 && !mvpn_host_dns_is_alive(s->dns)) {
@@ -485,11 +513,11 @@ static bool tend_host(server *s)
             return false;
         }
         int r = mvpn_host_client_tend(&s->client, &what);
-        if (what != NULL && (r == 0 || wait_ms < 0)) {
+        if (what != NULL && (r == 0 || !is_astray)) {
             tell_repair(s, what, r == 0);
         }
         mvpn_host_client_expire(&s->client, mvpn_clock_now());
-        wait_ms = r != 0 ? REPAIR_PAUSE_MS : s->client.leases.count > 0 ? EXPIRY_PAUSE_MS : -1;
+        is_astray = r != 0;
     }
     return true;
 }

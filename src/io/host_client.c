@@ -367,6 +367,39 @@ static int tend_routes(mvpn_host_client *host, bool *ret_is_touched, bool *ret_f
     return r;
 }
 
+/* Rules of the kernel's packet filter and of its routing for these cgroups; the first one brings
+ * rules that were not there. */
+static int set_groups(mvpn_host_client *host, bool has_outside, mvpn_fault *fault)
+{
+    mvpn_split *split = &host->protect.split;
+    mvpn_listed_groups_fill(&host->groups, split);
+    if (has_outside) {
+        split->cgroups[split->cgroup_count++] = host->group.match;
+    }
+    int r = mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault);
+    r = r != 0 ? r : set_rules(host->nl, host, fault);
+    if (r == 0) {
+        let_answers_in(host);
+    }
+    return r;
+}
+
+bool mvpn_host_client_has_groups(const mvpn_host_client *host)
+{
+    return host->kill_switch != NULL && mvpn_listed_groups_can_change(&host->groups);
+}
+
+static int tend_groups(mvpn_host_client *host)
+{
+    bool has_changed = mvpn_listed_groups_look(&host->groups);
+    if (!has_changed && !host->is_behind_groups) {
+        return 0;
+    }
+    int r = set_groups(host, host->is_group_open, NULL);
+    host->is_behind_groups = r != 0;
+    return r;
+}
+
 int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
 {
     bool is_repaired = false, is_touched = false, filters_changed = false, has_answers = false;
@@ -375,6 +408,8 @@ int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what)
     if (host->kill_switch != NULL) {
         r = mvpn_packet_filter_tend(host->kill_switch, &is_repaired);
         *ret_what = r != 0 || is_repaired ? "the kill switch" : NULL;
+        int groups = tend_groups(host);
+        r = r != 0 ? r : groups;
     }
     if (host->has_rules && host->route_events >= 0) {
         int routes = tend_routes(host, &is_touched, &filters_changed);
@@ -476,17 +511,10 @@ static int inherit_leases(mvpn_host_client *host, mvpn_netlink *nl, mvpn_fault *
     return r;
 }
 
-/* All that are there. */
 static int find_groups(mvpn_host_client *host, const mvpn_config_client *config, mvpn_fault *fault)
 {
-    mvpn_split *split = &host->protect.split;
-    int r = 0;
-    for (unsigned i = 0; i < config->split.cgroup_count; i++) {
-        int one = mvpn_outside_group_find(
-            config->split.cgroups[i], &split->cgroups[split->cgroup_count], r == 0 ? fault : NULL);
-        split->cgroup_count += one == 0;
-        r = r != 0 ? r : one;
-    }
+    int r = mvpn_listed_groups_find(&host->groups, &config->split, fault);
+    mvpn_listed_groups_fill(&host->groups, &host->protect.split);
     return r;
 }
 
@@ -519,19 +547,12 @@ int mvpn_host_client_event(mvpn_host_client *host, enum mvpn_protect_event event
     return r;
 }
 
-/* Rules of the kernel's packet filter and of its routing, for a cgroup that has them not yet. */
 static int open_group(mvpn_host_client *host, mvpn_fault *fault)
 {
-    mvpn_split *split = &host->protect.split;
-    split->cgroups[split->cgroup_count++] = host->group.match;
-    int r = mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, fault);
-    r = r != 0 ? r : set_rules(host->nl, host, fault);
+    int r = set_groups(host, true, fault);
     host->is_group_open = r == 0;
-    if (r == 0) {
-        let_answers_in(host);
-    } else {
-        split->cgroup_count--;
-        MVPN_IGNORE(mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, NULL));
+    if (r != 0) {
+        MVPN_IGNORE(set_groups(host, false, NULL));
     }
     return r;
 }

@@ -11,6 +11,7 @@
 #include "core/split_names.h"
 #include "io/fault.h"
 #include "io/kill_switch.h"
+#include "io/listed_groups.h"
 #include "io/netlink.h"
 #include "io/outside_group.h"
 #include "io/reverse_path.h"
@@ -39,6 +40,8 @@ typedef struct mvpn_host_client {
     mvpn_split_leases leases;
     unsigned network_count;
     bool has_domains;
+    mvpn_listed_groups groups; /* of the configuration */
+    bool is_behind_groups;     /* the packet filter or a rule is: that failed */
     bool is_group_open;
     mvpn_outside_group
         group;         /* of `meshvpn run --outside`; its rules come with its first process */
@@ -73,14 +76,17 @@ MVPN_WUR int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addr
                                    mvpn_time now, mvpn_fault *fault);
 /** Take back what has been outside for long enough. What is inside stays. */
 void mvpn_host_client_expire(mvpn_host_client *host, mvpn_time now);
+/** True if mvpn_host_client_tend has to look for cgroups that are made anew, which no descriptor
+ * tells. */
+bool mvpn_host_client_has_groups(const mvpn_host_client *host);
 #define MVPN_HOST_CLIENT_FDS 3
 /** Descriptors that are readable when others may have touched what is ours; -1: none. */
 void mvpn_host_client_fds(const mvpn_host_client *host, int ret[static MVPN_HOST_CLIENT_FDS]);
 /**
  * Put back what others took: the kill switch, then rules, routes and addresses, and the way in of
- * answers, which also follows the interfaces. `*ret_what` says
- * what was touched, for people; NULL: nothing. MVPN_E_SYSTEM: it could not be put back; the next
- * call tries again.
+ * answers, which also follows the interfaces; and follow the cgroups of the configuration.
+ * `*ret_what` says what was touched, for people; NULL: nothing. MVPN_E_SYSTEM: it could not be put
+ * back; the next call tries again.
  */
 MVPN_WUR int mvpn_host_client_tend(mvpn_host_client *host, const char **ret_what);
 

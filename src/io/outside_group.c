@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <mntent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -118,71 +117,6 @@ void mvpn_outside_group_make(mvpn_outside_group *ret)
         mvpn_outside_group_remove(ret);
         (void)snprintf(ret->why_not, sizeof(ret->why_not), "no cgroup can be made: %s", text);
     }
-}
-
-static bool read_class(const char *dir, uint32_t *ret)
-{
-    char path[PATH_MAX + 32], text[24] = "";
-    (void)snprintf(path, sizeof(path), "%s/net_cls.classid", dir);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    *ret = n > 0 ? (uint32_t)strtoul(text, NULL, 10) : 0;
-    return n > 0;
-}
-
-/* How far below the root of its hierarchy; 0: it is in none, or is the root. */
-static unsigned depth_of(const char *dir)
-{
-    unsigned depth = 0;
-    FILE *mounts = setmntent("/proc/self/mounts", "re");
-    struct mntent *m;
-    while (mounts != NULL && depth == 0 && (m = getmntent(mounts)) != NULL) {
-        size_t n = strlen(m->mnt_dir);
-        if (strcmp(m->mnt_type, "cgroup2") != 0 || strncmp(dir, m->mnt_dir, n) != 0 ||
-            dir[n] != '/') {
-            continue;
-        }
-        for (const char *p = dir + n; p != NULL && p[1] != '\0'; p = strchr(p + 1, '/')) {
-            depth++;
-        }
-    }
-    if (mounts != NULL) {
-        (void)endmntent(mounts);
-    }
-    return depth;
-}
-
-int mvpn_outside_group_find(const char *path, mvpn_split_cgroup *ret, mvpn_fault *fault)
-{
-    char dir[PATH_MAX];
-    struct stat st;
-    *ret = (mvpn_split_cgroup){.level = 0};
-    if (realpath(path, dir) == NULL || stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "there is no cgroup %s. Make it before the client "
-                              "starts, or remove it from the configuration",
-                              path);
-    }
-    if (read_class(dir, &ret->class_id)) {
-        return ret->class_id != 0 ? 0
-                                  : mvpn_fault_set(fault, MVPN_E_CONFIG,
-                                                   "the cgroup %s has no class. Give it one "
-                                                   "of its own: echo 0x100001 >%s/net_cls.classid",
-                                                   path, path);
-    }
-    unsigned depth = depth_of(dir);
-    if (depth == 0 || depth > UINT8_MAX) {
-        return mvpn_fault_set(fault, MVPN_E_CONFIG,
-                              "%s is neither a cgroup of net_cls nor one of the "
-                              "unified hierarchy, below its root",
-                              path);
-    }
-    ret->level = (uint8_t)depth;
-    ret->id = st.st_ino;
-    return 0;
 }
 
 int mvpn_outside_group_add(const mvpn_outside_group *group, pid_t pid, mvpn_fault *fault)

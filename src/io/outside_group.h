@@ -23,13 +23,6 @@ typedef struct mvpn_outside_group {
 
 /** Make it, or say in `ret->why_not` why there is none. */
 void mvpn_outside_group_make(mvpn_outside_group *ret);
-/**
- * How the packet filter knows the sockets of the cgroup whose directory is `path`: by its class
- * (net_cls) or by its inode and depth (v2). It must be there; one that is made anew later is
- * another one. MVPN_E_CONFIG.
- */
-MVPN_WUR int mvpn_outside_group_find(const char *path, mvpn_split_cgroup *ret, mvpn_fault *fault);
-
 /** Put process `pid` (all its threads) there. MVPN_E_CONFIG: there is none; MVPN_E_SYSTEM. */
 MVPN_WUR int mvpn_outside_group_add(const mvpn_outside_group *group, pid_t pid, mvpn_fault *fault);
 /** Remove it if nobody is in it; who is stays there, and goes where everybody goes. */

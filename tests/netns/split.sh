@@ -36,13 +36,19 @@ is_as_before() {
     diff <(echo "$before") <(leak_state)
 }
 
-# page_by USER-COMMAND... -- ADDRESS: the page of the web server; prints whom the server saw
+# seen PATH: whom the web server saw ask for it
+seen() {
+    awk -v path="$1" '$2 == path { print $1 }' "$LAB_DIR/web.seen"
+}
+
+# page ADDRESS [USER-COMMAND...]: asks the web server for a page of its own, as what a closed socket has to send may
+# arrive much later; prints whom the server saw
 page() {
-    local address=$1
+    local address=$1 path
     shift
-    : >"$LAB_DIR/web.seen"
-    lab_in client "$@" curl --noproxy '*' -s -o /dev/null --max-time 3 "http://$address/" || return 1
-    awk 'NR == 1 { print $1 }' "$LAB_DIR/web.seen"
+    path=/$(date +%s%N)
+    lab_in client "$@" curl --noproxy '*' -s -o /dev/null --max-time 3 "http://$address$path" || return 1
+    seen "$path"
 }
 
 is_seen_as() {
@@ -101,10 +107,10 @@ server_is_reached() {
 }
 
 flush_is_repaired() {
-    local ms
-    ms=$(leak_flush)
+    local ms is_back=0
+    ms=$(leak_flush) || is_back=1
     echo "back after $ms ms"
-    [ "$ms" -lt 1000 ] && both_outside "${OUTSIDE[@]}" && both_inside "${LEAK_USER[@]}"
+    [ "$is_back" = 0 ] && both_outside "${OUTSIDE[@]}" && both_inside "${LEAK_USER[@]}"
 }
 
 # ---- the wire ----
@@ -231,11 +237,10 @@ routes_are_chosen_by() {
 SPLIT_KERNELS=("?$OWN4 > $(lab_addr4 $LEAK_GUARD) 1 3" "?$OWN6 > $(lab_addr6 $LEAK_GUARD) 58 1" "?fe80:* > ff02::16 58 143")
 
 inside_is_repaired() {
-    local ms
-    ms=$(leak_flush)
-    [ "$ms" -lt 1000 ] && ms="$ms, $(leak_take_routes rules)" && ms="$ms, $(leak_take_routes table)" || return 1
+    local ms is_back=0
+    ms=$(leak_flush) && ms="$ms, $(leak_take_routes rules)" && ms="$ms, $(leak_take_routes table)" || is_back=1
     echo "back after $ms ms"
-    only_these_are_inside
+    [ "$is_back" = 0 ] && only_these_are_inside
 }
 
 leak_client_start "$INSIDE"
@@ -478,13 +483,13 @@ lab_check stop_restores_everything_after_commands is_as_before
 GROUP=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)/mvpn-$LAB_ID
 missing_group_is_said() {
     lab_in client timeout 10 "$MESH_PROGRAMS/meshvpn-client" --config "$LAB_DIR/client.conf" 2>&1 | tee /dev/stderr |
-        grep -q "there is no cgroup $GROUP"
+        grep -q "there is no cgroup $GROUP. Make it before the client starts"
 }
 mkdir "$GROUP" || lab_die "no cgroup can be made"
 JOINED=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP")
 leak_client_start "outside_cgroups = {\"$GROUP\"}"
 mesh_client_wait
-lab_check v2_listed_cgroup_goes_outside both_outside sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP"
+lab_check v2_listed_cgroup_goes_outside both_outside "${JOINED[@]}"
 lab_check v2_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
 # say_to_web USER-COMMAND...: always from the same port
 say_to_web() {
@@ -500,7 +505,47 @@ say_to_web "${LEAK_USER[@]}" 2>/dev/null # the kernel refuses the first, whose c
 say_to_web "${LEAK_USER[@]}" 2>/dev/null
 watch_end
 lab_check v2_its_port_is_not_inherited only_listed
+# The number of a cgroup is never another's again.
+group_is_made_anew() {
+    local before
+    before=$(stat -c %i "$GROUP")
+    becomes_true rmdir "$GROUP" && mkdir "$GROUP" && [ "$(stat -c %i "$GROUP")" != "$before" ]
+}
+# becomes_true COMMAND...
+becomes_true() {
+    local tries=150
+    until "$@"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+# A socket may live longer than its cgroup.
+kept_socket_stays_inside() {
+    lab_spawn client keep "$LAB_PYTHON" "$SPLIT_TOOL" keep "$GROUP" "$(dirname "$GROUP")" "$LAB_DIR/go" "$(lab_addr4 web)" 80
+    leak_wait_ready keep
+    group_is_made_anew && becomes_true both_inside "${JOINED[@]}" || return 1
+    touch "$LAB_DIR/go"
+    wait "$LAB_PID" || return 1
+    echo "seen as $(seen /keep)"
+    [ "$(seen /keep)" = "$(lab_addr4 maple)" ]
+}
+lab_check v2_listed_cgroup_is_made_anew eval 'group_is_made_anew && becomes_true both_outside "${JOINED[@]}"'
+lab_check v2_listed_cgroup_made_anew_alone both_inside "${LEAK_USER[@]}"
 mesh_client_stop
+lab_check stop_restores_everything_after_cgroups is_as_before
+becomes_true rmdir "$GROUP"
+leak_client_start "outside_cgroups = {\"$GROUP\"}"
+mesh_client_wait
+lab_check v2_missing_cgroup_is_said grep "warning: helper: there is no cgroup $GROUP: what it sends goes outside from when" \
+    "$LAB_DIR/log/client.log"
+lab_check v2_missing_cgroup_opens_nothing both_inside "${LEAK_USER[@]}"
+mkdir "$GROUP"
+lab_check v2_missing_cgroup_goes_outside_later becomes_true both_outside "${JOINED[@]}"
+lab_check v2_missing_cgroup_alone both_inside "${LEAK_USER[@]}"
+lab_check v2_missing_cgroup_survives_flush eval 'leak_flush && both_outside "${JOINED[@]}"'
+mesh_client_stop
+lab_check stop_restores_everything_after_a_missing_cgroup is_as_before
 cgroup_is_inside_alone() {
     both_inside "$@" && both_outside "${LEAK_USER[@]}"
 }
@@ -525,6 +570,11 @@ leak_client_start "inside_cgroups = {\"$GROUP\"}"
 mesh_client_wait
 lab_check v2_inside_cgroup cgroup_is_inside_alone "${JOINED[@]}"
 lab_check v2_inside_cgroup_is_repaired eval 'leak_flush && cgroup_is_inside_alone "${JOINED[@]}"'
+lab_check v2_inside_cgroup_is_with_those_below eval 'mkdir "$GROUP/below" && both_inside "${JOINED[@]:0:3}" "$GROUP/below" &&
+    becomes_true rmdir "$GROUP/below"'
+lab_check v2_inside_cgroup_is_made_anew eval 'group_is_made_anew && becomes_true both_inside "${JOINED[@]}"'
+lab_check v2_inside_kept_socket_stays_inside kept_socket_stays_inside
+lab_check v2_inside_made_anew_alone cgroup_is_inside_alone "${JOINED[@]}"
 SPLIT_PROBES_IN=("${JOINED[@]}")
 watch_begin probe
 lab_check v2_inside_closed_socket_sends_the_rest closed_socket_sends_the_rest "${JOINED[@]}"
@@ -564,12 +614,18 @@ MESH_CLIENT_ENV="${CLASS[*]} $LAB_DIR/with_class" leak_client_start "outside_cgr
 mesh_client_wait
 lab_check v1_listed_cgroup_goes_outside both_outside "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"
 lab_check v1_listed_cgroup_alone both_inside "${LEAK_USER[@]}"
+class_is_removed() {
+    "${CLASS[@]}" "$LAB_DIR/with_class" rmdir "$LAB_DIR/net_cls/mvpn-$LAB_ID"
+}
+lab_check v1_listed_cgroup_is_made_anew eval 'becomes_true class_is_removed && both_outside "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"'
 mesh_client_stop
 MESH_CLIENT_ENV="${CLASS[*]} $LAB_DIR/with_class" leak_client_start "inside_cgroups = {\"$LAB_DIR/net_cls/mvpn-$LAB_ID\"}"
 mesh_client_wait
 lab_check v1_inside_cgroup cgroup_is_inside_alone "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"
+lab_check v1_inside_cgroup_is_made_anew eval 'becomes_true class_is_removed &&
+    cgroup_is_inside_alone "${CLASS[@]}" JOINS=1 "$LAB_DIR/with_class"'
 mesh_client_stop
-"${CLASS[@]}" "$LAB_DIR/with_class" rmdir "$LAB_DIR/net_cls/mvpn-$LAB_ID"
+class_is_removed
 MESH_CLIENT_ENV="env NET_CLS=$LAB_DIR/net_cls $LAB_DIR/with_net_cls" leak_client_start "operators = {daemon}"
 mesh_client_wait
 commands_go_outside v1

@@ -7,14 +7,19 @@
     split_tool.py sink PORT              take one connection, print how many bytes came
     split_tool.py send ADDRESS PORT N    connect, send N bytes, close at once: the rest leaves without a socket's owner
     split_tool.py say ADDRESS PORT FROM  one datagram, from port FROM
+    split_tool.py keep GROUP OTHER GO ADDRESS PORT
+                                         open a socket as a process of cgroup GROUP and go on as one of OTHER (their
+                                         directories); once there is a file GO, fetch the page /keep by that socket
     split_tool.py serve PORT             answer connections with one line, until SIGTERM
 """
 
 import json
+import os
 import signal
 import socket
 import struct
 import sys
+import time
 
 import leak_tool
 
@@ -77,6 +82,25 @@ def say(address, port, source):
         s.sendto(b"said", (address, port))
 
 
+def join(group):
+    with open(os.path.join(group, "cgroup.procs"), "w") as f:
+        f.write(str(os.getpid()))
+
+
+def keep(group, other, go, address, port):
+    join(group)
+    with socket.socket() as s:
+        join(other)
+        print("ready", flush=True)
+        while leak_tool.running and not os.path.exists(go):
+            time.sleep(0.05)
+        s.settimeout(5)
+        s.connect((address, port))
+        s.sendall(b"GET /keep HTTP/1.0\r\n\r\n")
+        while s.recv(1 << 16):
+            pass
+
+
 def serve(port):
     s = listen(port)
     s.settimeout(0.1)
@@ -101,6 +125,8 @@ def main():
         send(rest[0], int(rest[1]), int(rest[2]))
     elif verb == "say":
         say(rest[0], int(rest[1]), int(rest[2]))
+    elif verb == "keep":
+        keep(*rest[:4], int(rest[4]))
     elif verb == "serve":
         serve(int(rest[0]))
     else:
