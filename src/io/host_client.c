@@ -628,6 +628,19 @@ static int follow_leases(mvpn_host_client *host, const mvpn_split_leases *before
     return r;
 }
 
+/* The worker counts on nothing of what failed. Where the packet filter fails again it has still
+ * what was before, and gets it anew when it is tended. */
+static void take_leases_back(mvpn_host_client *host, const mvpn_split_leases *before)
+{
+    const mvpn_split_leases failed = host->leases;
+    host->leases = *before;
+    set_targets(host);
+    if (host->kill_switch != NULL) {
+        MVPN_IGNORE(mvpn_kill_switch_set(host->kill_switch, &host->protect, host->state, NULL));
+    }
+    remove_lease_rules(host, &failed);
+}
+
 int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addrs, unsigned count,
                           mvpn_time now, mvpn_fault *fault)
 {
@@ -655,10 +668,8 @@ int mvpn_host_client_open(mvpn_host_client *host, const mvpn_addr *addrs, unsign
     if (r == 0 && has_new) {
         r = follow_leases(host, &before, fault);
     }
-    if (r != 0) { /* the worker counts on nothing of it */
-        const mvpn_split_leases after = host->leases;
-        host->leases = before;
-        MVPN_IGNORE(follow_leases(host, &after, NULL));
+    if (r != 0) {
+        take_leases_back(host, &before);
     }
     return r;
 }

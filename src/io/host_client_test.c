@@ -10,10 +10,16 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 
+#include "base/error.h"
 #include "io/host_client.h"
 
 #define QUIET_MS 20
@@ -42,10 +48,9 @@ static int group_setup(void **state)
     return system("ip link set lo up");
 }
 
-static void begin(life *l, bool kill_switch)
+static void begin_as_is(life *l, bool kill_switch)
 {
     mvpn_fault fault = {.text = ""};
-    mvpn_config_init(&l->config, MVPN_CONFIG_CLIENT);
     l->config.client.routes_all = true;
     l->config.client.table = 51820;
     l->config.client.kill_switch = kill_switch;
@@ -54,6 +59,12 @@ static void begin(life *l, bool kill_switch)
         print_error("%s\n", fault.text);
     }
     assert_int_equal(r, 0);
+}
+
+static void begin(life *l, bool kill_switch)
+{
+    mvpn_config_init(&l->config, MVPN_CONFIG_CLIENT);
+    begin_as_is(l, kill_switch);
 }
 
 static void end(life *l)
@@ -143,6 +154,72 @@ static void test_end_blames_nobody(void **state)
     }
 }
 
+static void put_table(struct mnl_nlmsg_batch *batch, unsigned type, uint32_t flags)
+{
+    struct nlmsghdr *msg = mnl_nlmsg_put_header(mnl_nlmsg_batch_current(batch));
+    struct nfgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
+    bool is_frame = type == NFNL_MSG_BATCH_BEGIN || type == NFNL_MSG_BATCH_END;
+    msg->nlmsg_type = (uint16_t)(is_frame ? type : NFNL_SUBSYS_NFTABLES << 8 | type);
+    msg->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | (is_frame ? 0 : NLM_F_CREATE | NLM_F_ACK));
+    gen->nfgen_family = is_frame ? 0 : NFPROTO_INET;
+    gen->res_id = htons(is_frame ? NFNL_SUBSYS_NFTABLES : 0);
+    if (!is_frame) {
+        mnl_attr_put_strz(msg, NFTA_TABLE_NAME, MVPN_KILL_SWITCH_TABLE);
+        mnl_attr_put_u32(msg, NFTA_TABLE_FLAGS, htonl(flags));
+    }
+    assert_true(mnl_nlmsg_batch_next(batch));
+}
+
+/* Somebody else has the table, so that every transaction of ours fails, until the socket ends. */
+static struct mnl_socket *take_table(void)
+{
+    char bytes[1024];
+    struct mnl_socket *owner = mnl_socket_open(NETLINK_NETFILTER);
+    struct mnl_nlmsg_batch *batch = mnl_nlmsg_batch_start(bytes, sizeof(bytes));
+    assert_non_null(owner);
+    assert_int_equal(mnl_socket_bind(owner, 0, MNL_SOCKET_AUTOPID), 0);
+    run("nft delete table inet " MVPN_KILL_SWITCH_TABLE);
+    put_table(batch, NFNL_MSG_BATCH_BEGIN, 0);
+    put_table(batch, NFT_MSG_NEWTABLE, NFT_TABLE_F_OWNER);
+    put_table(batch, NFNL_MSG_BATCH_END, 0);
+    size_t len = mnl_nlmsg_batch_size(batch);
+    assert_int_equal(mnl_socket_sendto(owner, mnl_nlmsg_batch_head(batch), len), len);
+    mnl_nlmsg_batch_stop(batch);
+    ssize_t n = mnl_socket_recvfrom(owner, bytes, sizeof(bytes));
+    assert_int_equal(mnl_cb_run(bytes, (size_t)n, 0, mnl_socket_get_portid(owner), NULL, NULL),
+                     MNL_CB_STOP);
+    return owner;
+}
+
+/* A name's address is inside or outside in every way, or in none. */
+static void test_address_is_not_half_there(void **state)
+{
+    const mvpn_addr addr = {.family = 4, .ip = {198, 51, 100, 7}};
+    (void)state;
+    for (unsigned is_inside = 0; is_inside < 2; is_inside++) {
+        mvpn_fault fault = {.text = ""};
+        life l;
+        mvpn_config_init(&l.config, MVPN_CONFIG_CLIENT);
+        l.config.client.split.is_inside = is_inside;
+        l.config.client.split.domains.count = 1;
+        begin_as_is(&l, true);
+        assert_null(tend(&l));
+        struct mnl_socket *owner = take_table();
+        assert_int_equal(mvpn_host_client_open(&l.host, &addr, 1, 1, &fault), MVPN_E_SYSTEM);
+        assert_int_equal(l.host.leases.count, 0);
+        run("! ip rule | grep -F 198.51.100.7");
+        assert_int_equal(mnl_socket_close(owner), 0);
+        assert_string_equal(tend(&l), "the kill switch");
+        run("nft list table inet " MVPN_KILL_SWITCH_TABLE " | grep -q . && "
+            "! nft list table inet " MVPN_KILL_SWITCH_TABLE " | grep -F 198.51.100.7");
+        assert_int_equal(mvpn_host_client_open(&l.host, &addr, 1, 1, &fault), 0);
+        run("ip rule | grep -qF 198.51.100.7 && "
+            "nft list table inet " MVPN_KILL_SWITCH_TABLE " | grep -qF 198.51.100.7");
+        close_device(&l);
+        end(&l);
+    }
+}
+
 /* The device's end hides nobody. */
 static void test_others_are_told_at_the_end(void **state)
 {
@@ -182,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_come_in),
         cmocka_unit_test(test_others_are_told),
+        cmocka_unit_test(test_address_is_not_half_there),
         cmocka_unit_test(test_end_blames_nobody),
         cmocka_unit_test(test_others_are_told_at_the_end),
     };
