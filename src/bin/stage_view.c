@@ -105,7 +105,11 @@ static void draw(stage_view *view, const json_t *stages, size_t i, bool is_done)
                                     : is_state(stage, "failed") ? TERMINAL_YELLOW
                                                                 : TERMINAL_DIM;
         (void)printf("\r\033[K%s", terminal_style_code(&view->term, style));
-        print_cut(&view->term, line);
+        if (is_done) { /* nothing is drawn over it */
+            (void)fputs(line, stdout);
+        } else {
+            print_cut(&view->term, line);
+        }
         (void)printf("%s%s", terminal_style_code(&view->term, TERMINAL_PLAIN), is_done ? "\n" : "");
         view->has_line = !is_done;
     }

@@ -91,8 +91,8 @@ class Daemon(threading.Thread):
         self.server.close()
 
 
-def up(directory, script, *options, replies=None, env=None, on_terminal=False, interrupt_after=None):
-    """(exit status, stdout, stderr, requests); on a terminal both streams are one, of 60 columns."""
+def up(directory, script, *options, replies=None, env=None, on_terminal=False, columns=60, interrupt_after=None):
+    """(exit status, stdout, stderr, requests); on a terminal both streams are one."""
     daemon = Daemon(os.path.join(directory, "sock"), script, replies)
     command = [MESHVPN, "up", "--config", os.path.join(directory, "client.conf"), *options]
     env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "xterm", **(env or {})}
@@ -108,7 +108,7 @@ def up(directory, script, *options, replies=None, env=None, on_terminal=False, i
         if pid == 0:
             time.sleep(0.1)  # until the size is set
             os.execve(command[0], command, env)
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         out, err = b"", b""
         try:
             while True:
@@ -159,6 +159,8 @@ def test_terminal(directory):
     check(code == 0 and "\r\033[K" in out, repr(out))
     for drawn in re.findall(r"\r\x1b\[K([^\r\n]*)", out):
         check(len(re.sub(r"\x1b\[[0-9]*m", "", drawn)) < 60, repr(drawn))
+    out = up(directory, script, on_terminal=True, columns=20)[1]
+    check("[7/7] protection checked \u2026 88 ms" in out, "what is done is told whole on a narrow terminal")
     for env, options in (({"NO_COLOR": "1"}, []), ({"TERM": "dumb"}, []), ({}, ["--no-color"])):
         out = up(directory, script, *options, env=env, on_terminal=True)[1]
         check("\033" not in out and out.count("[3/7]") == 2, (env, options, out))  # its failure once, and its end

@@ -44,7 +44,8 @@ static const struct trouble_row {
      "Ask who runs the network whether it is up; meshvpn netcheck looks at your own"},
     {"no-guard", UP_NO_GUARD, SILENCE_MS, "none of this client's guards answers",
      "sudo meshvpn reconnect asks them again; meshvpn netcheck looks at your own network"},
-    {"no-path", UP_NO_PATH, 4000, "no path can be chosen",
+    /* An entry that knows no relays yet is asked again after 5 s. */
+    {"no-path", UP_NO_PATH, 8000, "no path can be chosen",
      "Relax what you ask for: meshvpn exit use auto, exit_country or hops in the configuration; "
      "meshvpn exit list shows what there is"},
     {"no-hop", UP_NO_GUARD, 25000, "the relays behind the guard do not answer",
