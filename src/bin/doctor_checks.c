@@ -452,8 +452,8 @@ static void check_leftovers(const doctor_facts *f, doctor_verdict *v)
         repair(v, "sudo meshvpn up");
     } else {
         say(v, DOCTOR_BROKEN,
-            "no client runs, but %s of one that fell hold: nothing%s leaves this "
-            "host outside a tunnel that is not there",
+            "no client runs, but one that fell has left %s: nothing%s leaves this host outside a "
+            "tunnel that is not there",
             what, f->is_part ? " of inside_*" : "");
         repair(v, "sudo meshvpn-client --cleanup");
     }

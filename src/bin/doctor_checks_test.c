@@ -279,16 +279,18 @@ static void test_leftovers(void **state)
 {
     (void)state;
     ROW("leftovers", GOOD, "nothing is left over", "", stop(f));
-    ROW("leftovers", BROKEN, "the kill switch of one that fell", "sudo meshvpn-client --cleanup",
-        stop(f);
+    ROW("leftovers", BROKEN, "one that fell has left the kill switch",
+        "sudo meshvpn-client --cleanup", stop(f);
         f->host.has_table = true);
     ROW("leftovers", UNSURE, "lockdown", "sudo meshvpn up", stop(f);
         f->host.has_table = f->lockdown = true);
     ROW("leftovers", BROKEN, "nothing of inside_* leaves", "sudo meshvpn-client --cleanup", stop(f);
         f->host.has_table = f->is_part = true);
-    ROW("leftovers", BROKEN, "policy rules of one", "sudo meshvpn-client --cleanup", stop(f);
+    ROW("leftovers", BROKEN, "one that fell has left policy rules", "sudo meshvpn-client --cleanup",
+        stop(f);
         add_rule(f, 32001, 19798));
-    ROW("leftovers", BROKEN, "routes of one", "sudo meshvpn-client --cleanup", stop(f);
+    ROW("leftovers", BROKEN, "one that fell has left routes", "sudo meshvpn-client --cleanup",
+        stop(f);
         f->host.has_refusal = true);
     ROW("leftovers", BROKEN, "the TUN device", "sudo meshvpn-client --cleanup", stop(f);
         f->has_own_tun = DOCTOR_YES);

@@ -244,6 +244,9 @@ static void look_at_daemon(doctor_facts *f)
         const char *state = json_string_value(json_object_get(reply, "state"));
         f->daemon = DOCTOR_DAEMON_ANSWERS;
         copy(f->daemon_state, sizeof(f->daemon_state), state != NULL ? state : "");
+        const json_t *clock = json_object_get(reply, "clock");
+        f->has_clock_offset = json_integer_value(json_object_get(clock, "peers")) > 0;
+        f->clock_offset_s = json_integer_value(json_object_get(clock, "offset_s"));
         json_decref(reply);
     } else if (rc == MVPN_E_CLOSED) {
         f->daemon = is_there(f->control_socket) ? DOCTOR_DAEMON_DEAD : DOCTOR_DAEMON_NONE;
@@ -306,7 +309,8 @@ static void look_at_state(const mvpn_config *config, doctor_facts *f)
         f->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
         f->has_space = f->free_bytes >= DOCTOR_SPACE_MIN ? DOCTOR_YES : DOCTOR_NO;
     }
-    if (f->has_state_dir && mvpn_state_clock_load(f->state_dir, &clock)) {
+    /* What a daemon that runs has heard is newer. */
+    if (!f->has_clock_offset && f->has_state_dir && mvpn_state_clock_load(f->state_dir, &clock)) {
         f->has_clock_offset = true;
         f->clock_offset_s = clock.offset_s;
     }

@@ -69,7 +69,7 @@ finds() {
 }
 
 all_is_well() {
-    finds daemon good "runs: connected" "" && [ "$status" = 0 ] && finds leftovers good "" "" && finds vpn good "" "" &&
+    finds daemon good "runs: connected" "" && [ "$status" = 0 ] && says clock good "" "" && finds leftovers good "" "" && finds vpn good "" "" &&
         ! grep -q '"mark":"broken"' "$LAB_DIR/doctor.json"
 }
 lab_check "doctor: a connected client's host is well" all_is_well
@@ -199,7 +199,7 @@ lab_check "doctor: a mistake in the configuration" mistake
 # --- after a crash ---
 mesh_client_stop KILL
 crashed() {
-    finds leftovers broken "the kill switch of one that fell" "sudo meshvpn-client --cleanup" && [ "$status" = 1 ] &&
+    finds leftovers broken "one that fell has left the kill switch" "sudo meshvpn-client --cleanup" && [ "$status" = 1 ] &&
         says daemon unsure "does not run" "sudo meshvpn up" || return 1
     lab_in client "$MESH_PROGRAMS/meshvpn-client" --cleanup --config "$conf" || return 1
     finds leftovers good "nothing is left over" ""
