@@ -57,7 +57,7 @@ static int check_config(enum mvpn_config_kind kind, const char *file)
     mvpn_fault fault;
     if (mvpn_config_load(file, kind, &config, &fault) != 0 ||
         mvpn_network_file_load(config.network_file, (uint64_t)time(NULL), &network, &fault) != 0) {
-        (void)fprintf(stderr, "%s\n", fault.text);
+        (void)fprintf(stderr, "meshvpn: %s\n", fault.text);
         return EXIT_FAILURE;
     }
     (void)printf("%s: good. Network \"%s\" with %zu relays\n", file, network.name,
@@ -141,7 +141,7 @@ int config_show_command(const options_given *given)
     size_t i;
     enum mvpn_config_kind kind = config_kind_and_file(given, file);
     if (mvpn_config_show(file, kind, options_has(given, "--effective"), &shown, &fault) != 0) {
-        (void)fprintf(stderr, "%s\n", fault.text);
+        (void)fprintf(stderr, "meshvpn: %s\n", fault.text);
         return EXIT_FAILURE;
     }
     if (options_has(given, "--json")) {

@@ -225,7 +225,9 @@ static void print_client(const json_t *status, const json_t *later, double secon
         (void)printf("exit      %s\n", exit_address);
     }
     exit_choice_print(status);
-    if (json_is_boolean(json_object_get(status, "ipv6"))) {
+    /* Without a path there is no exit to speak of. */
+    if (json_is_boolean(json_object_get(status, "ipv6")) &&
+        json_array_size(json_object_get(status, "path")) > 0) {
         (void)printf("ipv6      %s\n", json_is_true(json_object_get(status, "ipv6"))
                                            ? "carried"
                                            : "not carried by this exit");

@@ -289,7 +289,7 @@ static int fail_group(const option_program *p, const char *group, const char *se
     if (n == 0) {
         return -1;
     }
-    if (second[0] == '\0') {
+    if (second[0] == '\0' || second[0] == '-') {
         return fail(p, NULL, "%s needs one word more: %s", group, list);
     }
     return fail(p, NULL, "'%s %s' is no command%s", group, second,

@@ -99,6 +99,7 @@ static void test_refusals(void **state)
         {&options_meshvpn, "--vresion",
          "there is no option '--vresion'. Did you mean '--version'?"},
         {&options_meshvpn, "circuit", "circuit needs one word more: 'meshvpn circuit list'"},
+        {&options_meshvpn, "circuit --json", "circuit needs one word more: 'meshvpn circuit list'"},
         {&options_meshvpn, "circuit nwe", "'circuit nwe' is no command. Did you mean 'new'?"},
         {&options_meshvpn, "help status now", "'now' is one word too many behind 'status'"},
         {&options_meshvpn, "help frobnicate", "'frobnicate' is no command"},

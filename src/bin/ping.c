@@ -54,7 +54,9 @@ static json_t *ask(const ping *p, bool is_start, int *ret_exit)
     json_decref(request);
     if (rc != 0) {
         *ret_exit = rc == MVPN_E_CLOSED ? EXIT_NO_DAEMON : EXIT_NO_ANSWER;
-        (void)fprintf(stderr, "meshvpn: %s\n", fault.text);
+        (void)fprintf(
+            stderr, "meshvpn: %s\n%s", fault.text,
+            rc == MVPN_E_CLOSED ? "No daemon runs here. Start the client: sudo meshvpn up\n" : "");
         return NULL;
     }
     const char *error = json_string_value(json_object_get(reply, "error"));

@@ -147,6 +147,7 @@ def main():
             line = json.dumps(reply).encode() + b"\n"
             done = ask(program, directory, line)
             printed = done.stdout.splitlines()
+            assert reply.get("path") or "this exit" not in done.stdout, done.stdout
             assert done.returncode == status, (done.returncode, status, done)
             assert done.stderr == "", done.stderr
             for wanted in lines:

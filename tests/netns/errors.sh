@@ -168,6 +168,7 @@ refuses "client: no /dev/net/tun" 1 '/dev/net/tun' \
 refuses "exit: no /dev/net/tun" 1 '/dev/net/tun' \
     unshare -m --propagation unchanged sh -c "mount --make-rprivate /dev && mount -t tmpfs none /dev/net && exec '$bin/meshvpn-exit-node' --config '$exit/exit.conf'"
 refuses "circuit new: no daemon" 4 'no MeshVPN daemon|No daemon' "$bin/meshvpn" circuit new --control "$dir/none.sock"
+refuses "ping: no daemon" 4 'Start the client: sudo meshvpn up' "$bin/meshvpn" ping maple --control "$dir/none.sock"
 refuses "status: no daemon" 4 'no MeshVPN daemon|No daemon' "$bin/meshvpn" status --control "$dir/none.sock"
 
 exit "$failed"
