@@ -221,7 +221,8 @@ static const char *reason_of(const mvpn_exit_choice *c, const mvpn_client_status
     if (c->is_open) {
         return "no exit is known by that name yet: new connections wait for it";
     }
-    if (status->block != MVPN_PATH_OK) {
+    bool is_there = status->state == MVPN_CLIENT_CONNECTED && !status->is_leaving;
+    if (status->block != MVPN_PATH_OK && !is_there) { /* else it is a spare that lacks a path */
         return mvpn_path_block_text(status->block);
     }
     return status->is_leaving ? "a session there is being opened" : "";
