@@ -107,10 +107,10 @@ nat_wan() {
 # nat_rules TYPE HAIRPIN LIFETIME WAN V6: the ruleset of a box, eth0 outside, br0 inside.
 nat_rules() {
     local type=$1 hairpin=$2 life=$3 wan=$4 v6=$5 key='ip saddr . udp sport' types='ipv4_addr . inet_service' ports=
-    local start=$((10000 + RANDOM))
+    local start=$((10000 + RANDOM)) drawn="numgen random mod 54000 offset 10000"
     local port="numgen inc mod 4096 offset $start" hairpin_port="numgen inc mod 4096 offset $((start + 4096))"
     local dynamic="flags dynamic,timeout; timeout ${life}s; size 65535;"
-    [ "$type" = addrmap ] && key="$key . ip daddr" && types="$types . ipv4_addr" && port="numgen random mod 54000 offset 10000"
+    [ "$type" = addrmap ] && key="$key . ip daddr" && types="$types . ipv4_addr" && port=$drawn
     cat <<RULES
 table ip nat_lab {
   map eim { type $types : inet_service; $dynamic }
@@ -134,8 +134,8 @@ RULES
     type filter hook postrouting priority 99;
     oifname eth0 ct direction original ct state new meta l4proto udp add @eim { $key : $port }
     iifname br0 oifname br0 ct direction original ct state new ct status dnat meta l4proto udp add @eim { $key : $hairpin_port }
-    oifname eth0 ct direction original meta l4proto udp update @eim { $key : 0 }
-    iifname br0 oifname br0 ct direction original ct status dnat meta l4proto udp update @eim { $key : 0 }
+    oifname eth0 ct direction original meta l4proto udp update @eim { $key : $drawn }
+    iifname br0 oifname br0 ct direction original ct status dnat meta l4proto udp update @eim { $key : $drawn }
   }
   chain note_port {
     type filter hook postrouting priority 101;
