@@ -101,7 +101,9 @@ mesh_relay_start end
 natmesh_knows 20 end boot || mesh_fail "nobody can reach end" end boot
 mesh_relay_start mid
 natmesh_knows 20 mid boot alder && natmesh_knows 20 end mid || mesh_fail "mid and end do not find each other" mid end
+natmesh_ready 40 mid end || mesh_fail "mid and end do not know their NATs" mid end
 natmesh_cut mid-r end-r
+LAB_RELAYS+=" mid end" # whose logs are shown if nothing comes of it
 mesh_client_start 3 "$(mesh_identity alder)" "$(mesh_identity mid)" "$(mesh_identity end)"
 mesh_client_wait 20
 lab_check nat_path_begins_relayed link_is relay 2
