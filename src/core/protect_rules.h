@@ -77,7 +77,8 @@ typedef struct mvpn_protect_match {
 } mvpn_protect_match;
 
 #define MVPN_PROTECT_MATCHES 5
-/* All of one table: 89 at most, and for OUTPUT and FORWARD each what goes its own way. */
+/* All of one table, and for OUTPUT and FORWARD each what goes its own way; protect_test makes the
+ * most of it. */
 #define MVPN_PROTECT_RULES                                                                         \
     (104 + 2 * MVPN_SPLIT_TARGETS_MAX + MVPN_SPLIT_USERS_MAX + 3 * MVPN_SPLIT_CGROUPS_MAX)
 

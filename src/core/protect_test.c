@@ -844,7 +844,8 @@ static void test_nothing_outside(void **state)
 /* The most of everything has room. */
 static void test_everything_outside(void **state)
 {
-    struct situation s = {.setup = {.mark = OWN_MARK, .tun_name = "mvpn0", .allow_lan = true}};
+    struct situation s = {
+        .setup = {.mark = OWN_MARK, .tun_name = "mvpn0", .allow_lan = true, .lockdown = true}};
     mvpn_split *split = &s.setup.split;
     (void)state;
     s.setup.tun_v4 = addresses[0];
@@ -855,9 +856,12 @@ static void test_everything_outside(void **state)
     for (unsigned i = 0; i < MVPN_SPLIT_TARGETS_MAX; i++) {
         split->targets[i] = (mvpn_split_range){addresses[2], 32};
     }
-    for (unsigned i = 0; i < 2; i++) {
-        split->is_inside = split->holds_names = i == 1;
-        mvpn_protect_rules_make(&s.setup, MVPN_PROTECT_CONNECTING, &s.rules);
+    for (unsigned i = 0; i < MVPN_SPLIT_CGROUPS_MAX; i++) {
+        split->cgroups[i] = (mvpn_split_cgroup){.level = 1, .id = i + 1}; /* v2 has more rules */
+    }
+    for (unsigned i = 0; i < 2 * MVPN_PROTECT_STATES; i++) {
+        split->is_inside = split->holds_names = i % 2 == 1;
+        mvpn_protect_rules_make(&s.setup, i / 2, &s.rules);
         assert_true(s.rules.count < MVPN_PROTECT_RULES);
     }
 }
